@@ -1,0 +1,156 @@
+//! Conditional requests: answering them from the store (RFC 9110 §13, RFC 9111 §4.3.2) and making
+//! them to validate a stored response (§4.3.1).
+
+use http::HeaderValue;
+use http::header::{
+    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, VARY,
+};
+
+use crate::fields::{list, single};
+use crate::time::{UnixMillis, parse_http_date};
+
+/// Whether the stored response answers this request with 304 (RFC 9111 §4.3.2).
+///
+/// `If-None-Match` decides alone where present. `If-Modified-Since` compares with
+/// `Last-Modified`, else with `Date`.
+pub fn is_not_modified(request: &HeaderMap, stored: &HeaderMap, now: UnixMillis) -> bool {
+    if request.contains_key(IF_NONE_MATCH) {
+        let tag = stored.get(ETAG).map(HeaderValue::as_bytes);
+        return list(request, &IF_NONE_MATCH).any(|candidate| {
+            candidate == b"*" || tag.is_some_and(|tag| weak_match(candidate, tag))
+        });
+    }
+    let Some(since) = date_of(request, &IF_MODIFIED_SINCE, now) else { return false };
+    date_of(stored, &LAST_MODIFIED, now)
+        .or_else(|| date_of(stored, &DATE, now))
+        .is_some_and(|modified| modified <= since)
+}
+
+/// Weak comparison of entity tags (RFC 9110 §8.8.3.2).
+pub fn weak_match(a: &[u8], b: &[u8]) -> bool {
+    let opaque = |tag| <[u8]>::strip_prefix(tag, b"W/").unwrap_or(tag);
+    opaque(a) == opaque(b)
+}
+
+/// Strong comparison of entity tags.
+pub fn strong_match(a: &[u8], b: &[u8]) -> bool {
+    !a.starts_with(b"W/") && a == b
+}
+
+fn date_of(headers: &HeaderMap, name: &HeaderName, now: UnixMillis) -> Option<UnixMillis> {
+    single(headers, name).and_then(|value| parse_http_date(value.as_bytes(), now))
+}
+
+/// The fields of a stored response that belong in a 304 made from it (RFC 9110 §15.4.5).
+pub fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    for name in [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY] {
+        for value in stored.get_all(&name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    for name in [&crate::targeted::CDN_CACHE_CONTROL, &crate::targeted::OUTRIGGER_CACHE_CONTROL] {
+        for value in stored.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if !headers.contains_key(ETAG)
+        && let Some(value) = stored.get(LAST_MODIFIED)
+    {
+        headers.insert(LAST_MODIFIED, value.clone());
+    }
+    headers
+}
+
+/// Removes the preconditions and the range of a request that is about to fill the cache: what
+/// is stored must not depend on what one client already had.
+pub fn strip_conditions(headers: &mut HeaderMap) {
+    for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
+        headers.remove(name);
+    }
+}
+
+/// Turns a request into one that validates `stored` (RFC 9111 §4.3.1): both validators where
+/// both are there, replacing the client's own conditions.
+///
+/// Answers `false`, leaving only an unconditional request, when there is no validator.
+pub fn make_validation(request: &mut HeaderMap, stored: &HeaderMap) -> bool {
+    strip_conditions(request);
+    let tag = stored.get(ETAG);
+    let modified = single(stored, &LAST_MODIFIED);
+    if let Some(tag) = tag {
+        request.insert(IF_NONE_MATCH, tag.clone());
+    }
+    if let Some(modified) = modified {
+        request.insert(IF_MODIFIED_SINCE, modified.clone());
+    }
+    tag.is_some() || modified.is_some()
+}
+
+/// Whether `If-Range` lets the range apply to the stored response (RFC 9110 §13.1.5): strong tags
+/// that agree, or the very same date.
+pub fn if_range_holds(request: &HeaderMap, stored: &HeaderMap) -> bool {
+    let Some(condition) = request.get(IF_RANGE) else { return true };
+    let condition = condition.as_bytes().trim_ascii();
+    if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
+        return stored.get(ETAG).is_some_and(|tag| strong_match(condition, tag.as_bytes()));
+    }
+    stored.get(LAST_MODIFIED).is_some_and(|date| date.as_bytes().trim_ascii() == condition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn none_match_decides_before_modified_since() {
+        let stored = map(&[("etag", "\"a\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")]);
+        let hit = map(&[
+            ("if-none-match", "\"x\", W/\"a\""),
+            ("if-modified-since", "Sun, 06 Nov 1994 00:00:00 GMT"),
+        ]);
+        assert!(is_not_modified(&hit, &stored, NOW));
+        let miss = map(&[
+            ("if-none-match", "\"x\""),
+            ("if-modified-since", "Mon, 07 Nov 1994 00:00:00 GMT"),
+        ]);
+        assert!(!is_not_modified(&miss, &stored, NOW));
+    }
+
+    #[test]
+    fn modified_since_falls_back_to_date() {
+        let stored = map(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]);
+        let at = |value| map(&[("if-modified-since", value)]);
+        assert!(is_not_modified(&at("Sun, 06 Nov 1994 08:49:37 GMT"), &stored, NOW));
+        assert!(!is_not_modified(&at("Sun, 06 Nov 1994 08:49:36 GMT"), &stored, NOW));
+        assert!(!is_not_modified(&at("yesterday"), &stored, NOW));
+    }
+
+    #[test]
+    fn validation_replaces_the_clients_conditions() {
+        let mut request = map(&[("if-none-match", "\"mine\""), ("range", "bytes=0-1")]);
+        assert!(make_validation(&mut request, &map(&[("etag", "\"a\"")])));
+        assert_eq!(request.get("if-none-match").unwrap(), "\"a\"");
+        assert!(!request.contains_key("range"));
+        assert!(!make_validation(&mut request, &map(&[])));
+    }
+
+    #[test]
+    fn if_range_wants_strong_agreement() {
+        let stored = map(&[("etag", "W/\"a\"")]);
+        assert!(!if_range_holds(&map(&[("if-range", "W/\"a\"")]), &stored));
+        let stored = map(&[("etag", "\"a\"")]);
+        assert!(if_range_holds(&map(&[("if-range", "\"a\"")]), &stored));
+        assert!(if_range_holds(&map(&[]), &stored));
+    }
+}

@@ -1,0 +1,271 @@
+//! `Cache-Control` of requests and responses (RFC 9111 §5.2), with the extensions of RFC 5861
+//! (stale windows) and RFC 8246 (immutable).
+//!
+//! Unknown directives are ignored. A directive with a value that cannot be read is taken in its
+//! cautious sense: `max-age=soon` is a lifetime of zero (RFC 9111 §4.2.1). Where a directive
+//! repeats, the first one counts, except that the smaller of two lifetimes wins.
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, HeaderName};
+
+use crate::fields::{is_token, list, split_unquoted, unquote};
+
+/// Seconds, saturated at 2^31 as RFC 9111 §1.2.2 asks.
+pub const DELTA_SECONDS_MAX: u32 = 1 << 31;
+
+/// Reads delta-seconds: digits only; overflow saturates (RFC 9111 §1.2.2).
+pub fn delta_seconds(text: &[u8]) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u32, |sum, byte| {
+        byte.is_ascii_digit().then(|| {
+            sum.saturating_mul(10).saturating_add(u32::from(byte - b'0')).min(DELTA_SECONDS_MAX)
+        })
+    })
+}
+
+/// How far `no-cache` or `private` reaches (RFC 9111 §5.2.2.4, §5.2.2.7).
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// The directive is absent.
+    #[default]
+    Absent,
+    /// It concerns these fields only (the qualified form).
+    Fields(Vec<HeaderName>),
+    /// It concerns the whole response.
+    Whole,
+}
+
+impl Scope {
+    /// Whether the whole response is concerned.
+    pub fn is_whole(&self) -> bool {
+        *self == Scope::Whole
+    }
+
+    fn widen(&mut self, value: Option<&[u8]>) {
+        let named = value.and_then(unquote).map(|text| {
+            text.split(|b| *b == b',')
+                .map(<[u8]>::trim_ascii)
+                .filter(|name| !name.is_empty())
+                .map(HeaderName::from_bytes)
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let next = match named {
+            // A qualified form that names nothing readable is taken as the whole response.
+            Some(Ok(names)) if !names.is_empty() => Scope::Fields(names),
+            _ => Scope::Whole,
+        };
+        match (&mut *self, next) {
+            (Scope::Fields(have), Scope::Fields(more)) => have.extend(more),
+            (Scope::Whole, _) => {}
+            (_, next) => *self = next,
+        }
+    }
+}
+
+/// The directives of a response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseDirectives {
+    /// `max-age`, seconds.
+    pub max_age: Option<u32>,
+    /// `s-maxage`, seconds.
+    pub s_maxage: Option<u32>,
+    /// `no-store`.
+    pub no_store: bool,
+    /// `no-cache`, whole or for some fields.
+    pub no_cache: Scope,
+    /// `private`, whole or for some fields.
+    pub private: Scope,
+    /// `public`.
+    pub public: bool,
+    /// `must-revalidate`.
+    pub must_revalidate: bool,
+    /// `proxy-revalidate`.
+    pub proxy_revalidate: bool,
+    /// `must-understand`.
+    pub must_understand: bool,
+    /// `immutable` (RFC 8246).
+    pub immutable: bool,
+    /// `stale-while-revalidate`, seconds (RFC 5861 §3).
+    pub stale_while_revalidate: Option<u32>,
+    /// `stale-if-error`, seconds (RFC 5861 §4).
+    pub stale_if_error: Option<u32>,
+}
+
+impl ResponseDirectives {
+    /// Reads the `Cache-Control` lines of a response.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for member in list(headers, &CACHE_CONTROL) {
+            found.take(member);
+        }
+        found
+    }
+
+    fn take(&mut self, member: &[u8]) {
+        let Some((name, value)) = name_and_value(member) else { return };
+        match name.as_slice() {
+            b"max-age" => smaller(&mut self.max_age, seconds(value)),
+            b"s-maxage" => smaller(&mut self.s_maxage, seconds(value)),
+            b"no-store" => self.no_store = true,
+            b"no-cache" => self.no_cache.widen(value),
+            b"private" => self.private.widen(value),
+            b"public" => self.public = true,
+            b"must-revalidate" => self.must_revalidate = true,
+            b"proxy-revalidate" => self.proxy_revalidate = true,
+            b"must-understand" => self.must_understand = true,
+            b"immutable" => self.immutable = true,
+            b"stale-while-revalidate" => smaller(&mut self.stale_while_revalidate, seconds(value)),
+            b"stale-if-error" => smaller(&mut self.stale_if_error, seconds(value)),
+            _ => {}
+        }
+    }
+
+    /// Whether a stale response may never be served without validation (RFC 9111 §4.2.4):
+    /// `s-maxage` carries the meaning of `proxy-revalidate` (§5.2.2.10).
+    pub fn forbids_stale(&self) -> bool {
+        self.must_revalidate
+            || self.proxy_revalidate
+            || self.s_maxage.is_some()
+            || self.no_cache.is_whole()
+    }
+
+    /// Whether an explicit lifetime is given here.
+    pub fn has_lifetime(&self) -> bool {
+        self.max_age.is_some() || self.s_maxage.is_some()
+    }
+}
+
+/// The directives of a request (RFC 9111 §5.2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestDirectives {
+    /// `max-age`, seconds.
+    pub max_age: Option<u32>,
+    /// `min-fresh`, seconds.
+    pub min_fresh: Option<u32>,
+    /// `max-stale`, seconds; [`DELTA_SECONDS_MAX`] when no limit is named.
+    pub max_stale: Option<u32>,
+    /// `no-cache`.
+    pub no_cache: bool,
+    /// `no-store`.
+    pub no_store: bool,
+    /// `only-if-cached`.
+    pub only_if_cached: bool,
+    /// `stale-if-error`, seconds (RFC 5861 §4.1).
+    pub stale_if_error: Option<u32>,
+}
+
+impl RequestDirectives {
+    /// Reads the `Cache-Control` lines of a request.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        if !headers.contains_key(CACHE_CONTROL) {
+            return found;
+        }
+        for member in list(headers, &CACHE_CONTROL) {
+            let Some((name, value)) = name_and_value(member) else { continue };
+            match name.as_slice() {
+                b"max-age" => smaller(&mut found.max_age, seconds(value)),
+                b"min-fresh" => {
+                    let asked = value.and_then(number).unwrap_or(DELTA_SECONDS_MAX);
+                    found.min_fresh = Some(found.min_fresh.unwrap_or(0).max(asked));
+                }
+                b"max-stale" => {
+                    let allowed = value.map_or(DELTA_SECONDS_MAX, |v| number(v).unwrap_or(0));
+                    smaller(&mut found.max_stale, allowed);
+                }
+                b"no-cache" => found.no_cache = true,
+                b"no-store" => found.no_store = true,
+                b"only-if-cached" => found.only_if_cached = true,
+                b"stale-if-error" => smaller(&mut found.stale_if_error, seconds(value)),
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+type ShortName = smallvec::SmallVec<[u8; 24]>;
+
+/// Splits `name=value`; the name in lower case. White space around `=` is not allowed
+/// (RFC 9111 §5.2), so that `max-age =1` is an unknown directive and not a lifetime.
+fn name_and_value(member: &[u8]) -> Option<(ShortName, Option<&[u8]>)> {
+    let mut parts = split_unquoted(member, b'=');
+    let name = parts.next()?;
+    if !is_token(name) {
+        return None;
+    }
+    let value = (name.len() < member.len()).then(|| &member[name.len() + 1..]);
+    Some((name.iter().map(u8::to_ascii_lowercase).collect(), value))
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    match value.first() {
+        Some(b'"') => delta_seconds(&unquote(value)?),
+        _ => delta_seconds(value),
+    }
+}
+
+/// A lifetime; what cannot be read is zero.
+fn seconds(value: Option<&[u8]>) -> u32 {
+    value.and_then(number).unwrap_or(0)
+}
+
+fn smaller(slot: &mut Option<u32>, value: u32) {
+    *slot = Some(slot.map_or(value, |have| have.min(value)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn response(lines: &[&'static str]) -> ResponseDirectives {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(CACHE_CONTROL, HeaderValue::from_static(line));
+        }
+        ResponseDirectives::parse(&headers)
+    }
+
+    #[test]
+    fn lifetimes_are_read_in_every_form() {
+        assert_eq!(response(&["max-age=003600"]).max_age, Some(3600));
+        assert_eq!(response(&["MaX-AgE=\"60\""]).max_age, Some(60));
+        assert_eq!(response(&["max-age=99999999999"]).max_age, Some(DELTA_SECONDS_MAX));
+        assert_eq!(response(&["extension=\"max-age=3600\", max-age=1"]).max_age, Some(1));
+        assert_eq!(response(&["max-age=1, max-age=3600"]).max_age, Some(1));
+    }
+
+    #[test]
+    fn unreadable_lifetimes_are_zero() {
+        for line in
+            ["max-age='60'", "max-age=-1", "max-age=60.0", "max-age=", "max-age", "max-age= 60"]
+        {
+            assert_eq!(response(&[line]).max_age, Some(0), "{line}");
+        }
+        assert_eq!(response(&["max-age =60"]).max_age, None);
+    }
+
+    #[test]
+    fn qualified_forms_name_fields() {
+        let found = response(&["private=\"a, b\"", "no-cache=\"set-cookie\", no-cache"]);
+        assert_eq!(
+            found.private,
+            Scope::Fields(vec![HeaderName::from_static("a"), HeaderName::from_static("b")])
+        );
+        assert!(found.no_cache.is_whole());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_is_read_without_panic(line in "[ -~]{0,60}") {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_str(&line) {
+                headers.insert(CACHE_CONTROL, value);
+            }
+            let _ = (ResponseDirectives::parse(&headers), RequestDirectives::parse(&headers));
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! How old a response is and how long it stays fresh (RFC 9111 §4.2).
+//!
+//! The result is a set of points in time, fixed when the response is stored, so that a hit
+//! compares integers. Lifetimes given by the origin come first; what an operator's policy adds
+//! only fills gaps, unless it says `override`.
+
+use http::header::{AGE, DATE, EXPIRES, HeaderMap, LAST_MODIFIED};
+use http::{HeaderValue, StatusCode};
+
+use crate::directives::{DELTA_SECONDS_MAX, ResponseDirectives, delta_seconds};
+use crate::fields;
+use crate::storable::StoreRules;
+use crate::time::{UnixMillis, parse_http_date};
+
+/// Where a freshness lifetime came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreshnessSource {
+    /// Policy `ttl.override`.
+    PolicyOverride,
+    /// `s-maxage`.
+    SMaxage,
+    /// `max-age`.
+    MaxAge,
+    /// `Expires`.
+    Expires,
+    /// Policy `ttl.status`.
+    PolicyStatus,
+    /// Policy `ttl.default`.
+    PolicyDefault,
+    /// A share of the time since `Last-Modified` (RFC 9111 §4.2.2).
+    Heuristic,
+    /// Nothing gives a lifetime; the response is stale at once.
+    None,
+}
+
+impl FreshnessSource {
+    /// The stable name used in metrics, logs and `explain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PolicyOverride => "policy-override",
+            Self::SMaxage => "s-maxage",
+            Self::MaxAge => "max-age",
+            Self::Expires => "expires",
+            Self::PolicyStatus => "policy-status",
+            Self::PolicyDefault => "policy-default",
+            Self::Heuristic => "heuristic",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether the origin stated the lifetime itself.
+    pub fn is_explicit(self) -> bool {
+        matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
+    }
+}
+
+/// When a request went out and its response came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Exchange {
+    /// When the request was sent to the upstream.
+    pub requested_at: UnixMillis,
+    /// When the response head arrived.
+    pub responded_at: UnixMillis,
+}
+
+/// All points in time that reuse of a stored response depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// When the response had age zero; `now` less this is the current age (RFC 9111 §4.2.3).
+    pub born: UnixMillis,
+    /// Fresh before this point.
+    pub fresh_until: UnixMillis,
+    /// May be served stale while a refresh runs, before this point (RFC 5861 §3).
+    pub stale_while_revalidate_until: UnixMillis,
+    /// May be served stale when the upstream fails, before this point (RFC 5861 §4).
+    pub stale_if_error_until: UnixMillis,
+    /// `no-cache`: every use needs validation.
+    pub no_cache: bool,
+    /// The response may not be served stale on the cache's own decision (RFC 9111 §4.2.4).
+    pub forbids_stale: bool,
+    /// RFC 8246: a reload does not need validation while fresh.
+    pub immutable: bool,
+    /// What gave the freshness lifetime.
+    pub source: FreshnessSource,
+}
+
+impl Lifetimes {
+    /// Current age in milliseconds, never negative.
+    pub fn age_millis(&self, now: UnixMillis) -> i64 {
+        now.millis_since(self.born).max(0)
+    }
+
+    /// Current age in whole seconds, as the `Age` field tells it (RFC 9111 §5.1).
+    pub fn age_secs(&self, now: UnixMillis) -> u64 {
+        (self.age_millis(now) / 1000).unsigned_abs()
+    }
+
+    /// Seconds of freshness left; negative once stale (the `ttl` of RFC 9211 §2.5).
+    pub fn ttl_secs(&self, now: UnixMillis) -> i64 {
+        self.fresh_until.millis_since(now).div_euclid(1000)
+    }
+
+    /// Whether the response is fresh at `now`.
+    pub fn is_fresh(&self, now: UnixMillis) -> bool {
+        now < self.fresh_until
+    }
+
+    /// The last point at which the response can be served without the upstream's consent.
+    pub fn usable_until(&self) -> UnixMillis {
+        self.fresh_until.max(self.stale_while_revalidate_until).max(self.stale_if_error_until)
+    }
+
+    /// Makes the response stale from `now` on: what a soft purge does. Stale windows start anew.
+    pub fn expire(&mut self, now: UnixMillis) {
+        let by = self.fresh_until.millis_since(now);
+        if by > 0 {
+            self.fresh_until = now;
+            self.stale_while_revalidate_until = self.stale_while_revalidate_until - by;
+            self.stale_if_error_until = self.stale_if_error_until - by;
+        }
+    }
+}
+
+/// Works out the lifetimes of a response at the moment it arrived.
+pub fn lifetimes(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    targeted: bool,
+    exchange: Exchange,
+    rules: &StoreRules,
+) -> Lifetimes {
+    let born = exchange.responded_at - initial_age_millis(headers, exchange, rules);
+    let (mut lifetime, source) =
+        freshness_lifetime(status, headers, directives, targeted, exchange, rules);
+    if let Some(max) = rules.ttl_max_ms {
+        lifetime = lifetime.min(max);
+    }
+    let fresh_until = born + lifetime;
+    // An explicit window of the origin beats the implied proxy-revalidate of s-maxage, which it
+    // sent in the same breath; a window from policy does not.
+    let hard =
+        directives.must_revalidate || directives.proxy_revalidate || directives.no_cache.is_whole();
+    let window = |own: Option<u32>, policy: Option<i64>| match own {
+        Some(secs) if !hard => i64::from(secs) * 1000,
+        None if !directives.forbids_stale() => policy.unwrap_or(0),
+        _ => 0,
+    };
+    Lifetimes {
+        born,
+        fresh_until,
+        stale_while_revalidate_until: fresh_until
+            + window(directives.stale_while_revalidate, rules.stale_while_revalidate_ms),
+        stale_if_error_until: fresh_until
+            + window(directives.stale_if_error, rules.stale_if_error_ms),
+        no_cache: directives.no_cache.is_whole(),
+        forbids_stale: directives.forbids_stale(),
+        immutable: directives.immutable,
+        source,
+    }
+}
+
+/// The corrected initial age of RFC 9111 §4.2.3, in milliseconds.
+fn initial_age_millis(headers: &HeaderMap, exchange: Exchange, rules: &StoreRules) -> i64 {
+    let delay = exchange.responded_at.millis_since(exchange.requested_at).max(0);
+    let corrected = age_value(headers, rules).saturating_add(delay);
+    // Date tells whole seconds, so the clock is cut to seconds as well: otherwise each response
+    // would seem up to a second old.
+    let apparent = date_value(headers, exchange.responded_at)
+        .map_or(0, |date| (exchange.responded_at.as_secs() - date.as_secs()).max(0) * 1000);
+    corrected.max(apparent)
+}
+
+/// `Age` in milliseconds: of a list the first member counts (RFC 9111 §5.1), of several lines the
+/// largest such member. What is no number is ignored, or, by policy, taken as very old.
+fn age_value(headers: &HeaderMap, rules: &StoreRules) -> i64 {
+    let unreadable = if rules.invalid_age_is_stale { DELTA_SECONDS_MAX } else { 0 };
+    headers
+        .get_all(AGE)
+        .iter()
+        .filter_map(|line| line.as_bytes().split(|b| *b == b',').next())
+        .map(|first| delta_seconds(first.trim_ascii()).unwrap_or(unreadable))
+        .max()
+        .map_or(0, |secs| i64::from(secs) * 1000)
+}
+
+fn date_value(headers: &HeaderMap, now: UnixMillis) -> Option<UnixMillis> {
+    fields::single(headers, &DATE).and_then(|value| parse_http_date(value.as_bytes(), now))
+}
+
+fn freshness_lifetime(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    targeted: bool,
+    exchange: Exchange,
+    rules: &StoreRules,
+) -> (i64, FreshnessSource) {
+    let stated = stated_lifetime(headers, directives, targeted, exchange);
+    if let Some(ms) = rules.ttl_override_ms
+        && (is_good(status) || stated.is_some())
+    {
+        return (ms, FreshnessSource::PolicyOverride);
+    }
+    if let Some(found) = stated {
+        return found;
+    }
+    if let Some(ms) = rules.ttl_for_status(status.as_u16()) {
+        return (ms, FreshnessSource::PolicyStatus);
+    }
+    if let Some(ms) = rules.ttl_default_ms
+        && is_good(status)
+    {
+        return (ms, FreshnessSource::PolicyDefault);
+    }
+    let date = date_value(headers, exchange.responded_at).unwrap_or(exchange.responded_at);
+    match heuristic(status, headers, directives, date, rules) {
+        Some(ms) => (ms, FreshnessSource::Heuristic),
+        None => (0, FreshnessSource::None),
+    }
+}
+
+fn stated_lifetime(
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    targeted: bool,
+    exchange: Exchange,
+) -> Option<(i64, FreshnessSource)> {
+    if let Some(secs) = directives.s_maxage {
+        return Some((i64::from(secs) * 1000, FreshnessSource::SMaxage));
+    }
+    if let Some(secs) = directives.max_age {
+        return Some((i64::from(secs) * 1000, FreshnessSource::MaxAge));
+    }
+    if targeted || !headers.contains_key(EXPIRES) {
+        return None;
+    }
+    let date = date_value(headers, exchange.responded_at).unwrap_or(exchange.responded_at);
+    Some((expires_lifetime(headers, date, exchange.responded_at), FreshnessSource::Expires))
+}
+
+/// An `Expires` that is repeated or cannot be read lies in the past (RFC 9111 §5.3).
+fn expires_lifetime(headers: &HeaderMap, date: UnixMillis, now: UnixMillis) -> i64 {
+    fields::single(headers, &EXPIRES)
+        .map(HeaderValue::as_bytes)
+        .and_then(|text| parse_http_date(text, now))
+        .map_or(0, |expires| expires.millis_since(date).max(0))
+}
+
+/// Statuses for which a policy's `ttl.default` stands in when the origin says nothing. Errors are
+/// never among them: negative caching takes an explicit lifetime or `ttl.status`.
+fn is_good(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308)
+}
+
+/// Statuses that may be reused without explicit freshness (RFC 9110 §15.1).
+pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+fn heuristic(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    date: UnixMillis,
+    rules: &StoreRules,
+) -> Option<i64> {
+    if rules.heuristic_percent == 0 {
+        return None;
+    }
+    if !is_heuristically_cacheable(status) && !directives.public {
+        return None;
+    }
+    let modified = fields::single(headers, &LAST_MODIFIED)
+        .and_then(|value| parse_http_date(value.as_bytes(), date))?;
+    let since = date.millis_since(modified).max(0);
+    let share = since / 100 * i64::from(rules.heuristic_percent);
+    Some(share.min(rules.heuristic_max_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::header::{CACHE_CONTROL, HeaderName};
+
+    const T0: UnixMillis = UnixMillis(1_790_000_000_400);
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        map
+    }
+
+    fn of(map: &HeaderMap, rules: &StoreRules) -> Lifetimes {
+        let (directives, targeted) =
+            crate::targeted::effective_directives(map, &crate::targeted::default_targets());
+        let exchange = Exchange { requested_at: T0 - 200, responded_at: T0 };
+        lifetimes(StatusCode::OK, map, &directives, targeted, exchange, rules)
+    }
+
+    #[test]
+    fn age_counts_what_upstream_caches_and_the_way_back_took() {
+        let map = headers(&[(CACHE_CONTROL, "max-age=60"), (AGE, "10, 99")]);
+        let found = of(&map, &StoreRules::default());
+        assert_eq!(found.age_millis(T0), 10_200);
+        assert_eq!(found.fresh_until, T0 - 10_200 + 60_000);
+        assert_eq!(found.ttl_secs(T0), 49);
+    }
+
+    #[test]
+    fn age_that_is_no_number_is_ignored() {
+        for age in ["abc", "-5", "7200.0", ""] {
+            let map = headers(&[(CACHE_CONTROL, "max-age=60"), (AGE, age)]);
+            assert_eq!(of(&map, &StoreRules::default()).age_secs(T0), 0, "{age}");
+        }
+    }
+
+    #[test]
+    fn expires_counts_from_date_and_not_from_our_clock() {
+        let date = (T0 + 10_000).to_http_date();
+        let expires = (T0 + 20_000).to_http_date();
+        let map = headers(&[
+            (DATE, date.to_str().unwrap()),
+            (EXPIRES, expires.to_str().unwrap()),
+            (AGE, "15"),
+        ]);
+        assert!(!of(&map, &StoreRules::default()).is_fresh(T0));
+    }
+
+    #[test]
+    fn must_revalidate_closes_every_stale_window() {
+        let rules = StoreRules { stale_if_error_ms: Some(60_000), ..StoreRules::default() };
+        let open = of(&headers(&[(CACHE_CONTROL, "max-age=1")]), &rules);
+        assert_eq!(open.stale_if_error_until, open.fresh_until + 60_000);
+        for value in
+            ["max-age=1, must-revalidate, stale-if-error=9", "s-maxage=1", "max-age=1, no-cache"]
+        {
+            let shut = of(&headers(&[(CACHE_CONTROL, value)]), &rules);
+            assert_eq!(shut.stale_if_error_until, shut.fresh_until, "{value}");
+        }
+    }
+
+    #[test]
+    fn policy_fills_gaps_and_caps() {
+        let rules = StoreRules {
+            ttl_default_ms: Some(30_000),
+            ttl_max_ms: Some(40_000),
+            ..StoreRules::default()
+        };
+        assert_eq!(of(&HeaderMap::new(), &rules).source, FreshnessSource::PolicyDefault);
+        let capped = of(&headers(&[(CACHE_CONTROL, "max-age=900")]), &rules);
+        assert_eq!(capped.fresh_until.millis_since(capped.born), 40_000);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_response_never_gets_younger(age in 0u32..100_000, life in 0u32..100_000, later in 0i64..10_000_000) {
+            let map = headers(&[
+                (CACHE_CONTROL, &format!("max-age={life}")),
+                (AGE, &age.to_string()),
+            ]);
+            let found = of(&map, &StoreRules::default());
+            proptest::prop_assert!(found.age_millis(T0 + later) >= i64::from(age) * 1000);
+            proptest::prop_assert_eq!(
+                found.is_fresh(T0 + later),
+                found.age_millis(T0 + later) < i64::from(life) * 1000
+            );
+            proptest::prop_assert!(found.usable_until() >= found.fresh_until);
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! May this response be stored (RFC 9111 §3), and with which lifetimes.
+
+use http::header::{
+    AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, SET_COOKIE, VARY,
+};
+use http::{Method, StatusCode};
+
+use crate::directives::{RequestDirectives, ResponseDirectives, Scope};
+use crate::freshness::{Exchange, FreshnessSource, Lifetimes, lifetimes};
+use crate::targeted::effective_directives;
+use crate::vary;
+
+/// What happens to a response that sets a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SetCookie {
+    /// It is passed on and not stored.
+    #[default]
+    Bypass,
+    /// It is stored without the field; hits do not set the cookie.
+    Strip,
+    /// It is stored and replayed as it is.
+    Store,
+}
+
+/// What an operator's policy says about storing; the default adds nothing to RFC 9111.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreRules {
+    /// Lifetime where the origin gives none and the status is a success, milliseconds.
+    pub ttl_default_ms: Option<i64>,
+    /// Upper bound of every lifetime, milliseconds.
+    pub ttl_max_ms: Option<i64>,
+    /// Lifetime that replaces the origin's, milliseconds. Never overrides `no-store` or `private`.
+    pub ttl_override_ms: Option<i64>,
+    /// Lifetime per status where the origin gives none, milliseconds.
+    pub ttl_status_ms: Vec<(u16, i64)>,
+    /// Share of the time since `Last-Modified` that counts as lifetime; 0 switches it off.
+    pub heuristic_percent: u8,
+    /// Upper bound of a heuristic lifetime, milliseconds.
+    pub heuristic_max_ms: i64,
+    /// Stale-while-revalidate window where the origin gives none, milliseconds.
+    pub stale_while_revalidate_ms: Option<i64>,
+    /// Stale-if-error window where the origin gives none, milliseconds.
+    pub stale_if_error_ms: Option<i64>,
+    /// What happens to `Set-Cookie`.
+    pub set_cookie: SetCookie,
+    /// The route is authenticated even if no `Authorization` arrives (a mesh may strip it).
+    pub authenticated: bool,
+    /// The key separates identities, so that a stored response serves its own identity only.
+    pub identity_in_key: bool,
+    /// The targeted fields that this cache obeys, first match wins (RFC 9213 §2.2).
+    pub targets: Vec<HeaderName>,
+    /// An `Age` that cannot be read means "very old" instead of being ignored.
+    pub invalid_age_is_stale: bool,
+}
+
+impl Default for StoreRules {
+    fn default() -> Self {
+        StoreRules {
+            ttl_default_ms: None,
+            ttl_max_ms: None,
+            ttl_override_ms: None,
+            ttl_status_ms: Vec::new(),
+            heuristic_percent: 0,
+            heuristic_max_ms: 86_400_000,
+            stale_while_revalidate_ms: None,
+            stale_if_error_ms: None,
+            set_cookie: SetCookie::Bypass,
+            authenticated: false,
+            identity_in_key: false,
+            targets: crate::targeted::default_targets(),
+            invalid_age_is_stale: false,
+        }
+    }
+}
+
+impl StoreRules {
+    /// The `ttl.status` entry for a status.
+    pub fn ttl_for_status(&self, status: u16) -> Option<i64> {
+        self.ttl_status_ms.iter().find(|(code, _)| *code == status).map(|(_, ms)| *ms)
+    }
+}
+
+/// Why a response was not stored. Closed; the strings are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotStored {
+    /// The method's responses are not stored.
+    Method,
+    /// The request said `no-store`.
+    RequestNoStore,
+    /// The response said `no-store`.
+    NoStore,
+    /// The response is `private`.
+    Private,
+    /// The request was authenticated and nothing permits sharing (RFC 9111 §3.5).
+    Authorization,
+    /// The response sets a cookie.
+    SetCookie,
+    /// `Vary: *`.
+    VaryStar,
+    /// The status is not one that can be stored.
+    Status,
+    /// `must-understand` with a status this cache does not know.
+    NotUnderstood,
+    /// No explicit lifetime, no policy, no heuristic.
+    NoFreshness,
+    /// Stale on arrival and nothing to validate it with.
+    StaleOnArrival,
+    /// Larger than the limit for one object.
+    TooLarge,
+    /// The body ended early.
+    Truncated,
+    /// An error or an empty body would have replaced a good stored response.
+    KeptGood,
+    /// A partial response that cannot be used safely.
+    Partial,
+    /// The route or the cache is switched off.
+    Disabled,
+    /// A purge or a newer response overtook it.
+    Overtaken,
+}
+
+impl NotStored {
+    /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::RequestNoStore => "request-no-store",
+            Self::NoStore => "no-store",
+            Self::Private => "private",
+            Self::Authorization => "authorization",
+            Self::SetCookie => "set-cookie",
+            Self::VaryStar => "vary-star",
+            Self::Status => "status",
+            Self::NotUnderstood => "not-understood",
+            Self::NoFreshness => "no-freshness",
+            Self::StaleOnArrival => "stale-on-arrival",
+            Self::TooLarge => "too-large",
+            Self::Truncated => "truncated",
+            Self::KeptGood => "kept-good",
+            Self::Partial => "partial",
+            Self::Disabled => "disabled",
+            Self::Overtaken => "overtaken",
+        }
+    }
+
+    /// One sentence for an operator.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Method => "responses to this method are not stored",
+            Self::RequestNoStore => "the request carries Cache-Control: no-store",
+            Self::NoStore => "the response carries no-store",
+            Self::Private => "the response is private and this cache is shared",
+            Self::Authorization => {
+                "the request is authenticated and the response does not say public, s-maxage or \
+                 must-revalidate; to cache it, let the policy partition by identity"
+            }
+            Self::SetCookie => {
+                "the response sets a cookie; cache.setCookie: strip or store would keep it"
+            }
+            Self::VaryStar => "Vary: * matches no other request",
+            Self::Status => "this status is never stored",
+            Self::NotUnderstood => "must-understand with a status this cache does not know",
+            Self::NoFreshness => {
+                "the origin gives no lifetime (max-age, s-maxage, Expires) and the policy has \
+                 neither ttl.default nor ttl.status for it"
+            }
+            Self::StaleOnArrival => "it is stale on arrival and carries no validator",
+            Self::TooLarge => "it is larger than the limit for one object",
+            Self::Truncated => "the body ended before its declared length",
+            Self::KeptGood => "an error or an empty body does not replace a good stored response",
+            Self::Partial => "the partial response cannot be combined or reused safely",
+            Self::Disabled => "caching is switched off for this route",
+            Self::Overtaken => "a purge or a newer response came first",
+        }
+    }
+}
+
+/// A response that may be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its lifetimes.
+    pub lifetimes: Lifetimes,
+    /// Fields that must be left out of the stored copy (qualified `private` and `no-cache`,
+    /// stripped cookies).
+    pub omit: Vec<HeaderName>,
+}
+
+/// A request as the storing decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+    /// Its cache directives, read once.
+    pub directives: RequestDirectives,
+}
+
+/// Decides whether a response to `request` may be stored (RFC 9111 §3).
+///
+/// # Errors
+/// The first reason that forbids it.
+pub fn decide(
+    request: RequestView<'_>,
+    status: StatusCode,
+    headers: &HeaderMap,
+    exchange: Exchange,
+    rules: &StoreRules,
+) -> Result<Stored, NotStored> {
+    if request.method != Method::GET {
+        return Err(NotStored::Method);
+    }
+    if request.directives.no_store {
+        return Err(NotStored::RequestNoStore);
+    }
+    let (directives, targeted) = effective_directives(headers, &rules.targets);
+    check_status(status, headers, &directives)?;
+    if directives.no_store && !(directives.must_understand && is_understood(status)) {
+        return Err(NotStored::NoStore);
+    }
+    if directives.private.is_whole() {
+        return Err(NotStored::Private);
+    }
+    check_authorization(request.headers, &directives, rules)?;
+    if vary::has_star(headers) {
+        return Err(NotStored::VaryStar);
+    }
+    let mut omit = Vec::new();
+    for scope in [&directives.private, &directives.no_cache] {
+        if let Scope::Fields(names) = scope {
+            omit.extend(names.iter().cloned());
+        }
+    }
+    if headers.contains_key(SET_COOKIE) && !omit.contains(&SET_COOKIE) {
+        match rules.set_cookie {
+            SetCookie::Bypass => return Err(NotStored::SetCookie),
+            SetCookie::Strip => omit.push(SET_COOKIE),
+            SetCookie::Store => {}
+        }
+    }
+    let lifetimes = lifetimes(status, headers, &directives, targeted, exchange, rules);
+    check_useful(&lifetimes, headers, &directives, exchange)?;
+    Ok(Stored { lifetimes, omit })
+}
+
+fn check_status(
+    status: StatusCode,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+) -> Result<(), NotStored> {
+    if status.is_informational() || matches!(status.as_u16(), 304 | 416) {
+        return Err(NotStored::Status);
+    }
+    if directives.must_understand && !is_understood(status) {
+        return Err(NotStored::NotUnderstood);
+    }
+    if (status == StatusCode::PARTIAL_CONTENT) != headers.contains_key(CONTENT_RANGE) {
+        return Err(NotStored::Partial);
+    }
+    Ok(())
+}
+
+/// RFC 9111 §3.5: an authenticated request's response is shared only by express permission.
+fn check_authorization(
+    request: &HeaderMap,
+    directives: &ResponseDirectives,
+    rules: &StoreRules,
+) -> Result<(), NotStored> {
+    let authenticated = rules.authenticated || request.contains_key(AUTHORIZATION);
+    let permitted =
+        directives.public || directives.s_maxage.is_some() || directives.must_revalidate;
+    if authenticated && !permitted && !rules.identity_in_key {
+        return Err(NotStored::Authorization);
+    }
+    Ok(())
+}
+
+fn check_useful(
+    lifetimes: &Lifetimes,
+    headers: &HeaderMap,
+    directives: &ResponseDirectives,
+    exchange: Exchange,
+) -> Result<(), NotStored> {
+    let stated = directives.no_cache.is_whole() || directives.public;
+    let has_validator = has_validator(headers);
+    if lifetimes.source == FreshnessSource::None && !(stated && has_validator) {
+        return Err(NotStored::NoFreshness);
+    }
+    let reusable = !lifetimes.no_cache && exchange.responded_at < lifetimes.usable_until();
+    if !reusable && !has_validator {
+        return Err(NotStored::StaleOnArrival);
+    }
+    Ok(())
+}
+
+/// Whether a response can be validated later (RFC 9110 §8.8).
+pub fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
+}
+
+/// Statuses whose caching requirements this cache knows (for `must-understand`, RFC 9111 §5.2.2.3).
+pub fn is_understood(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        200..=206 | 300..=305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 500..=505
+    )
+}
+
+/// The `Vary` fields of a response, in lower case, for a stored response's recipe.
+pub fn vary_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names: Vec<HeaderName> = crate::fields::list(headers, &VARY)
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::UnixMillis;
+    use http::HeaderValue;
+
+    const T0: UnixMillis = UnixMillis(1_790_000_000_000);
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    fn outcome(
+        request: &[(&'static str, &'static str)],
+        status: u16,
+        response: &[(&'static str, &'static str)],
+        rules: &StoreRules,
+    ) -> Result<Stored, NotStored> {
+        let request = map(request);
+        let directives = RequestDirectives::parse(&request);
+        decide(
+            RequestView { method: &Method::GET, headers: &request, directives },
+            StatusCode::from_u16(status).unwrap(),
+            &map(response),
+            Exchange { requested_at: T0, responded_at: T0 },
+            rules,
+        )
+    }
+
+    fn reason(
+        request: &[(&'static str, &'static str)],
+        status: u16,
+        response: &[(&'static str, &'static str)],
+    ) -> Option<NotStored> {
+        outcome(request, status, response, &StoreRules::default()).err()
+    }
+
+    #[test]
+    fn explicit_freshness_makes_any_final_status_storable() {
+        for status in [200, 299, 302, 404, 499, 503, 599] {
+            assert_eq!(reason(&[], status, &[("cache-control", "max-age=60")]), None, "{status}");
+        }
+        assert_eq!(reason(&[], 404, &[]), Some(NotStored::NoFreshness));
+    }
+
+    #[test]
+    fn authenticated_responses_need_permission() {
+        let auth = [("authorization", "Bearer x")];
+        assert_eq!(
+            reason(&auth, 200, &[("cache-control", "max-age=60")]),
+            Some(NotStored::Authorization)
+        );
+        for allowed in ["max-age=60, public", "s-maxage=60", "max-age=60, must-revalidate"] {
+            assert_eq!(reason(&auth, 200, &[("cache-control", allowed)]), None, "{allowed}");
+        }
+        let rules = StoreRules { authenticated: true, ..StoreRules::default() };
+        let stripped = outcome(&[], 200, &[("cache-control", "max-age=60")], &rules);
+        assert_eq!(stripped.err(), Some(NotStored::Authorization));
+    }
+
+    #[test]
+    fn must_understand_beats_no_store_only_for_known_statuses() {
+        let headers = [("cache-control", "max-age=60, no-store, must-understand")];
+        assert_eq!(reason(&[], 200, &headers), None);
+        assert_eq!(reason(&[], 599, &headers), Some(NotStored::NotUnderstood));
+    }
+
+    #[test]
+    fn qualified_private_leaves_the_fields_out() {
+        let stored = outcome(
+            &[],
+            200,
+            &[("cache-control", "max-age=60, private=\"set-cookie\""), ("set-cookie", "a=1")],
+            &StoreRules::default(),
+        )
+        .unwrap();
+        assert_eq!(stored.omit, [SET_COOKIE]);
+    }
+
+    #[test]
+    fn cookies_and_no_store_keep_a_response_out() {
+        let cookie = [("cache-control", "max-age=60"), ("set-cookie", "a=1")];
+        assert_eq!(reason(&[], 200, &cookie), Some(NotStored::SetCookie));
+        let fresh = [("cache-control", "max-age=60")];
+        assert_eq!(
+            reason(&[("cache-control", "no-store")], 200, &fresh),
+            Some(NotStored::RequestNoStore)
+        );
+        assert_eq!(reason(&[], 200, &[("cache-control", "private")]), Some(NotStored::Private));
+    }
+
+    #[test]
+    fn no_cache_is_stored_when_it_can_be_validated() {
+        assert_eq!(reason(&[], 200, &[("cache-control", "no-cache"), ("etag", "\"a\"")]), None);
+        assert_eq!(
+            reason(&[], 200, &[("cache-control", "no-cache")]),
+            Some(NotStored::NoFreshness)
+        );
+        assert_eq!(
+            reason(&[], 200, &[("cache-control", "max-age=0")]),
+            Some(NotStored::StaleOnArrival)
+        );
+    }
+}

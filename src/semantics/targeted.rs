@@ -1,0 +1,157 @@
+//! Targeted cache control (RFC 9213): fields that speak to one class of cache and then replace
+//! `Cache-Control` and `Expires` for it.
+//!
+//! The default target list is `Outrigger-Cache-Control`, then `CDN-Cache-Control`. The first one
+//! that is present, valid and not empty decides alone. A field that is not a valid Structured Field
+//! dictionary is ignored as a whole (§2.1), a directive of the wrong type likewise.
+//!
+//! `Surrogate-Control` (W3C Edge Architecture note, 2001) can be put on the list. It is older than
+//! Structured Fields: its directives read like `Cache-Control`, and one with a parameter
+//! (`max-age=60;name`) speaks only to the surrogate of that name.
+
+use http::header::{CACHE_CONTROL, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use sfv::{BareItem, Dictionary, ListEntry, Parser};
+
+use crate::directives::{DELTA_SECONDS_MAX, ResponseDirectives, Scope};
+use crate::fields::{list, split_unquoted};
+
+/// The targeted field that names this product.
+pub static OUTRIGGER_CACHE_CONTROL: HeaderName = HeaderName::from_static("outrigger-cache-control");
+/// The targeted field for caches that act on behalf of the origin.
+pub static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+/// The older field of the Edge Architecture note; obeyed only where policy lists it.
+pub static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+/// The device token under which `Surrogate-Control` can address this cache.
+pub const SURROGATE_DEVICE: &str = "outrigger";
+
+/// The targeted fields obeyed when policy names none.
+pub fn default_targets() -> Vec<HeaderName> {
+    vec![OUTRIGGER_CACHE_CONTROL.clone(), CDN_CACHE_CONTROL.clone()]
+}
+
+/// The directives that concern this cache, and whether a targeted field gave them (then `Expires`
+/// does not count either, RFC 9213 §2.2).
+pub fn effective_directives(
+    headers: &HeaderMap,
+    targets: &[HeaderName],
+) -> (ResponseDirectives, bool) {
+    for name in targets {
+        if !headers.contains_key(name) {
+            continue;
+        }
+        let found = if *name == SURROGATE_CONTROL {
+            parse_surrogate(headers)
+        } else {
+            parse_targeted(headers, name)
+        };
+        if let Some(directives) = found {
+            return (directives, true);
+        }
+    }
+    (ResponseDirectives::parse(headers), false)
+}
+
+fn parse_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {
+    let mut lines = headers.get_all(name).iter();
+    let mut joined = lines.next()?.as_bytes().to_vec();
+    for line in lines {
+        joined.push(b',');
+        joined.extend_from_slice(line.as_bytes());
+    }
+    let dictionary: Dictionary = Parser::new(&joined).parse().ok()?;
+    if dictionary.is_empty() {
+        return None;
+    }
+    let mut found = ResponseDirectives::default();
+    for (key, entry) in &dictionary {
+        let ListEntry::Item(item) = entry else { continue };
+        apply(&mut found, key.as_str(), &item.bare_item);
+    }
+    Some(found)
+}
+
+fn parse_surrogate(headers: &HeaderMap) -> Option<ResponseDirectives> {
+    let mut ours = HeaderMap::new();
+    for member in list(headers, &SURROGATE_CONTROL) {
+        let mut parts = split_unquoted(member, b';');
+        let directive = parts.next()?.trim_ascii();
+        let for_us =
+            parts.next().is_none_or(|target| target.trim_ascii() == SURROGATE_DEVICE.as_bytes());
+        if for_us && let Ok(value) = HeaderValue::from_bytes(directive) {
+            ours.append(CACHE_CONTROL, value);
+        }
+    }
+    let directives = ResponseDirectives::parse(&ours);
+    (directives != ResponseDirectives::default()).then_some(directives)
+}
+
+fn apply(found: &mut ResponseDirectives, key: &str, value: &BareItem) {
+    let seconds = match value {
+        BareItem::Integer(number) => {
+            Some(i64::from(*number).clamp(0, i64::from(DELTA_SECONDS_MAX)) as u32)
+        }
+        _ => None,
+    };
+    let on = matches!(value, BareItem::Boolean(true));
+    let scope = match value {
+        BareItem::Boolean(true) | BareItem::String(_) => Scope::Whole,
+        _ => Scope::Absent,
+    };
+    match key {
+        "max-age" => found.max_age = seconds,
+        "s-maxage" => found.s_maxage = seconds,
+        "stale-while-revalidate" => found.stale_while_revalidate = seconds,
+        "stale-if-error" => found.stale_if_error = seconds,
+        "no-store" => found.no_store = on,
+        "no-cache" => found.no_cache = scope,
+        "private" => found.private = scope,
+        "public" => found.public = on,
+        "must-revalidate" => found.must_revalidate = on,
+        "proxy-revalidate" => found.proxy_revalidate = on,
+        "must-understand" => found.must_understand = on,
+        "immutable" => found.immutable = on,
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(HeaderName, &'static str)]) -> (ResponseDirectives, bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        effective_directives(&headers, &default_targets())
+    }
+
+    #[test]
+    fn the_targeted_field_replaces_cache_control() {
+        let (found, targeted) =
+            with(&[(CDN_CACHE_CONTROL.clone(), "max-age=60"), (CACHE_CONTROL, "no-store")]);
+        assert!(targeted && !found.no_store);
+        assert_eq!(found.max_age, Some(60));
+    }
+
+    #[test]
+    fn our_own_field_comes_first() {
+        let (found, _) = with(&[
+            (CDN_CACHE_CONTROL.clone(), "max-age=60"),
+            (OUTRIGGER_CACHE_CONTROL.clone(), "no-store"),
+        ]);
+        assert!(found.no_store && found.max_age.is_none());
+    }
+
+    #[test]
+    fn what_is_no_structured_field_is_ignored() {
+        let (found, targeted) =
+            with(&[(CDN_CACHE_CONTROL.clone(), "max-age=60, &"), (CACHE_CONTROL, "max-age=1")]);
+        assert!(!targeted);
+        assert_eq!(found.max_age, Some(1));
+        let (found, _) = with(&[(CDN_CACHE_CONTROL.clone(), "max-age=\"60\"")]);
+        assert_eq!(found.max_age, None);
+    }
+}

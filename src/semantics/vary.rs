@@ -1,0 +1,188 @@
+//! The secondary key (RFC 9111 §4.1): which request fields selected a stored response.
+//!
+//! Values are compared after normalisation that cannot change their meaning: lines are joined,
+//! white space around list members goes, and for the negotiation fields the members are compared
+//! without case, ordered by weight. A cache that compares raw text stores the same page many
+//! times.
+
+use http::header::{
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, VARY,
+};
+
+use crate::fields::{self, members, split_unquoted};
+use crate::storable::vary_names;
+
+/// Whether `Vary` holds `*` in any line or position: then no other request matches.
+pub fn has_star(headers: &HeaderMap) -> bool {
+    fields::list(headers, &VARY).any(|member| member == b"*")
+}
+
+/// The selecting fields of a stored response with the values its request had.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Variant {
+    selectors: Box<[(HeaderName, Option<Box<[u8]>>)]>,
+}
+
+impl Variant {
+    /// Takes from `request` the fields that `response` names in `Vary`.
+    pub fn of(response: &HeaderMap, request: &HeaderMap) -> Self {
+        let selectors = vary_names(response)
+            .into_iter()
+            .map(|name| {
+                let value = normalised(request, &name);
+                (name, value)
+            })
+            .collect();
+        Variant { selectors }
+    }
+
+    /// Whether the response does not vary at all.
+    pub fn is_invariant(&self) -> bool {
+        self.selectors.is_empty()
+    }
+
+    /// Whether a request selects this variant.
+    pub fn matches(&self, request: &HeaderMap) -> bool {
+        self.selectors.iter().all(|(name, value)| normalised(request, name) == *value)
+    }
+
+    /// The names of the selecting fields.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.selectors.iter().map(|(name, _)| name)
+    }
+
+    /// A text that tells the variants of one key apart.
+    pub fn fingerprint(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in &self.selectors {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.push(b'\n');
+            match value {
+                Some(value) => {
+                    out.push(b'=');
+                    out.extend_from_slice(value);
+                }
+                None => out.push(b'-'),
+            }
+            out.push(b'\n');
+        }
+        out
+    }
+
+    /// Bytes of memory behind this value.
+    pub fn weight(&self) -> usize {
+        self.selectors
+            .iter()
+            .map(|(name, value)| 56 + name.as_str().len() + value.as_ref().map_or(0, |v| v.len()))
+            .sum()
+    }
+}
+
+/// A request field in the form in which it is compared; `None` when absent.
+fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
+    let mut lines = request.get_all(name).iter().peekable();
+    lines.peek()?;
+    let negotiates = [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE].contains(name);
+    let parts = lines.flat_map(|line| members(line.as_bytes()));
+    let joined = if negotiates {
+        let mut weighed: Vec<(u32, Vec<u8>)> = parts.map(negotiation_member).collect();
+        // A stable sort by falling weight, then by name: the order of equal weights means nothing.
+        weighed.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        weighed.dedup();
+        weighed.iter().map(|(_, text)| text.as_slice()).collect::<Vec<_>>().join(&b',')
+    } else {
+        parts.collect::<Vec<_>>().join(&b',')
+    };
+    Some(joined.into_boxed_slice())
+}
+
+/// One member such as `de; q=0.8` as its weight in thousandths and its text without white space,
+/// in lower case, without `q=1`.
+fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
+    let mut weight = 1000;
+    let mut text = Vec::with_capacity(member.len());
+    for part in split_unquoted(member, b';').map(<[u8]>::trim_ascii) {
+        let part: Vec<u8> =
+            part.iter().filter(|b| !b.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect();
+        if let Some(value) = part.strip_prefix(b"q=") {
+            weight = thousandths(value);
+            continue;
+        }
+        if !text.is_empty() {
+            text.push(b';');
+        }
+        text.extend_from_slice(&part);
+    }
+    if weight != 1000 {
+        text.extend_from_slice(format!(";q={weight}").as_bytes());
+    }
+    (weight, text)
+}
+
+/// A weight (RFC 9110 §12.4.2) in thousandths; what cannot be read counts as 1.
+fn thousandths(value: &[u8]) -> u32 {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse::<f32>().ok())
+        .filter(|weight| (0.0..=1.0).contains(weight))
+        .map_or(1000, |weight| (weight * 1000.0).round() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_star_anywhere_matches_nothing() {
+        for lines in [&["*"][..], &["*, foo"], &["foo", "*"], &["", "*"], &[", *"]] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(VARY, HeaderValue::from_static(line));
+            }
+            assert!(has_star(&headers), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn variants_are_told_apart_and_absence_is_a_value() {
+        let response = map(&[("vary", "Foo, Bar")]);
+        let variant = Variant::of(&response, &map(&[("foo", "1")]));
+        assert!(variant.matches(&map(&[("foo", "1"), ("other", "x")])));
+        assert!(!variant.matches(&map(&[("foo", "2")])));
+        assert!(!variant.matches(&map(&[("foo", "1"), ("bar", "")])));
+    }
+
+    #[test]
+    fn spelling_does_not_make_a_variant() {
+        let response = map(&[("vary", "accept-language, x-list")]);
+        let variant =
+            Variant::of(&response, &map(&[("accept-language", "en, de"), ("x-list", "1,2")]));
+        assert!(variant.matches(&map(&[
+            ("accept-language", "DE,en;q=1.0"),
+            ("x-list", "1"),
+            ("x-list", " 2 "),
+        ])));
+        assert!(!variant.matches(&map(&[("accept-language", "en;q=0.5, de"), ("x-list", "1,2")])));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_request_matches_the_variant_it_made(value in "[ -~]{0,40}") {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                let mut request = HeaderMap::new();
+                request.insert(ACCEPT_LANGUAGE, value);
+                let variant = Variant::of(&map(&[("vary", "accept-language")]), &request);
+                proptest::prop_assert!(variant.matches(&request));
+            }
+        }
+    }
+}
