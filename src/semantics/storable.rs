@@ -45,8 +45,6 @@ pub struct StoreRules {
     pub set_cookie: SetCookie,
     /// The route is authenticated even if no `Authorization` arrives (a mesh may strip it).
     pub authenticated: bool,
-    /// The key separates identities, so that a stored response serves its own identity only.
-    pub identity_in_key: bool,
     /// The targeted fields that this cache obeys, first match wins (RFC 9213 §2.2).
     pub targets: Vec<HeaderName>,
     /// An `Age` that cannot be read means "very old" instead of being ignored.
@@ -66,7 +64,6 @@ impl Default for StoreRules {
             stale_if_error_ms: None,
             set_cookie: SetCookie::Bypass,
             authenticated: false,
-            identity_in_key: false,
             targets: crate::targeted::default_targets(),
             invalid_age_is_stale: false,
         }
@@ -194,6 +191,8 @@ pub struct RequestView<'a> {
     pub headers: &'a HeaderMap,
     /// Its cache directives, read once.
     pub directives: RequestDirectives,
+    /// The key separates identities, so that what is stored serves the same identity only.
+    pub identity_in_key: bool,
 }
 
 /// Decides whether a response to `request` may be stored (RFC 9111 §3).
@@ -221,7 +220,7 @@ pub fn decide(
     if directives.private.is_whole() {
         return Err(NotStored::Private);
     }
-    check_authorization(request.headers, &directives, rules)?;
+    check_authorization(&request, &directives, rules)?;
     if vary::has_star(headers) {
         return Err(NotStored::VaryStar);
     }
@@ -262,14 +261,14 @@ fn check_status(
 
 /// RFC 9111 §3.5: an authenticated request's response is shared only by express permission.
 fn check_authorization(
-    request: &HeaderMap,
+    request: &RequestView<'_>,
     directives: &ResponseDirectives,
     rules: &StoreRules,
 ) -> Result<(), NotStored> {
-    let authenticated = rules.authenticated || request.contains_key(AUTHORIZATION);
+    let authenticated = rules.authenticated || request.headers.contains_key(AUTHORIZATION);
     let permitted =
         directives.public || directives.s_maxage.is_some() || directives.must_revalidate;
-    if authenticated && !permitted && !rules.identity_in_key {
+    if authenticated && !permitted && !request.identity_in_key {
         return Err(NotStored::Authorization);
     }
     Ok(())
@@ -340,7 +339,12 @@ mod tests {
         let request = map(request);
         let directives = RequestDirectives::parse(&request);
         decide(
-            RequestView { method: &Method::GET, headers: &request, directives },
+            RequestView {
+                method: &Method::GET,
+                headers: &request,
+                directives,
+                identity_in_key: false,
+            },
             StatusCode::from_u16(status).unwrap(),
             &map(response),
             Exchange { requested_at: T0, responded_at: T0 },

@@ -1,0 +1,253 @@
+//! From a document to a snapshot. What a single value cannot show is checked here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::HeaderName;
+use outrigger_semantics::{SetCookie, StoreRules};
+
+use crate::document::{
+    CacheDocument, Document, GuardDocument, InvalidAgeDocument, RequestDirectivesDocument,
+    RouteDocument, SetCookieDocument,
+};
+use crate::error::{PolicyError, parse_yaml};
+use crate::index::RouteIndex;
+use crate::key::{KeyRules, digest};
+use crate::query::QueryRules;
+use crate::snapshot::{GuardRules, Route, Snapshot};
+use crate::values::{FieldName, PartitionBy, Span};
+
+/// The name of the route that applies where no other does.
+pub const FALLBACK_ROUTE: &str = "default";
+/// More routes than this are refused.
+pub const ROUTES_MAX: usize = 10_000;
+
+impl Snapshot {
+    /// The built-in policy: RFC 9111 and nothing beyond it.
+    pub fn built_in() -> Self {
+        compile(&Document::default(), Vec::new())
+    }
+
+    /// Parses, checks and compiles one document.
+    ///
+    /// # Errors
+    /// The first reason to refuse it.
+    pub fn from_yaml(source: &str, text: &str) -> Result<Self, PolicyError> {
+        let document = check(source, text)?;
+        Ok(compile(&document, vec![source.to_owned()]))
+    }
+}
+
+/// Parses a document and checks what a single value cannot show.
+///
+/// # Errors
+/// The first reason to refuse it, with its place.
+pub fn check(source: &str, text: &str) -> Result<Document, PolicyError> {
+    let document: Document = parse_yaml(source, text)?;
+    if document.routes.len() > ROUTES_MAX {
+        let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
+        return Err(PolicyError::at_path(source, text, "routes", reason));
+    }
+    let mut names = HashSet::new();
+    for (at, route) in document.routes.iter().enumerate() {
+        check_name(source, text, at, route, &mut names)?;
+        check_ttl(source, text, at, &route.cache)?;
+    }
+    Ok(document)
+}
+
+fn check_name<'a>(
+    source: &str,
+    text: &str,
+    at: usize,
+    route: &'a RouteDocument,
+    names: &mut HashSet<&'a str>,
+) -> Result<(), PolicyError> {
+    let path = format!("routes[{at}].name");
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if route.name.is_empty() || route.name.len() > 63 || !route.name.chars().all(good) {
+        let reason = format!("invalid name \"{}\"", route.name);
+        return Err(PolicyError::at_path(source, text, &path, reason)
+            .with_fix("write 1 to 63 letters, digits, '-', '_' or '.'"));
+    }
+    if route.name == FALLBACK_ROUTE {
+        let reason = format!("the name \"{FALLBACK_ROUTE}\" is taken by the built-in route");
+        return Err(
+            PolicyError::at_path(source, text, &path, reason).with_fix("choose another name")
+        );
+    }
+    if !names.insert(route.name.as_str()) {
+        let reason = format!("the name \"{}\" is used twice", route.name);
+        return Err(PolicyError::at_path(source, text, &path, reason)
+            .with_fix("give each route a name of its own"));
+    }
+    Ok(())
+}
+
+fn check_ttl(
+    source: &str,
+    text: &str,
+    at: usize,
+    cache: &CacheDocument,
+) -> Result<(), PolicyError> {
+    let Some(max) = cache.ttl.max else { return Ok(()) };
+    for (field, value) in [("default", cache.ttl.default), ("override", cache.ttl.replace)] {
+        if let Some(value) = value
+            && value > max
+        {
+            let path = format!("routes[{at}].cache.ttl.{field}");
+            let reason = format!("{value} is longer than ttl.max, {max}");
+            return Err(PolicyError::at_path(source, text, &path, reason)
+                .with_fix("raise ttl.max or lower this value"));
+        }
+    }
+    Ok(())
+}
+
+/// Compiles a checked document.
+pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
+    let mut index = RouteIndex::default();
+    let mut routes = Vec::with_capacity(document.routes.len() + 1);
+    for (id, route) in document.routes.iter().enumerate() {
+        index.insert(id, &route.matches);
+        routes.push(Arc::new(compile_route(id, &route.name, &route.cache, &route.guard)));
+    }
+    routes.push(Arc::new(compile_route(
+        routes.len(),
+        FALLBACK_ROUTE,
+        &CacheDocument::default(),
+        &GuardDocument::default(),
+    )));
+    let canonical = serde_json::to_vec(document).unwrap_or_default();
+    let version = format!("{:032x}", digest(&canonical));
+    Snapshot { routes, index, version, sources }
+}
+
+fn compile_route(id: usize, name: &str, cache: &CacheDocument, guard: &GuardDocument) -> Route {
+    Route {
+        name: name.into(),
+        id,
+        cache_enabled: cache.enabled,
+        store: store_rules(cache),
+        key: key_rules(cache),
+        object_bytes_max: cache.max_object_size.map(|size| size.0),
+        coalesce: cache.coalesce,
+        honor_request_directives: cache.request_directives == RequestDirectivesDocument::Honor,
+        guard: GuardRules {
+            total_ms: guard.timeout.map(|span| span.0),
+            first_byte_ms: guard.first_byte_timeout.map(|span| span.0),
+            idle_ms: guard.idle_timeout.map(|span| span.0),
+        },
+    }
+}
+
+fn store_rules(cache: &CacheDocument) -> StoreRules {
+    let basis = StoreRules::default();
+    let names = |list: &[FieldName]| list.iter().map(FieldName::header_name).collect();
+    StoreRules {
+        ttl_default_ms: cache.ttl.default.map(Span::millis),
+        ttl_max_ms: cache.ttl.max.map(Span::millis),
+        ttl_override_ms: cache.ttl.replace.map(Span::millis),
+        ttl_status_ms: cache.ttl.status.iter().map(|(code, ttl)| (code.0, ttl.millis())).collect(),
+        heuristic_percent: cache.ttl.heuristic.map_or(0, |share| share.0),
+        heuristic_max_ms: cache.ttl.heuristic_max.map_or(basis.heuristic_max_ms, Span::millis),
+        stale_while_revalidate_ms: cache.stale.while_revalidate.map(Span::millis),
+        stale_if_error_ms: cache.stale.if_error.map(Span::millis),
+        set_cookie: match cache.set_cookie {
+            SetCookieDocument::Bypass => SetCookie::Bypass,
+            SetCookieDocument::Strip => SetCookie::Strip,
+            SetCookieDocument::Store => SetCookie::Store,
+        },
+        authenticated: cache.authenticated,
+        targets: cache.targets.as_deref().map_or(basis.targets, names),
+        invalid_age_is_stale: cache.invalid_age == InvalidAgeDocument::Stale,
+    }
+}
+
+fn key_rules(cache: &CacheDocument) -> KeyRules {
+    let query = &cache.key.query;
+    let mut headers: Vec<HeaderName> =
+        cache.key.headers.iter().map(FieldName::header_name).collect();
+    headers.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    headers.dedup();
+    let mut cookies = cache.key.cookies.clone();
+    cookies.sort();
+    cookies.dedup();
+    KeyRules {
+        query: QueryRules {
+            ignore: query.ignore.clone(),
+            allow: query.allow.clone(),
+            sort: query.sort,
+        },
+        headers,
+        cookies,
+        partition: match &cache.partition {
+            PartitionBy::None => None,
+            PartitionBy::Header(name) => Some(name.header_name()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::RouteQuery;
+    use http::{HeaderMap, Method};
+
+    const CATALOG: &str = "
+routes:
+  - name: catalog
+    match: {hosts: [catalog.shop.svc], path: {prefix: /products}, methods: [GET, HEAD]}
+    cache:
+      ttl: {default: 30s, max: 10m, status: {404: 5s}}
+      stale: {whileRevalidate: 30s, ifError: 10m}
+      key: {query: {ignore: [utm_*], sort: true}, headers: [accept-language]}
+      partition: none
+      consistency: eventual
+    guard: {timeout: 2s}
+";
+
+    #[test]
+    fn a_document_becomes_routes() {
+        let snapshot = Snapshot::from_yaml("p.yaml", CATALOG).unwrap();
+        let found = snapshot.route(RouteQuery {
+            host: "catalog.shop.svc:8080",
+            path: "/products/1",
+            method: &Method::GET,
+            headers: &HeaderMap::new(),
+        });
+        assert_eq!(&*found.name, "catalog");
+        assert_eq!(found.store.ttl_for_status(404), Some(5000));
+        assert_eq!(found.guard.total_ms, Some(2000));
+        assert_eq!(snapshot.routes().last().map(|r| &*r.name), Some(FALLBACK_ROUTE));
+    }
+
+    #[test]
+    fn equal_policies_have_equal_versions() {
+        let a = Snapshot::from_yaml("a", CATALOG).unwrap();
+        let b = Snapshot::from_yaml("b", &format!("# a comment\n{CATALOG}")).unwrap();
+        assert_eq!(a.version(), b.version());
+        assert_ne!(a.version(), Snapshot::built_in().version());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_its_line() {
+        let twice = "routes:\n  - name: a\n  - name: a\n";
+        let error = check("p.yaml", twice).unwrap_err();
+        assert_eq!(error.at.map(|at| at.0), Some(3));
+        let long =
+            "routes:\n  - name: a\n    cache:\n      ttl:\n        default: 2m\n        max: 1m\n";
+        let error = check("p.yaml", long).unwrap_err().to_string();
+        assert!(
+            error.starts_with("p.yaml:5:9: routes[0].cache.ttl.default: 2m is longer"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_path_has_one_kind() {
+        let text = "routes:\n  - name: a\n    match:\n      path: {exact: /a, prefix: /b}\n";
+        let error = check("p.yaml", text).unwrap_err().to_string();
+        assert!(error.contains("exactly one of"), "{error}");
+    }
+}

@@ -1,0 +1,307 @@
+//! The policy document as it is written: the names here are the contract with operators.
+//!
+//! Every struct refuses unknown fields, has no negative flags, and takes units inside values.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::values::{
+    ByteSize, Consistency, FieldName, HostPattern, MethodName, NamePattern, PartitionBy, Percent,
+    Span,
+};
+
+/// A policy document: an ordered list of routes. The most specific matching route applies; where
+/// none matches, requests are cached as RFC 9111 allows and nothing beyond.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(title = "Outrigger policy")]
+pub struct Document {
+    /// The routes.
+    #[serde(default)]
+    pub routes: Vec<RouteDocument>,
+}
+
+/// One route: which requests it is for and what happens to them.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RouteDocument {
+    /// A name, unique in the document; it appears in metrics, logs, spans and `explain`.
+    pub name: String,
+    /// Which requests the route is for. Absent: all.
+    #[serde(default, rename = "match")]
+    pub matches: MatchDocument,
+    /// What is cached and for how long.
+    #[serde(default)]
+    pub cache: CacheDocument,
+    /// How the upstream is called.
+    #[serde(default)]
+    pub guard: GuardDocument,
+}
+
+/// Conditions of a route; all that are given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct MatchDocument {
+    /// Hosts, any of them. Absent: every host.
+    pub hosts: Vec<HostPattern>,
+    /// The path. Absent: every path.
+    pub path: Option<PathDocument>,
+    /// Methods, any of them. Absent: every method.
+    pub methods: Vec<MethodName>,
+    /// Header fields that must all be there: an exact value, a beginning followed by `*`, or `*`
+    /// for any value.
+    pub headers: BTreeMap<FieldName, String>,
+}
+
+/// One way to match a path; exactly one of the fields is given.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", try_from = "PathFields")]
+#[schemars(!try_from, deny_unknown_fields)]
+pub struct PathDocument {
+    /// This path and no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<String>,
+    /// This path and everything below it, by whole segments: `/a` matches `/a/b` and not `/ab`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Segments with placeholders: `/users/{id}/orders`; a last `{rest=**}` matches any remainder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PathFields {
+    exact: Option<String>,
+    prefix: Option<String>,
+    template: Option<String>,
+}
+
+impl TryFrom<PathFields> for PathDocument {
+    type Error = String;
+
+    fn try_from(raw: PathFields) -> Result<Self, String> {
+        let given: Vec<&String> =
+            [&raw.exact, &raw.prefix, &raw.template].into_iter().flatten().collect();
+        let [text] = given[..] else {
+            return Err("path wants exactly one of exact, prefix and template".to_owned());
+        };
+        if !text.starts_with('/') {
+            return Err(format!("path \"{text}\" must start with /"));
+        }
+        if text.contains(['?', '#', ' ']) {
+            return Err(format!("path \"{text}\" must not hold a query, a fragment or a space"));
+        }
+        if let Some(template) = &raw.template {
+            check_template(template)?;
+        }
+        Ok(PathDocument { exact: raw.exact, prefix: raw.prefix, template: raw.template })
+    }
+}
+
+fn check_template(template: &str) -> Result<(), String> {
+    let segments: Vec<&str> = template[1..].split('/').collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let braces = segment.contains(['{', '}']);
+        let whole = segment.starts_with('{') && segment.ends_with('}') && segment.len() > 2;
+        if braces && !whole {
+            return Err(format!(
+                "template segment \"{segment}\" must be a placeholder as a whole, such as {{id}}"
+            ));
+        }
+        if whole && segment.ends_with("=**}") && at + 1 != segments.len() {
+            return Err(format!("\"{segment}\" may only be the last segment"));
+        }
+    }
+    Ok(())
+}
+
+/// Caching of a route.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CacheDocument {
+    /// Whether responses are stored and served from the store.
+    pub enabled: bool,
+    /// Freshness lifetimes.
+    pub ttl: TtlDocument,
+    /// Windows in which stale responses may be served. They never override `must-revalidate`,
+    /// `proxy-revalidate`, `s-maxage` or `no-cache` of the origin.
+    pub stale: StaleDocument,
+    /// What tells stored responses apart, besides host, path and query.
+    pub key: KeyDocument,
+    /// Whose responses are kept apart.
+    pub partition: PartitionBy,
+    /// How coherent the copies of several pods are.
+    pub consistency: Consistency,
+    /// What happens to responses that set cookies.
+    pub set_cookie: SetCookieDocument,
+    /// Requests are authenticated although no `Authorization` arrives, since the mesh removed it.
+    /// Responses are then shared only if the origin says so or `partition` keeps identities apart.
+    pub authenticated: bool,
+    /// Larger objects are passed through and not stored. Absent: the limit of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_object_size: Option<ByteSize>,
+    /// Whether concurrent requests for one missing response are collapsed into one.
+    pub coalesce: bool,
+    /// Whether clients' `Cache-Control` (`no-cache`, `max-age`, …) is obeyed or ignored.
+    pub request_directives: RequestDirectivesDocument,
+    /// The targeted cache control fields that are obeyed, the first present one decides
+    /// (RFC 9213).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Vec<FieldName>>,
+    /// What an `Age` that cannot be read means.
+    pub invalid_age: InvalidAgeDocument,
+}
+
+impl Default for CacheDocument {
+    fn default() -> Self {
+        CacheDocument {
+            enabled: true,
+            ttl: TtlDocument::default(),
+            stale: StaleDocument::default(),
+            key: KeyDocument::default(),
+            partition: PartitionBy::None,
+            consistency: Consistency::Eventual,
+            set_cookie: SetCookieDocument::Bypass,
+            authenticated: false,
+            max_object_size: None,
+            coalesce: true,
+            request_directives: RequestDirectivesDocument::Honor,
+            targets: None,
+            invalid_age: InvalidAgeDocument::Ignore,
+        }
+    }
+}
+
+/// Freshness lifetimes. The origin's own lifetime comes first, unless `override` is given.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TtlDocument {
+    /// For successful responses to which the origin gives no lifetime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<Span>,
+    /// Upper bound of every lifetime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Span>,
+    /// Replaces the origin's lifetime. `no-store` and `private` still count.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub replace: Option<Span>,
+    /// For responses of these statuses to which the origin gives no lifetime.
+    pub status: BTreeMap<StatusCode, Span>,
+    /// Share of the time since `Last-Modified` that counts as lifetime where nothing else gives
+    /// one (RFC 9111 §4.2.2). Absent: no heuristic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heuristic: Option<Percent>,
+    /// Upper bound of a heuristic lifetime. Absent: one day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heuristic_max: Option<Span>,
+}
+
+/// A final response status, 200 to 599.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(try_from = "u16")]
+#[schemars(!try_from)]
+pub struct StatusCode(pub u16);
+
+impl TryFrom<u16> for StatusCode {
+    type Error = String;
+
+    fn try_from(code: u16) -> Result<Self, String> {
+        if (200..=599).contains(&code) && !matches!(code, 206 | 304 | 416) {
+            Ok(StatusCode(code))
+        } else {
+            Err(format!("invalid status {code}: write 200 to 599, but not 206, 304 or 416"))
+        }
+    }
+}
+
+/// Stale windows (RFC 5861) where the origin gives none.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct StaleDocument {
+    /// Serve stale for this long while a refresh runs behind the response.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub while_revalidate: Option<Span>,
+    /// Serve stale for this long when the upstream fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_error: Option<Span>,
+}
+
+/// Further parts of the cache key.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct KeyDocument {
+    /// How the query counts. What does not count is not forwarded either.
+    pub query: QueryDocument,
+    /// Request header fields whose values are part of the key.
+    pub headers: Vec<FieldName>,
+    /// Cookies whose values are part of the key.
+    pub cookies: Vec<String>,
+}
+
+/// The query as part of the key.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct QueryDocument {
+    /// Parameters that are removed.
+    pub ignore: Vec<NamePattern>,
+    /// If given, all other parameters are removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<NamePattern>>,
+    /// Parameters are put in the order of their names.
+    pub sort: bool,
+}
+
+/// What happens to a response that sets a cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SetCookieDocument {
+    /// Passed on, not stored.
+    #[default]
+    Bypass,
+    /// Stored without the cookie.
+    Strip,
+    /// Stored and replayed with the cookie.
+    Store,
+}
+
+/// Whether clients' cache directives are obeyed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RequestDirectivesDocument {
+    /// As RFC 9111 §5.2.1 describes.
+    #[default]
+    Honor,
+    /// Clients cannot force a request through to the upstream.
+    Ignore,
+}
+
+/// What an `Age` that cannot be read means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum InvalidAgeDocument {
+    /// As if it were absent (RFC 9111 §5.1).
+    #[default]
+    Ignore,
+    /// The response counts as stale.
+    Stale,
+}
+
+/// How the upstream is called for a route.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct GuardDocument {
+    /// Time from the request to the end of the response. Absent: as in the bootstrap file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Time from the request to the response head. Absent: as in the bootstrap file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout: Option<Span>,
+    /// Longest pause within a response. Absent: as in the bootstrap file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+}

@@ -1,0 +1,296 @@
+//! Finding the route of a request at a cost that does not grow with the number of routes: by host,
+//! then by path segments.
+//!
+//! The most specific match wins: an exact host before a wildcard (the longest first) before any
+//! host; within a host an exact path before the longest prefix or template; where two routes are
+//! equally specific, the one with more conditions on methods and headers, then the first in the
+//! document.
+
+use std::collections::HashMap;
+
+use http::header::HeaderName;
+use http::{HeaderValue, Method};
+
+use crate::document::{MatchDocument, PathDocument};
+use crate::snapshot::RouteQuery;
+use crate::values::HostPattern;
+
+/// What a header field must look like.
+#[derive(Clone, Debug)]
+enum FieldMatch {
+    Present,
+    Exact(String),
+    Prefix(String),
+}
+
+/// One route with the conditions left to check at a leaf.
+#[derive(Clone, Debug)]
+struct Candidate {
+    route: usize,
+    methods: Vec<Method>,
+    headers: Vec<(HeaderName, FieldMatch)>,
+}
+
+impl Candidate {
+    fn holds(&self, query: &RouteQuery<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.contains(query.method))
+            && self.headers.iter().all(|(name, wanted)| {
+                query.headers.get_all(name).iter().any(|value| wanted.holds(value))
+            })
+    }
+
+    fn conditions(&self) -> usize {
+        usize::from(!self.methods.is_empty()) + self.headers.len()
+    }
+}
+
+impl FieldMatch {
+    fn parse(text: &str) -> Self {
+        match text.strip_suffix('*') {
+            Some("") => Self::Present,
+            Some(prefix) => Self::Prefix(prefix.to_owned()),
+            None => Self::Exact(text.to_owned()),
+        }
+    }
+
+    fn holds(&self, value: &HeaderValue) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(text) => value.as_bytes() == text.as_bytes(),
+            Self::Prefix(text) => value.as_bytes().starts_with(text.as_bytes()),
+        }
+    }
+}
+
+/// A node of the path tree: one segment deeper than its parent.
+#[derive(Debug, Default)]
+struct PathNode {
+    literal: HashMap<Box<str>, PathNode>,
+    placeholder: Option<Box<PathNode>>,
+    exact: Vec<Candidate>,
+    below: Vec<Candidate>,
+}
+
+impl PathNode {
+    fn find(&self, segments: &[&str], query: &RouteQuery<'_>) -> Option<usize> {
+        match segments.split_first() {
+            None => {
+                if let Some(found) = first(&self.exact, query) {
+                    return Some(found);
+                }
+            }
+            Some((segment, rest)) => {
+                let literal = self.literal.get(*segment).and_then(|node| node.find(rest, query));
+                if literal.is_some() {
+                    return literal;
+                }
+                if !segment.is_empty()
+                    && let Some(found) =
+                        self.placeholder.as_ref().and_then(|node| node.find(rest, query))
+                {
+                    return Some(found);
+                }
+            }
+        }
+        first(&self.below, query)
+    }
+
+    fn child(&mut self, segment: &str) -> &mut PathNode {
+        if segment.starts_with('{') {
+            self.placeholder.get_or_insert_default()
+        } else {
+            self.literal.entry(segment.into()).or_default()
+        }
+    }
+}
+
+fn first(candidates: &[Candidate], query: &RouteQuery<'_>) -> Option<usize> {
+    candidates.iter().find(|candidate| candidate.holds(query)).map(|candidate| candidate.route)
+}
+
+fn add(list: &mut Vec<Candidate>, candidate: Candidate) {
+    list.push(candidate);
+    list.sort_by_key(|candidate| (std::cmp::Reverse(candidate.conditions()), candidate.route));
+}
+
+/// All routes of a snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct RouteIndex {
+    exact: HashMap<String, PathNode>,
+    below: HashMap<String, PathNode>,
+    any: PathNode,
+}
+
+/// Deeper paths are matched by their first segments only, which bounds the work per request.
+const SEGMENTS_MAX: usize = 64;
+
+impl RouteIndex {
+    pub(crate) fn insert(&mut self, route: usize, conditions: &MatchDocument) {
+        let candidate = Candidate {
+            route,
+            methods: conditions.methods.iter().map(|method| method.0.clone()).collect(),
+            headers: conditions
+                .headers
+                .iter()
+                .map(|(name, text)| (name.header_name(), FieldMatch::parse(text)))
+                .collect(),
+        };
+        let any = [HostPattern::Any];
+        let hosts = if conditions.hosts.is_empty() { &any[..] } else { &conditions.hosts };
+        for host in hosts {
+            let tree = match host {
+                HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+                HostPattern::Below(name) => self.below.entry(name.clone()).or_default(),
+                HostPattern::Any => &mut self.any,
+            };
+            insert_path(tree, conditions.path.as_ref(), candidate.clone());
+        }
+    }
+
+    pub(crate) fn find(&self, query: RouteQuery<'_>) -> Option<usize> {
+        let path = query.path.strip_prefix('/').unwrap_or(query.path);
+        let mut segments: smallvec::SmallVec<[&str; 16]> = path.splitn(SEGMENTS_MAX, '/').collect();
+        if path.is_empty() {
+            segments.clear();
+        }
+        if !self.exact.is_empty() || !self.below.is_empty() {
+            let host = lower_host(query.host);
+            if let Some(found) = self.exact.get(&*host).and_then(|t| t.find(&segments, &query)) {
+                return Some(found);
+            }
+            if !self.below.is_empty() {
+                let mut rest = &*host;
+                while let Some((_, domain)) = rest.split_once('.') {
+                    if let Some(found) =
+                        self.below.get(domain).and_then(|t| t.find(&segments, &query))
+                    {
+                        return Some(found);
+                    }
+                    rest = domain;
+                }
+            }
+        }
+        self.any.find(&segments, &query)
+    }
+}
+
+fn insert_path(tree: &mut PathNode, path: Option<&PathDocument>, candidate: Candidate) {
+    let Some(path) = path else { return add(&mut tree.below, candidate) };
+    if let Some(text) = &path.exact {
+        // An exact path has no placeholders: a brace in it is a literal character.
+        let node = descend(tree, text, false);
+        add(&mut node.exact, candidate);
+    } else if let Some(text) = &path.prefix {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        add(&mut descend(tree, text, false).below, candidate);
+    } else if let Some(text) = &path.template {
+        match text.rsplit_once('/') {
+            Some((parent, last)) if last.ends_with("=**}") => {
+                add(&mut descend(tree, parent, true).below, candidate);
+            }
+            _ => add(&mut descend(tree, text, true).exact, candidate),
+        }
+    }
+}
+
+fn descend<'a>(tree: &'a mut PathNode, path: &str, placeholders: bool) -> &'a mut PathNode {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let mut node = tree;
+    if path.is_empty() {
+        return node;
+    }
+    for segment in path.split('/') {
+        node = if placeholders {
+            node.child(segment)
+        } else {
+            node.literal.entry(segment.into()).or_default()
+        };
+    }
+    node
+}
+
+fn lower_host(host: &str) -> std::borrow::Cow<'_, str> {
+    let bare = match host.rfind(':') {
+        Some(at) if !host.ends_with(']') => &host[..at],
+        _ => host,
+    };
+    if bare.bytes().any(|b| b.is_ascii_uppercase()) {
+        bare.to_ascii_lowercase().into()
+    } else {
+        bare.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn index(texts: &[&str]) -> RouteIndex {
+        let mut index = RouteIndex::default();
+        for (route, text) in texts.iter().enumerate() {
+            index.insert(route, &serde_yaml::from_str(text).unwrap());
+        }
+        index
+    }
+
+    fn find(index: &RouteIndex, host: &str, path: &str) -> Option<usize> {
+        index.find(RouteQuery { host, path, method: &Method::GET, headers: &HeaderMap::new() })
+    }
+
+    #[test]
+    fn the_most_specific_host_wins() {
+        let index = index(&["{}", "hosts: ['*.svc']", "hosts: ['*.a.svc']", "hosts: [x.a.svc]"]);
+        assert_eq!(find(&index, "X.a.svc:8080", "/"), Some(3));
+        assert_eq!(find(&index, "y.a.svc", "/"), Some(2));
+        assert_eq!(find(&index, "b.svc", "/"), Some(1));
+        assert_eq!(find(&index, "svc", "/"), Some(0));
+    }
+
+    #[test]
+    fn the_most_specific_path_wins() {
+        let index = index(&[
+            "path: {prefix: /a}",
+            "path: {prefix: /a/b/}",
+            "path: {exact: /a/b/c}",
+            "path: {template: '/a/{id}/c'}",
+            "path: {template: '/t/{rest=**}'}",
+        ]);
+        for (path, route) in [
+            ("/a", Some(0)),
+            ("/ab", None),
+            ("/a/x", Some(0)),
+            ("/a/b", Some(1)),
+            ("/a/b/c", Some(2)),
+            ("/a/b/c/", Some(1)),
+            ("/a/x/c", Some(3)),
+            ("/a//c", Some(0)),
+            ("/t/1/2/3", Some(4)),
+            ("/", None),
+        ] {
+            assert_eq!(find(&index, "h", path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_and_headers_fall_back_to_the_next_route() {
+        let index = index(&[
+            "path: {prefix: /}",
+            "{path: {prefix: /a}, methods: [POST]}",
+            "{path: {prefix: /a}, headers: {x-tenant: 'acme*'}}",
+        ]);
+        assert_eq!(find(&index, "h", "/a"), Some(0));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-tenant", HeaderValue::from_static("acme-1"));
+        let query = RouteQuery { host: "h", path: "/a", method: &Method::GET, headers: &headers };
+        assert_eq!(index.find(query), Some(2));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_finds_its_way(path in "[/a-c{}]{0,40}") {
+            let index = index(&["path: {template: '/a/{b}/c'}", "path: {prefix: /a}"]);
+            let _ = find(&index, "h", &path);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The cache key: scheme, authority, path and query, then everything else that tells stored
+//! responses apart.
+//!
+//! There is no default key, and no part of it can be switched off. Besides what policy names, a
+//! key holds those request fields that are known to change responses without being announced in
+//! `Vary` (`X-Forwarded-Host` and its kin): an input that is not in the key must not be able to
+//! poison a stored response.
+
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE, HeaderName};
+use smallvec::SmallVec;
+
+use crate::query::QueryRules;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestTarget<'a> {
+    /// `http` or `https`, as the listener knows it.
+    pub scheme: &'a str,
+    /// Host and port as in the request.
+    pub authority: &'a str,
+    /// The path, starting with `/`.
+    pub path: &'a str,
+    /// The query without `?`.
+    pub query: Option<&'a str>,
+}
+
+/// What policy adds to a key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyRules {
+    /// How the query counts.
+    pub query: QueryRules,
+    /// Request fields that count.
+    pub headers: Vec<HeaderName>,
+    /// Cookies that count.
+    pub cookies: Vec<String>,
+    /// The field that separates identities.
+    pub partition: Option<HeaderName>,
+}
+
+/// The key of one request: the canonical text and its digest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CacheKey {
+    text: SmallVec<[u8; 160]>,
+    uri_len: usize,
+    digest: u128,
+    holds_identity: bool,
+}
+
+impl std::fmt::Debug for CacheKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CacheKey({})", self.display())
+    }
+}
+
+/// The digest that finds a stored response: 128 bits of BLAKE3, the same in every pod.
+pub fn digest(text: &[u8]) -> u128 {
+    let hash = blake3::hash(text);
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash.as_bytes()[..16]);
+    u128::from_le_bytes(first)
+}
+
+impl CacheKey {
+    /// Builds the key of a request.
+    pub fn build(target: RequestTarget<'_>, headers: &HeaderMap, rules: &KeyRules) -> Self {
+        let mut text = uri_text(target, rules);
+        let uri_len = text.len();
+        for name in headers.keys() {
+            if changes_responses_silently(name) && !rules.headers.contains(name) {
+                append_field(&mut text, name, headers);
+            }
+        }
+        let mut holds_identity = false;
+        for name in &rules.headers {
+            append_field(&mut text, name, headers);
+            holds_identity |= *name == AUTHORIZATION && headers.contains_key(name);
+        }
+        for name in &rules.cookies {
+            text.extend_from_slice(b"\ncookie ");
+            text.extend_from_slice(name.as_bytes());
+            for value in cookie_values(headers, name) {
+                text.push(b'=');
+                text.extend_from_slice(value);
+            }
+        }
+        if let Some(name) = &rules.partition {
+            text.extend_from_slice(b"\npartition ");
+            append_field(&mut text, name, headers);
+            holds_identity |= headers.contains_key(name);
+        }
+        let digest = digest(&text);
+        CacheKey { text, uri_len, digest, holds_identity }
+    }
+
+    /// The digest of the whole key.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    /// The whole canonical text.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The canonical URI within the text: what a purge by URL names.
+    pub fn uri(&self) -> &[u8] {
+        &self.text[..self.uri_len]
+    }
+
+    /// Whether the key separates this request's identity from others.
+    pub fn holds_identity(&self) -> bool {
+        self.holds_identity
+    }
+
+    /// A printable form for logs and `explain`.
+    pub fn display(&self) -> String {
+        String::from_utf8_lossy(&self.text).replace('\n', " ")
+    }
+}
+
+/// The canonical URI of a target under a route's query rules, as stored responses carry it.
+pub fn canonical_uri(target: RequestTarget<'_>, rules: &KeyRules) -> Vec<u8> {
+    uri_text(target, rules).into_vec()
+}
+
+fn uri_text(target: RequestTarget<'_>, rules: &KeyRules) -> SmallVec<[u8; 160]> {
+    let mut text = SmallVec::new();
+    text.extend_from_slice(target.scheme.as_bytes());
+    text.extend_from_slice(b"://");
+    let default_port = if target.scheme == "https" { ":443" } else { ":80" };
+    let authority = target.authority.strip_suffix(default_port).unwrap_or(target.authority);
+    text.extend(authority.bytes().map(|b| b.to_ascii_lowercase()));
+    text.extend_from_slice(target.path.as_bytes());
+    if let Some(query) = target.query {
+        if rules.query.is_identity() {
+            text.push(b'?');
+            text.extend_from_slice(query.as_bytes());
+        } else {
+            let query = rules.query.apply(query);
+            if !query.is_empty() {
+                text.push(b'?');
+                text.extend_from_slice(query.as_bytes());
+            }
+        }
+    }
+    text
+}
+
+/// Fields by which proxies and frameworks change what a URL means.
+fn changes_responses_silently(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.starts_with("x-") {
+        return name == "forwarded";
+    }
+    matches!(
+        name,
+        "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-forwarded-scheme"
+            | "x-forwarded-port"
+            | "x-forwarded-prefix"
+            | "x-forwarded-server"
+            | "x-original-url"
+            | "x-original-host"
+            | "x-rewrite-url"
+            | "x-host"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+    )
+}
+
+fn append_field(text: &mut SmallVec<[u8; 160]>, name: &HeaderName, headers: &HeaderMap) {
+    text.push(b'\n');
+    text.extend_from_slice(name.as_str().as_bytes());
+    // A value cannot hold a line feed, so that no value can imitate a further field.
+    for value in headers.get_all(name) {
+        text.push(b'=');
+        text.extend_from_slice(value.as_bytes().trim_ascii());
+    }
+}
+
+fn cookie_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn target(path: &'static str) -> RequestTarget<'static> {
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
+        RequestTarget { scheme: "http", authority: "Shop.svc:80", path, query }
+    }
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
+            .collect()
+    }
+
+    #[test]
+    fn a_plain_key_is_the_canonical_uri() {
+        let key = CacheKey::build(target("/a?b=1"), &HeaderMap::new(), &KeyRules::default());
+        assert_eq!(key.text(), b"http://shop.svc/a?b=1");
+        assert_eq!(key.uri(), key.text());
+        assert!(!key.holds_identity());
+    }
+
+    #[test]
+    fn a_host_smuggled_in_another_field_is_part_of_the_key() {
+        let plain = CacheKey::build(target("/"), &HeaderMap::new(), &KeyRules::default());
+        let other = map(&[("x-forwarded-host", "evil.example")]);
+        let other = CacheKey::build(target("/"), &other, &KeyRules::default());
+        assert_ne!(plain.digest(), other.digest());
+        assert_eq!(plain.uri(), other.uri());
+    }
+
+    #[test]
+    fn partitions_and_cookies_separate() {
+        let rules = KeyRules {
+            cookies: vec!["tier".to_owned()],
+            partition: Some(HeaderName::from_static("x-user")),
+            ..KeyRules::default()
+        };
+        let of = |pairs: &[(&'static str, &'static str)]| {
+            CacheKey::build(target("/"), &map(pairs), &rules)
+        };
+        assert!(of(&[("x-user", "a")]).holds_identity());
+        assert!(!of(&[]).holds_identity());
+        assert_ne!(of(&[("x-user", "a")]).digest(), of(&[("x-user", "b")]).digest());
+        assert_ne!(of(&[("cookie", "a=1; tier=x")]).digest(), of(&[("cookie", "tier=y")]).digest());
+        assert_eq!(of(&[("cookie", "a=1; tier=x")]).digest(), of(&[("cookie", "tier=x")]).digest());
+    }
+}

@@ -1,0 +1,174 @@
+//! The compiled policy: immutable, shared by all requests, swapped as a whole.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
+
+use crate::index::RouteIndex;
+use crate::key::KeyRules;
+
+/// What to do for the requests of one route.
+#[derive(Debug, PartialEq)]
+pub struct Route {
+    /// The name in metrics, logs, spans and `explain`.
+    pub name: Arc<str>,
+    /// Position among the routes of its snapshot; the fallback route comes last.
+    pub id: usize,
+    /// Whether responses are stored and served from the store.
+    pub cache_enabled: bool,
+    /// What may be stored, and for how long.
+    pub store: StoreRules,
+    /// What the cache key holds.
+    pub key: KeyRules,
+    /// Limit for one object in bytes; the process has its own.
+    pub object_bytes_max: Option<u64>,
+    /// Whether concurrent misses are collapsed.
+    pub coalesce: bool,
+    /// Whether clients' cache directives count.
+    pub honor_request_directives: bool,
+    /// Deadlines for the upstream.
+    pub guard: GuardRules,
+}
+
+/// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuardRules {
+    /// Request to end of response.
+    pub total_ms: Option<u64>,
+    /// Request to response head.
+    pub first_byte_ms: Option<u64>,
+    /// Longest pause within a response.
+    pub idle_ms: Option<u64>,
+}
+
+/// Why a request is passed through without looking into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bypass {
+    /// The method is neither GET nor HEAD.
+    Method,
+    /// The route has caching switched off.
+    Disabled,
+    /// The request wants to change the protocol.
+    Upgrade,
+    /// A GET or HEAD with a body, whose meaning is not in the key.
+    Body,
+    /// Preconditions that only the origin may judge.
+    Precondition,
+    /// The request says `no-store`.
+    RequestNoStore,
+}
+
+impl Bypass {
+    /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Method => "method",
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Body => "request-body",
+            Self::Precondition => "precondition",
+            Self::RequestNoStore => "request-no-store",
+        }
+    }
+
+    /// One sentence for an operator.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Self::Method => "only GET and HEAD are answered from the store",
+            Self::Disabled => "the route says cache.enabled: false",
+            Self::Upgrade => "the request wants to change the protocol (WebSocket and the like)",
+            Self::Body => "the request has a body, which is not part of the key",
+            Self::Precondition => "If-Match and If-Unmodified-Since are for the origin to judge",
+            Self::RequestNoStore => "the request carries Cache-Control: no-store",
+        }
+    }
+}
+
+impl Route {
+    /// The cache directives of a request, as far as this route obeys them.
+    pub fn request_directives(&self, headers: &HeaderMap) -> RequestDirectives {
+        if self.honor_request_directives {
+            RequestDirectives::parse(headers)
+        } else {
+            RequestDirectives::default()
+        }
+    }
+
+    /// Whether a request may be answered from the store, or else why not. `has_body` tells whether
+    /// a body follows.
+    ///
+    /// # Errors
+    /// The reason to pass the request through.
+    pub fn classify(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        directives: &RequestDirectives,
+        has_body: bool,
+    ) -> Result<(), Bypass> {
+        if *method != Method::GET && *method != Method::HEAD {
+            return Err(Bypass::Method);
+        }
+        if !self.cache_enabled {
+            return Err(Bypass::Disabled);
+        }
+        if headers.contains_key(http::header::UPGRADE) {
+            return Err(Bypass::Upgrade);
+        }
+        if has_body {
+            return Err(Bypass::Body);
+        }
+        if reuse::has_origin_preconditions(headers) {
+            return Err(Bypass::Precondition);
+        }
+        if directives.no_store {
+            return Err(Bypass::RequestNoStore);
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a request by which a route is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuery<'a> {
+    /// Host, with or without port.
+    pub host: &'a str,
+    /// Path without the query.
+    pub path: &'a str,
+    /// Method.
+    pub method: &'a Method,
+    /// Header fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// A compiled policy.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) routes: Vec<Arc<Route>>,
+    pub(crate) index: RouteIndex,
+    pub(crate) version: String,
+    pub(crate) sources: Vec<String>,
+}
+
+impl Snapshot {
+    /// The route of a request: the most specific one whose conditions all hold, else the fallback.
+    pub fn route(&self, query: RouteQuery<'_>) -> &Arc<Route> {
+        &self.routes[self.index.find(query).unwrap_or(self.routes.len() - 1)]
+    }
+
+    /// All routes, the fallback last.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// A hash of the folded document: equal policies have equal versions.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where the policy came from; empty for the built-in one.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+}

@@ -1,0 +1,472 @@
+//! The values that appear in policy and bootstrap files. Each type parses itself and refuses what
+//! it cannot mean, so that an error carries the line of the value and says how to mend it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Implements the serde and schema sides of a value that is written as text.
+macro_rules! text_value {
+    ($type:ident, $name:literal, $about:literal, $pattern:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($about)
+                    }
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        $type::parse(text).map_err(E::custom)
+                    }
+                    fn visit_u64<E: de::Error>(self, number: u64) -> Result<$type, E> {
+                        $type::parse(&number.to_string()).map_err(E::custom)
+                    }
+                    fn visit_i64<E: de::Error>(self, number: i64) -> Result<$type, E> {
+                        $type::parse(&number.to_string()).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_any(Text)
+            }
+        }
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "description": $about, "pattern": $pattern})
+            }
+        }
+    };
+}
+
+/// A span of time, milliseconds. Written with a unit: `250ms`, `30s`, `5m`, `2h`, `1d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub u64);
+
+impl Span {
+    /// Longest span: ten years.
+    const MILLIS_MAX: u64 = 315_360_000_000;
+
+    /// Reads a span.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let factor = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "" => {
+                let shown = if text.is_empty() { "30" } else { text };
+                return Err(format!(
+                    "invalid duration \"{text}\": add a unit, for example {shown}s (units: ms, s, m, h, d)"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "invalid duration \"{text}\": write a whole number and a unit, for example 30s (units: ms, s, m, h, d)"
+                ));
+            }
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(factor))
+            .filter(|ms| *ms <= Self::MILLIS_MAX)
+            .map(Span)
+            .ok_or_else(|| format!("invalid duration \"{text}\": at most 3650d"))
+    }
+
+    /// Milliseconds, signed, for arithmetic with points in time.
+    pub fn millis(self) -> i64 {
+        self.0.cast_signed()
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
+            if self.0 != 0 && self.0.is_multiple_of(factor) {
+                return write!(f, "{}{unit}", self.0 / factor);
+            }
+        }
+        write!(f, "{}ms", self.0)
+    }
+}
+
+text_value!(
+    Span,
+    "Duration",
+    "a duration with a unit: 250ms, 30s, 5m, 2h, 1d",
+    "^[0-9]+(ms|s|m|h|d)$"
+);
+
+/// A size in bytes. Written with a unit: `512B`, `64KiB`, `8MiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Reads a size.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(split);
+        let factor: u64 = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => {
+                return Err(format!(
+                    "invalid size \"{text}\": write a whole number and a unit, for example 8MiB (units: B, KiB, MiB, GiB)"
+                ));
+            }
+        };
+        number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(factor))
+            .map(ByteSize)
+            .ok_or_else(|| format!("invalid size \"{text}\": the number is missing or too large"))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (factor, unit) in [(1u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+            if self.0 != 0 && self.0.is_multiple_of(factor) {
+                return write!(f, "{}{unit}", self.0 / factor);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+text_value!(
+    ByteSize,
+    "ByteSize",
+    "a size with a unit: 512B, 64KiB, 8MiB, 1GiB",
+    "^[0-9]+(B|KiB|MiB|GiB)$"
+);
+
+/// A share, whole percent: `10%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
+impl Percent {
+    /// Reads a share.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        text.strip_suffix('%')
+            .and_then(|number| number.parse::<u8>().ok())
+            .filter(|number| *number <= 100)
+            .map(Percent)
+            .ok_or_else(|| format!("invalid share \"{text}\": write 0% to 100%, for example 10%"))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+text_value!(Percent, "Percent", "a share in whole percent: 10%", "^[0-9]{1,3}%$");
+
+/// A host: exact (`shop.svc`), a wildcard for everything below a domain (`*.shop.svc`), or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This host only.
+    Exact(String),
+    /// Every host below this domain; the text starts behind the `*.`.
+    Below(String),
+    /// Every host.
+    Any,
+}
+
+impl HostPattern {
+    /// Reads a host pattern; letter case does not matter.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let lower = text.to_ascii_lowercase();
+        if lower == "*" {
+            return Ok(Self::Any);
+        }
+        let name = lower.strip_prefix("*.").unwrap_or(&lower);
+        let good = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+        if name.is_empty() || !name.chars().all(good) {
+            return Err(format!(
+                "invalid host \"{text}\": write shop.svc, *.shop.svc or * (no scheme, no path)"
+            ));
+        }
+        if has_port(name) {
+            return Err(format!(
+                "invalid host \"{text}\": leave the port out, hosts match on every port"
+            ));
+        }
+        Ok(if lower.starts_with("*.") {
+            Self::Below(name.to_owned())
+        } else {
+            Self::Exact(name.to_owned())
+        })
+    }
+}
+
+fn has_port(name: &str) -> bool {
+    match name.rsplit_once(':') {
+        Some((_, port)) => !name.ends_with(']') && port.bytes().all(|b| b.is_ascii_digit()),
+        None => false,
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(name) => write!(f, "*.{name}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+text_value!(
+    HostPattern,
+    "Host",
+    "a host without a port: shop.svc, *.shop.svc or *",
+    "^(\\*|(\\*\\.)?[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])$"
+);
+
+/// The name of a header field, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FieldName(String);
+
+impl FieldName {
+    /// Reads a field name.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        http::HeaderName::from_bytes(text.as_bytes())
+            .map(|name| FieldName(name.as_str().to_owned()))
+            .map_err(|_| {
+                format!(
+                    "invalid header name \"{text}\": write a field name such as accept-language"
+                )
+            })
+    }
+
+    /// The name as the HTTP types use it.
+    pub fn header_name(&self) -> http::HeaderName {
+        // Parsed before, so the fallback is never reached.
+        http::HeaderName::from_bytes(self.0.as_bytes()).unwrap_or(http::header::HOST)
+    }
+}
+
+impl fmt::Display for FieldName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+text_value!(FieldName, "HeaderName", "the name of a header field", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
+
+/// An HTTP method.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodName(pub http::Method);
+
+impl MethodName {
+    /// Reads a method; methods are case-sensitive (RFC 9110 §9.1).
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let good = !text.is_empty() && !text.bytes().any(|b| b.is_ascii_lowercase());
+        good.then(|| http::Method::from_bytes(text.as_bytes()).ok())
+            .flatten()
+            .map(MethodName)
+            .ok_or_else(|| {
+                format!("invalid method \"{text}\": write it in capitals, for example GET")
+            })
+    }
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+text_value!(MethodName, "Method", "an HTTP method in capitals", "^[!#$%&'*+.^_`|~0-9A-Z-]+$");
+
+/// A name, or the beginning of one followed by `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern {
+    text: String,
+    prefix: bool,
+}
+
+impl NamePattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let stem = text.strip_suffix('*').unwrap_or(text);
+        if text.is_empty() || stem.contains(['*', '&', '=']) {
+            return Err(format!(
+                "invalid pattern \"{text}\": write a name such as page, or a beginning such as utm_*"
+            ));
+        }
+        Ok(NamePattern { text: stem.to_owned(), prefix: stem.len() != text.len() })
+    }
+
+    /// Whether a name fits the pattern.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        if self.prefix {
+            name.starts_with(self.text.as_bytes())
+        } else {
+            name == self.text.as_bytes()
+        }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.prefix { "*" } else { "" })
+    }
+}
+
+text_value!(NamePattern, "NamePattern", "a name, or its beginning followed by *", "^[^*&=]*\\*?$");
+
+/// What a route's responses are kept apart by: `none`, or `header:NAME` with the value of a header
+/// field that carries an identity.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum PartitionBy {
+    /// One copy for everybody.
+    #[default]
+    None,
+    /// One copy for each value of this field.
+    Header(FieldName),
+}
+
+impl PartitionBy {
+    /// Reads a partition.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        if let Some(name) = text.strip_prefix("header:") {
+            return FieldName::parse(name).map(Self::Header);
+        }
+        if matches!(text, "peer" | "namespace") || text.starts_with("claim:") {
+            return Err(format!(
+                "partition \"{text}\" needs an identity from the mesh, which this version does not read yet: use header:NAME with a header that your mesh sets"
+            ));
+        }
+        Err(format!("invalid partition \"{text}\": write none or header:NAME"))
+    }
+}
+
+impl fmt::Display for PartitionBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
+
+text_value!(PartitionBy, "Partition", "none, or header:NAME", "^(none|header:.+)$");
+
+/// How coherent the copies of several pods are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Each pod follows the purge log at its own pace.
+    #[default]
+    Eventual,
+}
+
+impl Consistency {
+    /// Reads a level.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "eventual" => Ok(Self::Eventual),
+            "causal" | "strong" => Err(format!(
+                "consistency \"{text}\" needs a purge log shared by all pods, which this version does not have yet: write eventual"
+            )),
+            _ => Err(format!("invalid consistency \"{text}\": write eventual")),
+        }
+    }
+}
+
+impl fmt::Display for Consistency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("eventual")
+    }
+}
+
+text_value!(Consistency, "Consistency", "eventual", "^eventual$");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_read_and_print() {
+        for text in ["250ms", "30s", "5m", "2h", "1d", "0ms"] {
+            assert_eq!(Span::parse(text).map(|span| span.to_string()), Ok(text.to_owned()));
+        }
+        assert_eq!(Span::parse("90s").unwrap().0, 90_000);
+        assert!(Span::parse("30").unwrap_err().contains("30s"));
+        for bad in ["", "s", "-1s", "1.5s", "1 s", "9999999999d", "1w"] {
+            assert!(Span::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_read_and_print() {
+        assert_eq!(ByteSize::parse("64MiB").unwrap().0, 64 << 20);
+        assert!(ByteSize::parse("64MB").is_err());
+        assert!(ByteSize::parse("99999999999999999999GiB").is_err());
+    }
+
+    #[test]
+    fn hosts_are_names_and_not_addresses_with_ports() {
+        assert_eq!(HostPattern::parse("Shop.SVC"), Ok(HostPattern::Exact("shop.svc".into())));
+        assert_eq!(HostPattern::parse("*.svc"), Ok(HostPattern::Below("svc".into())));
+        assert!(HostPattern::parse("shop.svc:80").is_err());
+        assert!(HostPattern::parse("http://shop").is_err());
+        assert!(HostPattern::parse("[::1]").is_ok());
+    }
+
+    #[test]
+    fn what_this_version_cannot_do_is_refused_with_a_reason() {
+        assert!(PartitionBy::parse("peer").unwrap_err().contains("header:NAME"));
+        assert!(Consistency::parse("strong").unwrap_err().contains("eventual"));
+    }
+}
