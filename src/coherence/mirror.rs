@@ -1,0 +1,164 @@
+//! The mirror: for each matcher the latest position that named it, in memory.
+//!
+//! A hit asks one question of it, and mostly the answer is one comparison: an entry remembers the
+//! position up to which it was found valid. The mirror is bounded; when it has seen too many
+//! matchers it forgets them all and takes everything older as purged, which is always safe.
+
+use std::collections::HashMap;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use outrigger_store::Entry;
+
+use crate::Seq;
+use crate::event::{Matcher, Mode};
+
+/// More matchers than this collapse into "everything".
+pub const MATCHERS_MAX: usize = 65_536;
+/// Prefixes are compared one by one; more than this collapse into "everything".
+pub const PREFIXES_MAX: usize = 256;
+
+/// What the log says about a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No event concerns it.
+    Valid,
+    /// A soft purge made it stale.
+    Soft,
+    /// A hard purge: it must not be served.
+    Void,
+}
+
+/// The latest positions that named a matcher.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks {
+    hard: Seq,
+    soft: Seq,
+}
+
+impl Marks {
+    fn set(&mut self, mode: Mode, seq: Seq) {
+        match mode {
+            Mode::Hard => self.hard = self.hard.max(seq),
+            Mode::Soft => self.soft = self.soft.max(seq),
+        }
+    }
+
+    fn join(&mut self, other: &Marks) {
+        self.hard = self.hard.max(other.hard);
+        self.soft = self.soft.max(other.soft);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    urls: HashMap<u128, Marks>,
+    tags: HashMap<Box<str>, Marks>,
+    prefixes: Vec<(Box<str>, Marks)>,
+    all: Marks,
+}
+
+impl Tables {
+    fn len(&self) -> usize {
+        self.urls.len() + self.tags.len()
+    }
+
+    fn collapse(&mut self, seq: Seq) {
+        *self = Tables { all: Marks { hard: seq, soft: 0 }, ..Tables::default() };
+    }
+
+    fn marks_for(&self, entry: &Entry) -> Marks {
+        let mut marks = self.all;
+        if let Some(found) = self.urls.get(&entry.uri_digest) {
+            marks.join(found);
+        }
+        if !self.tags.is_empty() {
+            for tag in &entry.tags {
+                if let Some(found) = self.tags.get(tag) {
+                    marks.join(found);
+                }
+            }
+        }
+        for (prefix, found) in &self.prefixes {
+            if entry.uri().starts_with(prefix.as_bytes()) {
+                marks.join(found);
+            }
+        }
+        marks
+    }
+}
+
+/// The mirror of the log in this process.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    applied: AtomicU64,
+    collapses: AtomicU64,
+    tables: RwLock<Tables>,
+}
+
+impl Mirror {
+    /// The position applied last. A fetch reads it before it begins.
+    pub fn applied(&self) -> Seq {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// How often the mirror outgrew its bound.
+    pub fn collapses(&self) -> u64 {
+        self.collapses.load(Ordering::Relaxed)
+    }
+
+    /// Number of matchers remembered.
+    pub fn matchers(&self) -> usize {
+        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        tables.len() + tables.prefixes.len()
+    }
+
+    /// Applies an event. Events of one position are applied once; the order does not matter for
+    /// the result, only for [`Mirror::applied`].
+    pub fn apply(&self, seq: Seq, matcher: &Matcher, uri_digest: u128, mode: Mode) {
+        let mut tables = self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match matcher {
+            Matcher::Url(_) => tables.urls.entry(uri_digest).or_default().set(mode, seq),
+            Matcher::Tag(tag) => tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq),
+            Matcher::Prefix(prefix) => {
+                match tables.prefixes.iter_mut().find(|(have, _)| **have == **prefix) {
+                    Some((_, marks)) => marks.set(mode, seq),
+                    None => {
+                        let mut marks = Marks::default();
+                        marks.set(mode, seq);
+                        tables.prefixes.push((prefix.as_str().into(), marks));
+                    }
+                }
+            }
+            Matcher::All => tables.all.set(mode, seq),
+        }
+        if tables.len() > MATCHERS_MAX || tables.prefixes.len() > PREFIXES_MAX {
+            tables.collapse(seq);
+            self.collapses.fetch_add(1, Ordering::Relaxed);
+        }
+        // Published while the tables are still locked: who reads this position finds the marks.
+        self.applied.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// What the log says about an entry now.
+    pub fn verdict(&self, entry: &Entry) -> Verdict {
+        let applied = self.applied();
+        if entry.born_seq >= applied {
+            return Verdict::Valid;
+        }
+        let (checked, soft) = entry.checked();
+        if checked >= applied {
+            return if soft { Verdict::Soft } else { Verdict::Valid };
+        }
+        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let marks = tables.marks_for(entry);
+        drop(tables);
+        if marks.hard > entry.born_seq {
+            return Verdict::Void;
+        }
+        let soft = marks.soft > entry.born_seq;
+        // `applied` was read before the tables, so that this never claims too much.
+        entry.set_checked(applied, soft);
+        if soft { Verdict::Soft } else { Verdict::Valid }
+    }
+}

@@ -1,0 +1,253 @@
+//! One stored response, prepared for serving.
+//!
+//! Header values and body are copied into memory of exactly their size: what arrives from a
+//! connection are slices of its read buffers, and one small slice would keep a large buffer alive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use outrigger_semantics::partial::Part;
+use outrigger_semantics::{Lifetimes, UnixMillis, Variant, fields, tags};
+
+/// A stored response.
+#[derive(Debug)]
+pub struct Entry {
+    /// The canonical key.
+    pub key: Arc<[u8]>,
+    /// Digest of the canonical key.
+    pub digest: u128,
+    /// Length of the canonical URI, with which the key begins.
+    pub uri_len: usize,
+    /// Digest of the canonical URI, by which purges name the entry.
+    pub uri_digest: u128,
+    /// Status.
+    pub status: StatusCode,
+    /// Header fields as served, without `Age`.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+    /// Set if the body is a part of the representation (RFC 9111 §3.3).
+    pub part: Option<Part>,
+    /// The selecting fields.
+    pub variant: Variant,
+    /// Points in time that reuse depends on.
+    pub lifetimes: Lifetimes,
+    /// Tags for purging.
+    pub tags: Box<[Box<str>]>,
+    /// Position of the purge log that this pod had applied before the fetch began.
+    pub born_seq: u64,
+    /// When it was stored.
+    pub stored_at: UnixMillis,
+    /// How long the upstream took, milliseconds.
+    pub fetch_millis: u32,
+    checked: AtomicU64,
+}
+
+/// What an entry is made from.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The canonical key.
+    pub key: &'a [u8],
+    /// Digest of the canonical key.
+    pub digest: u128,
+    /// Length of the canonical URI within the key.
+    pub uri_len: usize,
+    /// Digest of the canonical URI.
+    pub uri_digest: u128,
+    /// Status.
+    pub status: StatusCode,
+    /// Header fields of the response, hop-by-hop fields already removed.
+    pub headers: &'a HeaderMap,
+    /// Fields that must not be stored.
+    pub omit: &'a [HeaderName],
+    /// Complete body.
+    pub body: Bytes,
+    /// Set if the body is a part.
+    pub part: Option<Part>,
+    /// The selecting fields.
+    pub variant: Variant,
+    /// Points in time that reuse depends on.
+    pub lifetimes: Lifetimes,
+    /// Position of the purge log before the fetch.
+    pub born_seq: u64,
+    /// Now.
+    pub now: UnixMillis,
+    /// How long the upstream took, milliseconds.
+    pub fetch_millis: u32,
+}
+
+impl Entry {
+    /// Prepares a response for storing.
+    pub fn new(draft: Draft<'_>) -> Self {
+        let mut headers = compact(draft.headers, draft.omit);
+        let bodiless = matches!(draft.status.as_u16(), 204 | 304);
+        if draft.part.is_none() && !bodiless {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(draft.body.len()));
+        }
+        Entry {
+            key: draft.key.into(),
+            digest: draft.digest,
+            uri_len: draft.uri_len,
+            uri_digest: draft.uri_digest,
+            status: draft.status,
+            tags: tags::of(&headers).into_boxed_slice(),
+            headers,
+            body: draft.body,
+            part: draft.part,
+            variant: draft.variant,
+            lifetimes: draft.lifetimes,
+            born_seq: draft.born_seq,
+            stored_at: draft.now,
+            fetch_millis: draft.fetch_millis,
+            checked: AtomicU64::new(0),
+        }
+    }
+
+    /// The same body under new header fields and lifetimes: what a 304 makes of an entry.
+    pub fn freshened(
+        &self,
+        headers: &HeaderMap,
+        omit: &[HeaderName],
+        lifetimes: Lifetimes,
+        born_seq: u64,
+        now: UnixMillis,
+    ) -> Self {
+        Entry::new(Draft {
+            key: &self.key,
+            digest: self.digest,
+            uri_len: self.uri_len,
+            uri_digest: self.uri_digest,
+            status: self.status,
+            headers,
+            omit,
+            body: self.body.clone(),
+            part: self.part,
+            variant: self.variant.clone(),
+            lifetimes,
+            born_seq,
+            now,
+            fetch_millis: self.fetch_millis,
+        })
+    }
+
+    /// The canonical URI.
+    pub fn uri(&self) -> &[u8] {
+        &self.key[..self.uri_len.min(self.key.len())]
+    }
+
+    /// Bytes of memory that the entry takes, index included.
+    pub fn weight(&self) -> usize {
+        // The entry, its slot and the reference counts; what the memory tier's index adds.
+        const FIXED: usize = 1100;
+        // A bucket of the header table; a name that is not a standard one is a value of its own.
+        const PER_FIELD: usize = 120;
+        let headers: usize =
+            self.headers.iter().map(|(n, v)| PER_FIELD + n.as_str().len() + v.len()).sum();
+        let tags: usize = self.tags.iter().map(|tag| 16 + tag.len()).sum();
+        FIXED + self.key.len() + headers + tags + self.variant.weight() + self.body.len()
+    }
+
+    /// Whether this is worth protecting from being replaced by an error or an empty body.
+    pub fn is_good(&self) -> bool {
+        self.status.as_u16() < 400 && !self.body.is_empty()
+    }
+
+    /// The purge log position up to which the entry was found valid, with a mark whether a soft
+    /// purge touched it. Zero when never checked.
+    pub fn checked(&self) -> (u64, bool) {
+        let value = self.checked.load(Ordering::Acquire);
+        (value >> 1, value & 1 == 1)
+    }
+
+    /// Remembers a check, so that the next hit compares one number.
+    pub fn set_checked(&self, seq: u64, soft: bool) {
+        self.checked.store(seq << 1 | u64::from(soft), Ordering::Release);
+    }
+}
+
+/// Copies header fields so that all values share one allocation of their size.
+fn compact(headers: &HeaderMap, omit: &[HeaderName]) -> HeaderMap {
+    let keeps =
+        |name: &HeaderName| *name != AGE && !omit.contains(name) && !fields::is_never_stored(name);
+    let total = headers.iter().filter(|(name, _)| keeps(name)).map(|(_, v)| v.len()).sum();
+    let mut values = BytesMut::with_capacity(total);
+    for (_, value) in headers.iter().filter(|(name, _)| keeps(name)) {
+        values.extend_from_slice(value.as_bytes());
+    }
+    let mut values = values.freeze();
+    let mut copy = HeaderMap::with_capacity(headers.keys_len() + 3);
+    for (name, value) in headers.iter().filter(|(name, _)| keeps(name)) {
+        let bytes = values.split_to(value.len());
+        if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
+            copy.append(name.clone(), value);
+        }
+    }
+    copy
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use outrigger_semantics::FreshnessSource;
+
+    /// An entry for tests: `key`, one optional header field, and a body.
+    pub(crate) fn entry(key: &str, field: Option<(&'static str, &str)>, body: &str) -> Entry {
+        let mut headers = HeaderMap::new();
+        if let Some((name, value)) = field {
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut request = HeaderMap::new();
+        if let Some(("vary", _)) = field {
+            request.insert("x-v", HeaderValue::from_str(body).unwrap());
+        }
+        let digest = u128::from(key.len() as u64) << 64 | 7;
+        Entry::new(Draft {
+            key: key.as_bytes(),
+            digest,
+            uri_len: key.len(),
+            uri_digest: digest,
+            status: StatusCode::OK,
+            variant: Variant::of(&headers, &request),
+            headers: &headers,
+            omit: &[],
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            part: None,
+            lifetimes: Lifetimes {
+                born: UnixMillis(0),
+                fresh_until: UnixMillis(1000),
+                stale_while_revalidate_until: UnixMillis(1000),
+                stale_if_error_until: UnixMillis(1000),
+                no_cache: false,
+                forbids_stale: false,
+                immutable: false,
+                source: FreshnessSource::MaxAge,
+            },
+            born_seq: 0,
+            now: UnixMillis(0),
+            fetch_millis: 1,
+        })
+    }
+
+    #[test]
+    fn stored_fields_leave_out_what_belongs_to_one_connection() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("proxy-authenticate", "x"), ("age", "3"), ("x-secret", "1"), ("x-kept", "2")]
+        {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let got = compact(&headers, &[HeaderName::from_static("x-secret")]);
+        assert_eq!(got.len(), 1);
+        assert_eq!(got["x-kept"], "2");
+    }
+
+    #[test]
+    fn weight_counts_all_that_grows() {
+        let small = entry("k", None, "b").weight();
+        assert_eq!(entry("k", None, "bb").weight(), small + 1);
+        assert_eq!(entry("kk", None, "b").weight(), small + 1);
+    }
+}
