@@ -1,0 +1,117 @@
+//! How a request ended.
+
+/// The outcome of a request. Closed; the strings are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered from the store, fresh.
+    Hit,
+    /// Answered stale because the request allowed it (`max-stale`).
+    StaleAllowed,
+    /// Answered stale while a refresh runs behind (RFC 5861 §3).
+    StaleWhileRevalidate,
+    /// Answered stale because the upstream failed (RFC 5861 §4).
+    StaleIfError,
+    /// The upstream confirmed the stored response with a 304.
+    Revalidated,
+    /// Fetched from the upstream through the cache.
+    Miss,
+    /// Waited for another request's fetch and shared it.
+    Collapsed,
+    /// Passed through: known not to be cacheable.
+    Pass,
+    /// Passed through: the request or the route forbids looking into the store.
+    Bypass,
+    /// A connection was handed over after a 101.
+    Upgraded,
+    /// `only-if-cached` and nothing stored.
+    OnlyIfCached,
+    /// The request was refused as malformed or not allowed.
+    Rejected,
+    /// The request came back to the instance that it had already passed.
+    Loop,
+    /// The upstream could not be reached or broke off.
+    UpstreamError,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of [`Outcome::index`].
+    pub const ALL: [Outcome; 15] = [
+        Outcome::Hit,
+        Outcome::StaleAllowed,
+        Outcome::StaleWhileRevalidate,
+        Outcome::StaleIfError,
+        Outcome::Revalidated,
+        Outcome::Miss,
+        Outcome::Collapsed,
+        Outcome::Pass,
+        Outcome::Bypass,
+        Outcome::Upgraded,
+        Outcome::OnlyIfCached,
+        Outcome::Rejected,
+        Outcome::Loop,
+        Outcome::UpstreamError,
+        Outcome::UpstreamTimeout,
+    ];
+
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::StaleAllowed => "stale-allowed",
+            Self::StaleWhileRevalidate => "stale-while-revalidate",
+            Self::StaleIfError => "stale-if-error",
+            Self::Revalidated => "revalidated",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Pass => "pass",
+            Self::Bypass => "bypass",
+            Self::Upgraded => "upgraded",
+            Self::OnlyIfCached => "only-if-cached",
+            Self::Rejected => "rejected",
+            Self::Loop => "loop",
+            Self::UpstreamError => "upstream-error",
+            Self::UpstreamTimeout => "upstream-timeout",
+        }
+    }
+
+    /// Position in [`Outcome::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether the upstream was spared.
+    pub fn spared_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::Hit | Self::StaleAllowed | Self::StaleWhileRevalidate | Self::Collapsed
+        )
+    }
+
+    /// Which tier answered.
+    pub fn tier(self) -> &'static str {
+        match self {
+            Self::Hit
+            | Self::StaleAllowed
+            | Self::StaleWhileRevalidate
+            | Self::StaleIfError
+            | Self::Revalidated => "memory",
+            Self::Miss | Self::Collapsed | Self::Pass | Self::Bypass | Self::Upgraded => "upstream",
+            _ => "none",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_indexes_agree() {
+        for (at, outcome) in Outcome::ALL.iter().enumerate() {
+            assert_eq!(outcome.index(), at);
+            assert_eq!(Outcome::ALL.iter().filter(|o| o.as_str() == outcome.as_str()).count(), 1);
+        }
+    }
+}
