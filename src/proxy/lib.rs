@@ -1,1 +1,29 @@
-//! placeholder
+//! The data path: listeners, the pipeline, coalescing, and the upstream.
+//!
+//! Every request goes through [`pipeline`]'s stages in the order that its root file shows. Client
+//! connections live on worker threads with a single-threaded runtime each ([`serve`]); what they
+//! share is in [`Shared`]. Configuration arrives as plain [`Settings`] and a policy snapshot: no
+//! file is read here.
+
+mod app;
+mod body;
+mod clock;
+mod coalesce;
+mod headers;
+mod pipeline;
+mod purge;
+mod serve;
+mod settings;
+mod upgrade;
+mod upstream;
+
+pub use app::{Active, Parts, Shared};
+pub use clock::Clock;
+pub use pipeline::live::{Live, explain_live};
+pub use purge::{PurgeCommand, PurgeError, purge};
+pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
+pub use settings::{ConnectionLimits, Settings};
+pub use upstream::{
+    Address, Balance, EndpointState, HealthCheckSettings, HostHeader, Protocol, Timeouts,
+    TlsSettings, UpstreamError, UpstreamSettings,
+};

@@ -253,7 +253,8 @@ fn check_status(
     if directives.must_understand && !is_understood(status) {
         return Err(NotStored::NotUnderstood);
     }
-    if (status == StatusCode::PARTIAL_CONTENT) != headers.contains_key(CONTENT_RANGE) {
+    // On any other status the field means nothing (RFC 9110 §14.4).
+    if status == StatusCode::PARTIAL_CONTENT && !headers.contains_key(CONTENT_RANGE) {
         return Err(NotStored::Partial);
     }
     Ok(())

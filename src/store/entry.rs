@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{AGE, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use outrigger_semantics::partial::Part;
 use outrigger_semantics::{Lifetimes, UnixMillis, Variant, fields, tags};
 
@@ -25,7 +25,7 @@ pub struct Entry {
     pub uri_digest: u128,
     /// Status.
     pub status: StatusCode,
-    /// Header fields as served, without `Age`.
+    /// Header fields as served. `Age` and `Cache-Status` are there as places that a hit fills.
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
@@ -83,6 +83,11 @@ impl Entry {
     /// Prepares a response for storing.
     pub fn new(draft: Draft<'_>) -> Self {
         let mut headers = compact(draft.headers, draft.omit);
+        let tags = tags::of(&headers).into_boxed_slice();
+        headers.insert(AGE, HeaderValue::from_static("0"));
+        if !headers.contains_key(CACHE_STATUS) {
+            headers.insert(CACHE_STATUS, HeaderValue::from_static("Outrigger"));
+        }
         let bodiless = matches!(draft.status.as_u16(), 204 | 304);
         if draft.part.is_none() && !bodiless {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(draft.body.len()));
@@ -93,7 +98,7 @@ impl Entry {
             uri_len: draft.uri_len,
             uri_digest: draft.uri_digest,
             status: draft.status,
-            tags: tags::of(&headers).into_boxed_slice(),
+            tags,
             headers,
             body: draft.body,
             part: draft.part,

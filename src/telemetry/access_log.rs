@@ -36,8 +36,8 @@ pub struct AccessLine<'a> {
     pub route: &'a str,
     /// Outcome.
     pub outcome: Outcome,
-    /// Microseconds until the response head was ready.
-    pub micros: u64,
+    /// Milliseconds until the response head was ready.
+    pub millis: u64,
     /// Trace id of a sampled request.
     pub trace_id: Option<&'a str>,
 }
@@ -71,8 +71,8 @@ impl AccessLog {
         }
         out.extend_from_slice(b",\"status\":");
         out.extend_from_slice(digits.format(line.status).as_bytes());
-        out.extend_from_slice(b",\"micros\":");
-        out.extend_from_slice(digits.format(line.micros).as_bytes());
+        out.extend_from_slice(b",\"millis\":");
+        out.extend_from_slice(digits.format(line.millis).as_bytes());
         if let Some(id) = line.trace_id {
             out.extend_from_slice(b",\"trace_id\":");
             push_json(&mut out, id);

@@ -1,0 +1,187 @@
+//! What the data path shares: between all workers, and within one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use moka::sync::Cache;
+use outrigger_coherence::PurgeLog;
+use outrigger_policy::{Route, Snapshot};
+use outrigger_store::{MemoryTier, Tier};
+use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
+
+use crate::clock::Clock;
+use crate::coalesce::table::FlightTable;
+use crate::headers::Identity;
+use crate::settings::Settings;
+use crate::upstream::{EndpointState, Endpoints, Upstream};
+
+/// Keys remembered as not cacheable.
+const UNCACHEABLE_KEYS_MAX: u64 = 65_536;
+/// For how long a key is remembered as not cacheable.
+const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
+
+/// The policy in force, with the metric handles of its routes.
+#[derive(Debug)]
+pub struct Active {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    routes: Vec<RouteMetrics>,
+}
+
+impl Active {
+    /// Resolves the handles of a snapshot.
+    pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
+        let routes = snapshot.routes().iter().map(|route| metrics.route(&route.name)).collect();
+        Active { snapshot, routes }
+    }
+
+    /// The counters of a route of this snapshot.
+    pub fn metrics(&self, route: &Route) -> &RouteMetrics {
+        &self.routes[route.id]
+    }
+}
+
+/// What all workers share.
+pub struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) policy: ArcSwap<Active>,
+    pub(crate) memory: MemoryTier,
+    pub(crate) tiers: Vec<Arc<dyn Tier>>,
+    pub(crate) log: PurgeLog,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) flights: Arc<FlightTable>,
+    pub(crate) uncacheable: Cache<u128, ()>,
+    pub(crate) identity: Identity,
+    pub(crate) tracing: Option<Tracing>,
+    pub(crate) access_log: Option<AccessLog>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) clock: Clock,
+    pub(crate) draining: AtomicBool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the composition hands in.
+pub struct Parts {
+    /// Limits and the upstream.
+    pub settings: Settings,
+    /// The policy to begin with.
+    pub snapshot: Arc<Snapshot>,
+    /// Tiers below memory, in the order in which they are asked.
+    pub tiers: Vec<Arc<dyn Tier>>,
+    /// The purge log.
+    pub log: PurgeLog,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Trace export.
+    pub tracing: Option<Tracing>,
+    /// Access log.
+    pub access_log: Option<AccessLog>,
+    /// Clock.
+    pub clock: Clock,
+    /// A token that names this instance in `CDN-Loop`.
+    pub instance: String,
+}
+
+impl Shared {
+    /// Puts the parts together and resolves the upstream's endpoints.
+    pub async fn start(parts: Parts) -> Arc<Self> {
+        let endpoints = Endpoints::start(&parts.settings.upstream).await;
+        let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
+        let active = Active::new(parts.snapshot, &parts.metrics);
+        Arc::new(Shared {
+            settings: parts.settings,
+            policy: ArcSwap::from_pointee(active),
+            memory,
+            tiers: parts.tiers,
+            log: parts.log,
+            metrics: parts.metrics,
+            flights: Arc::default(),
+            uncacheable: Cache::builder()
+                .max_capacity(UNCACHEABLE_KEYS_MAX)
+                .time_to_live(UNCACHEABLE_FOR)
+                .build(),
+            identity: Identity::new(parts.instance),
+            tracing: parts.tracing,
+            access_log: parts.access_log,
+            endpoints,
+            clock: parts.clock,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Puts a policy in force. Requests under way keep the one they began with.
+    pub fn install(&self, snapshot: Arc<Snapshot>) {
+        self.policy.store(Arc::new(Active::new(snapshot, &self.metrics)));
+    }
+
+    /// The policy in force.
+    pub fn active(&self) -> Arc<Active> {
+        self.policy.load_full()
+    }
+
+    /// The memory tier.
+    pub fn memory(&self) -> &MemoryTier {
+        &self.memory
+    }
+
+    /// The purge log.
+    pub fn log(&self) -> &PurgeLog {
+        &self.log
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The trace exporter, for its shutdown.
+    pub fn tracing(&self) -> Option<&Tracing> {
+        self.tracing.as_ref()
+    }
+
+    /// Fetches under way that others can join.
+    pub fn fetches(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// The upstream's endpoints with their state.
+    pub fn endpoint_states(&self) -> Vec<EndpointState> {
+        self.endpoints.states()
+    }
+
+    /// Work beside the data path, for ever: housekeeping of the memory tier, health checks.
+    pub async fn maintain(self: Arc<Self>) {
+        let endpoints = Arc::clone(&self.endpoints);
+        let housekeeping = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                self.memory.run_pending_tasks();
+                self.uncacheable.run_pending_tasks();
+            }
+        };
+        tokio::join!(endpoints.maintain(), housekeeping);
+    }
+}
+
+/// What one worker has for itself.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) upstream: Upstream,
+}

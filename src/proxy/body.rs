@@ -1,0 +1,159 @@
+//! Bodies on their way: requests to the upstream, responses to the client.
+//!
+//! All stream; none is collected. Back-pressure comes from being polled.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use crate::coalesce::flight::Reader;
+use crate::upstream::UpstreamBody;
+
+/// Why a response body broke off. The client sees a broken transfer, never a silent end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The upstream broke off.
+    #[error("the upstream broke off: {0}")]
+    Upstream(hyper::Error),
+    /// The upstream paused for too long.
+    #[error("the upstream paused for too long")]
+    Timeout,
+    /// The shared fetch broke off.
+    #[error("the shared fetch broke off")]
+    Broken,
+}
+
+/// The body of a request to the upstream.
+pub(crate) enum RequestBody {
+    /// No body.
+    Empty,
+    /// The client's body, as it comes. The sender is dropped when it has been read.
+    Client(Incoming, Option<oneshot::Sender<()>>),
+}
+
+impl RequestBody {
+    /// The client's body, with a receiver that resolves when it has been read or given up.
+    pub(crate) fn client(incoming: Incoming) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self::Client(incoming, Some(sender)), receiver)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(incoming, read) => {
+                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+                if incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    read.take();
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(incoming, _) => incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of a response to the client.
+pub enum ResponseBody {
+    /// Bytes at hand; empty once sent.
+    Full(Bytes),
+    /// Several pieces at hand, such as the parts of a multipart response.
+    Pieces(std::collections::VecDeque<Bytes>),
+    /// A fetch that may be shared with others.
+    Shared(SharedBody),
+    /// Straight from the upstream.
+    Upstream(Box<StreamedBody>),
+}
+
+/// A body read from a shared fetch.
+pub struct SharedBody {
+    pub(crate) reader: Reader,
+    pub(crate) length: Option<u64>,
+}
+
+/// A body straight from the upstream.
+pub struct StreamedBody(pub(crate) UpstreamBody);
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::Full(Bytes::new())
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(|p| Ok(Frame::data(p)))),
+            Self::Shared(body) => match body.reader.poll_chunk(cx) {
+                Poll::Ready(Some(Ok(chunk))) => {
+                    if let Some(left) = &mut body.length {
+                        *left = left.saturating_sub(chunk.len() as u64);
+                    }
+                    Poll::Ready(Some(Ok(Frame::data(chunk))))
+                }
+                Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Broken))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
+            Self::Upstream(body) => Pin::new(&mut body.0).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Pieces(pieces) => pieces.is_empty(),
+            Self::Shared(body) => body.length == Some(0),
+            Self::Upstream(body) => body.0.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Pieces(pieces) => {
+                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
+            }
+            Self::Shared(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Upstream(body) => body.0.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One fetch under way, and those who wait for it.
+//!
+//! Guards make the safe behaviour the default: a producer that is dropped without an end fails its
+//! readers, and the last reader that leaves tells the producer to stop. Bytes are kept from the
+//! first one while the response may still be stored, so that late requests can join; once it has
+//! grown beyond what is stored, a bounded window moves along with the slowest reader.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use outrigger_semantics::{Lifetimes, Variant};
+use outrigger_store::Entry;
+use outrigger_telemetry::Outcome;
+
+use crate::upstream::UpstreamError;
+
+/// Bytes that may wait for the slowest reader once a response is too large to store.
+const WINDOW_BYTES_MAX: usize = 256 * 1024;
+
+/// The head of a response that may be shared.
+#[derive(Debug)]
+pub(crate) struct SharedHead {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub lifetimes: Lifetimes,
+    pub variant: Variant,
+}
+
+/// How a fetch turned out.
+#[derive(Clone, Debug)]
+pub(crate) enum Resolution {
+    /// A response that may be shared; its bytes follow.
+    Streaming(Arc<SharedHead>),
+    /// A stored response answers: confirmed by a 304, stale in place of an error, or stored by
+    /// another request in the meantime.
+    Entry(Arc<Entry>, Outcome),
+    /// The response belongs to the leader alone.
+    Released,
+    /// There is no response.
+    Failed(Arc<UpstreamError>),
+}
+
+#[derive(Debug)]
+struct ReaderState {
+    next: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    resolution: Option<Resolution>,
+    chunks: VecDeque<Bytes>,
+    first: usize,
+    buffered: usize,
+    end: Option<bool>,
+    readers: Vec<Option<ReaderState>>,
+    live: usize,
+    sliding: bool,
+    detached: bool,
+    producer: Option<Waker>,
+}
+
+impl Inner {
+    /// Drops chunks that every reader has passed. Only once late readers are no longer let in.
+    fn slide(&mut self) {
+        let slowest =
+            self.readers.iter().flatten().map(|reader| reader.next).min().unwrap_or(usize::MAX);
+        while self.first < slowest {
+            let Some(chunk) = self.chunks.pop_front() else { break };
+            self.first += 1;
+            self.buffered -= chunk.len();
+        }
+    }
+
+    fn take_wakers(&mut self) -> Vec<Waker> {
+        self.readers.iter_mut().flatten().filter_map(|reader| reader.waker.take()).collect()
+    }
+}
+
+/// One fetch under way.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    inner: Mutex<Inner>,
+}
+
+impl Flight {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits until nobody reads any more. Never ends for a detached flight.
+    pub(crate) async fn abandoned(self: Arc<Self>) {
+        poll_fn(|cx| {
+            let mut inner = self.lock();
+            if inner.live == 0 && !inner.detached {
+                return Poll::Ready(());
+            }
+            inner.producer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Adds a reader, unless the bytes from the beginning are gone or there are too many.
+    pub(crate) fn join(self: &Arc<Self>, readers_max: usize) -> Option<Reader> {
+        let mut inner = self.lock();
+        let closed = inner.sliding
+            || matches!(inner.resolution, Some(Resolution::Released | Resolution::Failed(_)));
+        if closed || inner.live >= readers_max {
+            return None;
+        }
+        let state = ReaderState { next: 0, waker: None };
+        let slot = match inner.readers.iter().position(Option::is_none) {
+            // Searching for a free slot is only worth it when some readers have left.
+            Some(free) if inner.live < inner.readers.len() => {
+                inner.readers[free] = Some(state);
+                free
+            }
+            _ => {
+                inner.readers.push(Some(state));
+                inner.readers.len() - 1
+            }
+        };
+        inner.live += 1;
+        Some(Reader { flight: Arc::clone(self), slot })
+    }
+}
+
+/// One request that waits for a fetch.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    flight: Arc<Flight>,
+    slot: usize,
+}
+
+impl Reader {
+    /// Waits until it is known how the fetch turned out.
+    pub(crate) async fn resolution(&self) -> Resolution {
+        poll_fn(|cx| {
+            let mut inner = self.flight.lock();
+            match &inner.resolution {
+                Some(resolution) => Poll::Ready(resolution.clone()),
+                None => {
+                    if let Some(Some(reader)) = inner.readers.get_mut(self.slot) {
+                        reader.waker = Some(cx.waker().clone());
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// The next bytes: `None` at the end, an error if the body broke off.
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
+        let mut inner = self.flight.lock();
+        let inner = &mut *inner;
+        let Some(Some(reader)) = inner.readers.get_mut(self.slot) else {
+            return Poll::Ready(None);
+        };
+        if let Some(chunk) = inner.chunks.get(reader.next - inner.first) {
+            let chunk = chunk.clone();
+            reader.next += 1;
+            if inner.sliding {
+                inner.slide();
+                if let Some(waker) = inner.producer.take() {
+                    waker.wake();
+                }
+            }
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match inner.end {
+            Some(true) => Poll::Ready(None),
+            Some(false) => Poll::Ready(Some(Err(Broken))),
+            None => {
+                reader.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut inner = self.flight.lock();
+        if let Some(slot) = inner.readers.get_mut(self.slot) {
+            *slot = None;
+        }
+        inner.live -= 1;
+        if inner.sliding {
+            inner.slide();
+        }
+        let waker = inner.producer.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The body broke off before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+/// The side of a flight that fetches.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    flight: Arc<Flight>,
+}
+
+impl Producer {
+    /// A new flight. `detached` means that it goes on without readers (a refresh behind).
+    pub(crate) fn new(detached: bool) -> Self {
+        let flight = Flight::default();
+        flight.lock().detached = detached;
+        Producer { flight: Arc::new(flight) }
+    }
+
+    /// The flight, for others to join.
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Tells the readers how the fetch turned out. Only the first call counts.
+    pub(crate) fn resolve(&self, resolution: Resolution) {
+        let mut inner = self.flight.lock();
+        if inner.resolution.is_none() {
+            inner.resolution = Some(resolution);
+        }
+        let wakers = inner.take_wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Hands bytes to the readers.
+    pub(crate) fn push(&self, chunk: Bytes) {
+        let mut inner = self.flight.lock();
+        inner.buffered += chunk.len();
+        inner.chunks.push_back(chunk);
+        let wakers = inner.take_wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Lets nobody join any more and forgets bytes that all have read: the response is too large
+    /// to be stored.
+    pub(crate) fn stop_keeping(&self) {
+        let mut inner = self.flight.lock();
+        inner.sliding = true;
+        inner.slide();
+    }
+
+    /// Waits until the slowest reader leaves room.
+    pub(crate) async fn room(&self) {
+        poll_fn(|cx| {
+            let mut inner = self.flight.lock();
+            if !inner.sliding || inner.buffered < WINDOW_BYTES_MAX || inner.live == 0 {
+                return Poll::Ready(());
+            }
+            inner.producer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends the body.
+    pub(crate) fn finish(&self, complete: bool) {
+        let mut inner = self.flight.lock();
+        if inner.end.is_none() {
+            inner.end = Some(complete);
+        }
+        let wakers = inner.take_wakers();
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.resolve(Resolution::Failed(Arc::new(UpstreamError::Aborted)));
+        self.finish(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn next(reader: &mut Reader) -> Option<Result<Bytes, Broken>> {
+        poll_fn(|cx| reader.poll_chunk(cx)).await
+    }
+
+    #[tokio::test]
+    async fn late_readers_get_every_byte() {
+        let producer = Producer::new(false);
+        let mut early = producer.flight().join(9).unwrap();
+        producer.push(Bytes::from_static(b"a"));
+        assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"a"))));
+        let mut late = producer.flight().join(9).unwrap();
+        producer.push(Bytes::from_static(b"b"));
+        producer.finish(true);
+        for want in [&b"a"[..], b"b"] {
+            assert_eq!(next(&mut late).await, Some(Ok(Bytes::from_static(want))));
+        }
+        assert_eq!(next(&mut late).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_producer_fails_its_readers() {
+        let producer = Producer::new(false);
+        let mut reader = producer.flight().join(9).unwrap();
+        drop(producer);
+        assert!(matches!(reader.resolution().await, Resolution::Failed(_)));
+        assert_eq!(next(&mut reader).await, Some(Err(Broken)));
+    }
+
+    #[tokio::test]
+    async fn the_last_reader_to_leave_stops_the_producer() {
+        let producer = Producer::new(false);
+        let (one, two) = (producer.flight().join(9).unwrap(), producer.flight().join(9).unwrap());
+        drop(one);
+        let waiting = tokio::time::timeout(
+            std::time::Duration::ZERO,
+            Arc::clone(producer.flight()).abandoned(),
+        );
+        assert!(waiting.await.is_err());
+        drop(two);
+        Arc::clone(producer.flight()).abandoned().await;
+    }
+
+    #[tokio::test]
+    async fn the_number_of_readers_is_bounded() {
+        let producer = Producer::new(false);
+        let _one = producer.flight().join(1).unwrap();
+        assert!(producer.flight().join(1).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_holds_back_a_response_too_large_to_store() {
+        let producer = Producer::new(false);
+        let mut reader = producer.flight().join(9).unwrap();
+        producer.stop_keeping();
+        assert!(producer.flight().join(9).is_none());
+        producer.push(Bytes::from(vec![0; WINDOW_BYTES_MAX]));
+        let full = tokio::time::timeout(std::time::Duration::ZERO, producer.room());
+        assert!(full.await.is_err());
+        next(&mut reader).await;
+        producer.room().await;
+    }
+}

@@ -1,0 +1,109 @@
+//! A request that has to wait for something: everything that its stages need, owned.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use outrigger_policy::{CacheKey, Route};
+use outrigger_semantics::cache_status::CacheStatus;
+use outrigger_semantics::{RequestDirectives, UnixMillis};
+use outrigger_store::Entry;
+use outrigger_telemetry::Outcome;
+
+use crate::app::{Active, Worker};
+use crate::body::ResponseBody;
+use crate::pipeline::respond;
+use crate::serve::Peer;
+
+/// A response with its outcome.
+pub(crate) struct Answer {
+    pub(crate) response: Response<ResponseBody>,
+    pub(crate) outcome: Outcome,
+}
+
+/// A request on its way through the slower stages.
+pub(crate) struct Job {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) active: Arc<Active>,
+    pub(crate) route: Arc<Route>,
+    pub(crate) peer: Peer,
+    pub(crate) parts: Parts,
+    pub(crate) body: Option<Incoming>,
+    pub(crate) authority: String,
+    pub(crate) key: CacheKey,
+    pub(crate) directives: RequestDirectives,
+    pub(crate) now: UnixMillis,
+    pub(crate) upgrade: bool,
+}
+
+impl Job {
+    #[expect(clippy::too_many_arguments, reason = "called once, with what the first stages found")]
+    pub(crate) fn new(
+        worker: &Arc<Worker>,
+        active: Arc<Active>,
+        route: Arc<Route>,
+        peer: &Peer,
+        request: Request<Incoming>,
+        authority: String,
+        key: CacheKey,
+        directives: RequestDirectives,
+        now: UnixMillis,
+        upgrade: bool,
+    ) -> Self {
+        let (parts, body) = request.into_parts();
+        let body = (!body.is_end_stream()).then_some(body);
+        Job {
+            worker: Arc::clone(worker),
+            active,
+            route,
+            peer: peer.clone(),
+            parts,
+            body,
+            authority,
+            key,
+            directives,
+            now,
+            upgrade,
+        }
+    }
+
+    /// Path and query as the client sent them.
+    pub(crate) fn target(&self) -> PathAndQuery {
+        match self.parts.uri.path_and_query() {
+            Some(target) if !target.path().is_empty() => target.clone(),
+            _ => PathAndQuery::from_static("/"),
+        }
+    }
+
+    /// Path and query as the key holds them: what is not in the key is not sent upstream either.
+    pub(crate) fn keyed_target(&self) -> PathAndQuery {
+        let target = self.target();
+        let rules = &self.route.key.query;
+        let Some(query) = target.query().filter(|_| !rules.is_identity()) else { return target };
+        let query = rules.apply(query);
+        let text = if query.is_empty() {
+            target.path().to_owned()
+        } else {
+            format!("{}?{query}", target.path())
+        };
+        text.parse().unwrap_or(target)
+    }
+
+    /// A response from a stored one.
+    pub(crate) fn from_entry(&self, entry: &Entry, outcome: Outcome) -> Answer {
+        let status =
+            respond::status_of_entry(&self.worker.shared, entry, self.now, outcome, &self.key);
+        let response =
+            respond::serve_entry(entry, &self.parts.method, &self.parts.headers, self.now, status);
+        Answer { response, outcome }
+    }
+
+    /// Writes `Cache-Status` into a response.
+    pub(crate) fn tell(&self, response: &mut Response<ResponseBody>, status: CacheStatus<'_>) {
+        let key = self.worker.shared.settings.show_key.then(|| self.key.display());
+        let status = CacheStatus { key: key.as_deref(), ..status };
+        respond::append_status(response.headers_mut(), &status);
+    }
+}

@@ -1,0 +1,253 @@
+//! Fetching what the store cannot answer: alone, or together with others that want the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
+use http::{Method, Response, StatusCode};
+use outrigger_policy::explain::coalesce_verdict;
+use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_semantics::{conditional, range};
+use outrigger_store::Entry;
+use outrigger_telemetry::Outcome;
+use tokio::sync::oneshot;
+
+use crate::body::{ResponseBody, SharedBody};
+use crate::coalesce::flight::{Reader, Resolution, SharedHead};
+use crate::coalesce::table::{FlightKey, Listed, Role};
+use crate::pipeline::call::with_interims;
+use crate::pipeline::fill::{self, Fill};
+use crate::pipeline::job::{Answer, Job};
+use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::{pass, respond};
+
+/// How often a waiter whose response turned out to be another variant joins a further fetch.
+const REJOINS_MAX: usize = 2;
+
+/// Fetches, with a stored response to validate or without.
+pub(crate) async fn fetch(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> Answer {
+    if let Some(part) = stored.as_ref().and_then(|entry| answer_from_part(job, entry)) {
+        return part;
+    }
+    if job.directives.only_if_cached {
+        let mut response = respond::only_if_cached();
+        let detail = Some(Outcome::OnlyIfCached.as_str());
+        job.tell(&mut response, CacheStatus { detail, ..CacheStatus::default() });
+        return Answer { response, outcome: Outcome::OnlyIfCached };
+    }
+    if job.parts.method == Method::HEAD {
+        return fill::head(job, stored, why).await;
+    }
+    let whole = stored.filter(|entry| entry.part.is_none());
+    if whole.is_none() && job.worker.shared.uncacheable.contains_key(&job.key.digest()) {
+        return pass::known_uncacheable(job, why).await;
+    }
+    let ranged = whole.is_none() && range::parse(&job.parts.headers).is_some();
+    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
+    if ranged || !shareable {
+        return alone(job, whole, why, ranged).await;
+    }
+    together(job, whole, why).await
+}
+
+/// Joins the fetch for this key, or leads it.
+async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> Answer {
+    let shared = Arc::clone(&job.worker.shared);
+    let mut key: FlightKey = (job.key.digest(), 0);
+    for _ in 0..=REJOINS_MAX {
+        match shared.flights.join(key, shared.settings.waiters_max) {
+            Role::Alone => {
+                shared.metrics.coalesce_full.inc();
+                break;
+            }
+            Role::Leader(listed, reader) => {
+                shared.metrics.coalesce_leaders.inc();
+                return lead(job, listed, reader, stored, why).await;
+            }
+            Role::Waiter(reader) => {
+                shared.metrics.coalesce_waiters.inc();
+                let limit = Duration::from_millis(shared.settings.wait_ms_max);
+                let Ok(resolution) = tokio::time::timeout(limit, reader.resolution()).await else {
+                    shared.metrics.coalesce_timeouts.inc();
+                    break;
+                };
+                if let Resolution::Streaming(head) = &resolution
+                    && !head.variant.matches(&job.parts.headers)
+                {
+                    key.1 = variant_hint(head, job);
+                    continue;
+                }
+                return share(job, reader, resolution, why).await;
+            }
+        }
+    }
+    alone(job, stored, why, false).await
+}
+
+/// Tells variants apart among fetches, once it is known what the response varies by.
+fn variant_hint(head: &SharedHead, job: &Job) -> u64 {
+    let variant = outrigger_semantics::Variant::of(&head.headers, &job.parts.headers);
+    // Zero stands for "not known yet".
+    (outrigger_policy::key::digest(&variant.fingerprint()) as u64).max(1)
+}
+
+/// Fetches without others.
+async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged: bool) -> Answer {
+    let (listed, Some(reader)) = Listed::private() else {
+        return pass::known_uncacheable(job, why).await;
+    };
+    start(job, listed, reader, stored, why, ranged).await
+}
+
+/// Leads a fetch that others may join.
+async fn lead(
+    job: &mut Job,
+    listed: Listed,
+    reader: Reader,
+    stored: Option<Arc<Entry>>,
+    why: Forwarded,
+) -> Answer {
+    // Between our lookup and now another fetch may have ended: then its response is there.
+    let shared = &job.worker.shared;
+    let again =
+        lookup::memory(shared, &job.key, &job.parts.headers, &job.directives, shared.clock.now());
+    if let Found::Serve(entry, _) = again {
+        listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
+        return job.from_entry(&entry, Outcome::Collapsed);
+    }
+    start(job, listed, reader, stored, why, false).await
+}
+
+/// Starts the fetch in a task of its own, which outlives this client if others wait.
+async fn start(
+    job: &mut Job,
+    listed: Listed,
+    reader: Reader,
+    stored: Option<Arc<Entry>>,
+    why: Forwarded,
+    ranged: bool,
+) -> Answer {
+    let mut fill = Fill::of(job, stored, ranged);
+    let interims = job.interims().map(|(sender, receiver)| {
+        fill.call.interim = Some(sender);
+        receiver
+    });
+    let (direct, ours) = oneshot::channel();
+    tokio::spawn(fill.run(listed, Some(direct)));
+    let resolution = with_interims(&job.peer, interims, reader.resolution()).await;
+    if matches!(resolution, Resolution::Released) {
+        drop(reader);
+        let status = CacheStatus { fwd: Some(why), ..CacheStatus::default() };
+        return match ours.await {
+            Ok((upstream, refused)) => {
+                let fwd_status = Some(upstream.head.status.as_u16());
+                let detail = Some(refused.as_str());
+                let status = CacheStatus { fwd_status, detail, ..status };
+                Answer { response: job.streamed(upstream, status), outcome: Outcome::Miss }
+            }
+            Err(_) => pass::failed(job, &crate::upstream::UpstreamError::Aborted, status),
+        };
+    }
+    answer(job, reader, resolution, why, Outcome::Miss)
+}
+
+/// A waiter's answer.
+async fn share(job: &mut Job, reader: Reader, resolution: Resolution, why: Forwarded) -> Answer {
+    if matches!(resolution, Resolution::Released) {
+        job.worker.shared.metrics.coalesce_released.inc();
+        drop(reader);
+        return pass::known_uncacheable(job, why).await;
+    }
+    answer(job, reader, resolution, why, Outcome::Collapsed)
+}
+
+fn answer(
+    job: &Job,
+    reader: Reader,
+    resolution: Resolution,
+    why: Forwarded,
+    outcome: Outcome,
+) -> Answer {
+    let collapsed = outcome == Outcome::Collapsed;
+    let status = CacheStatus { fwd: Some(why), collapsed, ..CacheStatus::default() };
+    match resolution {
+        Resolution::Streaming(head) => {
+            let response = shared_response(job, reader, &head, status);
+            Answer { response, outcome }
+        }
+        Resolution::Entry(entry, how) => {
+            job.from_entry(&entry, if how == Outcome::Hit { Outcome::Collapsed } else { how })
+        }
+        Resolution::Failed(error) => pass::failed(job, &error, status),
+        Resolution::Released => pass::failed(job, &crate::upstream::UpstreamError::Aborted, status),
+    }
+}
+
+/// A response whose bytes come from the shared fetch.
+fn shared_response(
+    job: &Job,
+    reader: Reader,
+    head: &SharedHead,
+    status: CacheStatus<'_>,
+) -> Response<ResponseBody> {
+    let now = job.worker.shared.clock.now();
+    let status = CacheStatus {
+        fwd_status: Some(head.status.as_u16()),
+        ttl: Some(head.lifetimes.ttl_secs(now)),
+        stored: true,
+        ..status
+    };
+    let request = &job.parts.headers;
+    let conditional =
+        request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE);
+    if head.status == StatusCode::OK
+        && conditional
+        && conditional::is_not_modified(request, &head.headers, now)
+    {
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = conditional::not_modified_headers(&head.headers);
+        job.tell(&mut response, status);
+        // Nobody may be left to read; the response is wanted in the store all the same.
+        tokio::spawn(drain(reader));
+        return response;
+    }
+    let length = head
+        .headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok());
+    let mut response = Response::new(ResponseBody::Shared(SharedBody { reader, length }));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers.clone();
+    job.tell(&mut response, status);
+    response
+}
+
+/// Reads a shared fetch to its end.
+async fn drain(mut reader: Reader) {
+    while let Some(Ok(_)) = std::future::poll_fn(|cx| reader.poll_chunk(cx)).await {}
+}
+
+/// Answers a range from a stored part that covers it and is fresh.
+fn answer_from_part(job: &Job, entry: &Entry) -> Option<Answer> {
+    let part = entry.part?;
+    let usable = entry.lifetimes.is_fresh(job.now)
+        && !job.directives.no_cache
+        && job.parts.method == Method::GET
+        && job.parts.headers.contains_key(RANGE)
+        && conditional::if_range_holds(&job.parts.headers, &entry.headers);
+    let range::Requested::Ranges(ranges) = range::resolve(&job.parts.headers, part.complete_length)
+    else {
+        return None;
+    };
+    let [wanted] = ranges[..] else { return None };
+    if !usable || !part.covers(wanted) {
+        return None;
+    }
+    let mut answer = job.from_entry(entry, Outcome::Hit);
+    let from = usize::try_from(wanted.first - part.range.first).ok()?;
+    let count = usize::try_from(wanted.count()).ok()?;
+    let piece = entry.body.slice(from..from + count);
+    respond::one_range(&mut answer.response, piece, wanted, part.complete_length);
+    Some(answer)
+}

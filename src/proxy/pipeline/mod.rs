@@ -1,0 +1,102 @@
+//! The life of a request, stage by stage.
+//!
+//! `admit` checks the request and finds its route; `classify` (in policy) tells whether the store
+//! may answer; `lookup` looks for a stored response; what it finds is served, or `miss` fetches
+//! through the coalescer and `fill` stores; `pass` forwards what the store has no part in. Each
+//! request keeps one policy snapshot and one reading of the clock from start to end, and ends in
+//! one `Outcome`, which `record` hands to metrics, access log and span.
+
+mod admit;
+mod call;
+mod fill;
+mod job;
+
+pub mod live;
+mod lookup;
+mod miss;
+mod pass;
+mod record;
+mod respond;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use outrigger_policy::CacheKey;
+use outrigger_telemetry::Outcome;
+
+use crate::app::Worker;
+use crate::body::ResponseBody;
+use crate::serve::Peer;
+
+use job::{Answer, Job};
+use lookup::Found;
+use record::Record;
+
+/// Answers one request.
+pub(crate) async fn handle(
+    worker: &Arc<Worker>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let shared = &worker.shared;
+    let now = shared.clock.now();
+    let active = shared.policy.load();
+    let span = shared
+        .tracing
+        .as_ref()
+        .and_then(|tracing| tracing.begin(request.headers(), request.method()));
+    let admitted = match admit::admit(&request, &active.snapshot, &shared.identity) {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            let route = active.snapshot.routes().last();
+            let answer = respond::refused(refusal);
+            let record = Record::of_request(shared, &active, route, &request, now, span);
+            return record.finish(answer);
+        }
+    };
+    let has_body = !request.body().is_end_stream();
+    let directives = admitted.route.request_directives(request.headers());
+    let classified =
+        admitted.route.classify(request.method(), request.headers(), &directives, has_body);
+    let target = admitted.target();
+    let key = CacheKey::build(target, request.headers(), &admitted.route.key);
+    let found = match classified {
+        Ok(()) => lookup::memory(shared, &key, request.headers(), &directives, now),
+        Err(bypass) => Found::Bypass(bypass),
+    };
+    if let Found::Serve(entry, outcome) = &found {
+        let response = respond::from_entry(shared, entry, &request, now, *outcome);
+        let record = Record::of_request(shared, &active, Some(admitted.route), &request, now, span);
+        return record.finish(Answer { response, outcome: *outcome });
+    }
+    let route = Arc::clone(admitted.route);
+    let (authority, upgrade) = (admitted.authority.to_owned(), admitted.upgrade);
+    let active = arc_swap::Guard::into_inner(active);
+    let job =
+        Job::new(worker, active, route, peer, request, authority, key, directives, now, upgrade);
+    // Everything below may wait; its state is kept out of the future of a hit.
+    Box::pin(slow(job, found, span)).await
+}
+
+async fn slow(
+    mut job: Job,
+    found: Found,
+    span: Option<outrigger_telemetry::ServerSpan>,
+) -> Response<ResponseBody> {
+    if let Some(span) = &span {
+        span.inject(&mut job.parts.headers);
+    }
+    let found = lookup::below(&job, found).await;
+    let answer = match found {
+        Found::Bypass(bypass) => pass::bypass(&mut job, bypass).await,
+        Found::Serve(entry, outcome) => job.from_entry(&entry, outcome),
+        Found::ServeAndRefresh(entry) => {
+            fill::refresh(&job, &entry);
+            job.from_entry(&entry, Outcome::StaleWhileRevalidate)
+        }
+        Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,
+        Found::Nothing(why) => miss::fetch(&mut job, None, why).await,
+    };
+    Record::of_job(&job, span).finish(answer)
+}

@@ -1,0 +1,110 @@
+//! Purging on behalf of an operator: from what a person writes to an event of the log.
+
+use http::{HeaderMap, Method, Uri};
+use outrigger_coherence::{Event, Matcher, Mode, PurgeRequest, SequenceError};
+use outrigger_policy::RequestTarget;
+use outrigger_policy::key::{canonical_uri, digest};
+use outrigger_policy::snapshot::RouteQuery;
+
+use crate::app::Shared;
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeCommand {
+    /// Which stored responses: URLs and prefixes as people write them.
+    pub matcher: Matcher,
+    /// Hard or soft.
+    pub mode: Mode,
+}
+
+/// Why a purge was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PurgeError {
+    /// The URL cannot be used.
+    #[error("{0:?} is not a URL: write scheme, host and path, for example http://shop.svc/a?b=1")]
+    Url(String),
+    /// The prefix cannot be used.
+    #[error(
+        "{0:?} is not a prefix: write scheme, host and the beginning of the path, for example http://shop.svc/a"
+    )]
+    Prefix(String),
+    /// The tag is empty.
+    #[error("the tag is empty")]
+    Tag,
+    /// The log refused it.
+    #[error(transparent)]
+    Log(#[from] SequenceError),
+}
+
+/// Appends a purge to the log and applies it here.
+///
+/// # Errors
+/// When the command cannot be understood, or the log cannot take it.
+pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Event, PurgeError> {
+    let (matcher, uri_digest) = canonical(shared, command.matcher)?;
+    let kind = matcher.kind();
+    let request = PurgeRequest { matcher, mode: command.mode, by: "admin", uri_digest };
+    let event = shared.log.purge(request).await?;
+    shared.metrics.count_purge(kind, command.mode.as_str());
+    Ok(event)
+}
+
+fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), PurgeError> {
+    match matcher {
+        Matcher::Url(text) => {
+            let uri: Uri = text.parse().map_err(|_| PurgeError::Url(text.clone()))?;
+            let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
+                return Err(PurgeError::Url(text));
+            };
+            let active = shared.active();
+            let path = if uri.path().is_empty() { "/" } else { uri.path() };
+            let route = active.snapshot.route(RouteQuery {
+                host: authority.as_str(),
+                path,
+                method: &Method::GET,
+                headers: &HeaderMap::new(),
+            });
+            // The mesh ends TLS before us, so that every key says http.
+            let target = RequestTarget {
+                scheme: "http",
+                authority: authority.as_str(),
+                path,
+                query: uri.query(),
+            };
+            let canonical = canonical_uri(target, &route.key);
+            let uri_digest = digest(&canonical);
+            Ok((Matcher::Url(String::from_utf8_lossy(&canonical).into_owned()), uri_digest))
+        }
+        Matcher::Prefix(text) => canonical_prefix(&text)
+            .map(|prefix| (Matcher::Prefix(prefix), 0))
+            .ok_or(PurgeError::Prefix(text)),
+        Matcher::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
+        other => Ok((other, 0)),
+    }
+}
+
+/// `https://Shop.svc:80/a` is stored as `http://shop.svc/a`.
+fn canonical_prefix(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.is_empty() {
+        return None;
+    }
+    let authority = authority.strip_suffix(":80").unwrap_or(authority).to_ascii_lowercase();
+    // A bare host must not match hosts that merely begin like it.
+    let path = if path.is_empty() { "/" } else { path };
+    Some(format!("http://{authority}{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_made_canonical() {
+        assert_eq!(canonical_prefix("https://Shop.svc:80/a").as_deref(), Some("http://shop.svc/a"));
+        assert_eq!(canonical_prefix("http://shop").as_deref(), Some("http://shop/"));
+        assert_eq!(canonical_prefix("/a"), None);
+        assert_eq!(canonical_prefix("http:///a"), None);
+    }
+}

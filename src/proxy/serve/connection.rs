@@ -1,0 +1,223 @@
+//! One client connection: which protocol it speaks, and serving it until it ends or must.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONNECTION;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+
+use crate::app::Worker;
+use crate::body::{BodyError, ResponseBody};
+use crate::pipeline;
+use crate::serve::Peer;
+use crate::serve::io::{ClientIo, ClientStream, InterimQueue};
+use crate::serve::watch::Activity;
+use crate::settings::ConnectionLimits;
+
+/// What an HTTP/2 connection with prior knowledge begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// An idle HTTP/2 client is probed this often.
+const H2_PING: Duration = Duration::from_secs(30);
+
+/// How far the shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Serving.
+    Serving,
+    /// Every HTTP/1 response announces the end of its connection.
+    Closing,
+    /// Connections end as soon as they are idle.
+    Ending,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    worker: Arc<Worker>,
+    stream: ClientStream,
+    ip: Option<IpAddr>,
+    activity: Arc<Activity>,
+    phase: watch::Receiver<Phase>,
+) {
+    let result = tokio::select! {
+        result = protocol(&worker, stream, ip, &activity, phase) => result,
+        () = activity.over_limit() => return,
+    };
+    if let Err(error) = result {
+        worker.shared.metrics.protocol_errors.inc();
+        tracing::debug!(%error, "client connection ended");
+    }
+}
+
+async fn protocol(
+    worker: &Arc<Worker>,
+    mut stream: ClientStream,
+    ip: Option<IpAddr>,
+    activity: &Arc<Activity>,
+    phase: watch::Receiver<Phase>,
+) -> Result<(), hyper::Error> {
+    let Ok((ahead, http2)) = peek(&mut stream, activity).await else { return Ok(()) };
+    if ahead.is_empty() {
+        return Ok(());
+    }
+    let interim = Arc::new(InterimQueue::default());
+    let io = ClientIo::new(stream, ahead, Arc::clone(&interim), Arc::clone(activity));
+    let limits = &worker.shared.settings.limits;
+    let peer = Peer { ip, interim: (!http2).then_some(interim) };
+    let service = Serving {
+        worker: Arc::clone(worker),
+        peer,
+        activity: Arc::clone(activity),
+        phase: phase.clone(),
+    };
+    if http2 {
+        serve_http2(io, service, limits, phase).await
+    } else {
+        serve_http1(io, service, limits, phase).await
+    }
+}
+
+/// Reads until it is clear which protocol the client speaks.
+async fn peek(stream: &mut ClientStream, activity: &Activity) -> io::Result<(Bytes, bool)> {
+    let mut ahead = BytesMut::with_capacity(4096);
+    loop {
+        if stream.read_buf(&mut ahead).await? == 0 {
+            return Ok((Bytes::new(), false));
+        }
+        activity.received();
+        let known = ahead.len().min(PREFACE.len());
+        if ahead[..known] != PREFACE[..known] {
+            return Ok((ahead.freeze(), false));
+        }
+        if known == PREFACE.len() {
+            return Ok((ahead.freeze(), true));
+        }
+    }
+}
+
+async fn serve_http1(
+    io: ClientIo,
+    service: Serving,
+    limits: &ConnectionLimits,
+    mut phase: watch::Receiver<Phase>,
+) -> Result<(), hyper::Error> {
+    let activity = Arc::clone(&service.activity);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Time limits are kept by the sweep, which costs nothing per request.
+        .header_read_timeout(None)
+        .max_headers(limits.header_count_max)
+        .max_buf_size(limits.header_bytes_max.max(8192))
+        .half_close(true)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = &mut connection => return result,
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
+    }
+    // A connection between requests is closed now; one with a request ends after its response.
+    let _ = activity.is_idle();
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+async fn serve_http2(
+    io: ClientIo,
+    service: Serving,
+    limits: &ConnectionLimits,
+    mut phase: watch::Receiver<Phase>,
+) -> Result<(), hyper::Error> {
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams_max)
+        .max_pending_accept_reset_streams(limits.h2_resets_max)
+        .max_local_error_reset_streams(Some(limits.h2_resets_max))
+        .max_header_list_size(limits.h2_header_list_bytes_max)
+        .keep_alive_interval(H2_PING)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = &mut connection => return result,
+        _ = phase.wait_for(|phase| *phase >= Phase::Closing) => {}
+    }
+    // GOAWAY tells the client in time, so that HTTP/2 needs no second phase.
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+/// The service of one connection.
+struct Serving {
+    worker: Arc<Worker>,
+    peer: Peer,
+    activity: Arc<Activity>,
+    phase: watch::Receiver<Phase>,
+}
+
+/// Notes the end of a request, whichever way it ends.
+struct InRequest(Arc<Activity>);
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// A response body that keeps its request counted as running until it has been sent.
+struct ServedBody {
+    body: ResponseBody,
+    _running: InRequest,
+}
+
+impl Body for ServedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Service<Request<Incoming>> for Serving {
+    type Response = Response<ServedBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.activity.begin();
+        let running = InRequest(Arc::clone(&self.activity));
+        let worker = Arc::clone(&self.worker);
+        let peer = self.peer.clone();
+        let closing = *self.phase.borrow() >= Phase::Closing && peer.interim.is_some();
+        Box::pin(async move {
+            let mut response = pipeline::handle(&worker, &peer, request).await;
+            if closing && !response.headers().contains_key(CONNECTION) {
+                response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| ServedBody { body, _running: running }))
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Time limits of client connections, without a timer for each.
+//!
+//! A connection notes its state in atomics; one sweep per worker looks at all of them now and then
+//! and ends those that are over a limit. The cost of a request is a few plain stores.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use outrigger_telemetry::Metrics;
+use tokio::sync::Notify;
+
+use crate::settings::ConnectionLimits;
+
+/// How often connections are looked at; limits are kept to within this.
+pub(crate) const SWEEP: Duration = Duration::from_millis(200);
+
+/// Milliseconds since the worker began, as of the last sweep.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    began: Instant,
+    millis: AtomicU64,
+}
+
+impl Ticker {
+    pub(crate) fn new() -> Self {
+        Ticker { began: Instant::now(), millis: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        self.millis.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    ticker: Arc<Ticker>,
+    requests: AtomicU32,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    stalled_since: AtomicU64,
+    end: Notify,
+}
+
+impl Activity {
+    pub(crate) fn new(ticker: &Arc<Ticker>) -> Self {
+        Activity {
+            requests: AtomicU32::new(0),
+            idle_since: AtomicU64::new(ticker.now()),
+            head_since: AtomicU64::new(NEVER),
+            stalled_since: AtomicU64::new(NEVER),
+            end: Notify::new(),
+            ticker: Arc::clone(ticker),
+        }
+    }
+
+    /// Bytes have come.
+    pub(crate) fn received(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == NEVER
+        {
+            self.head_since.store(self.ticker.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// A request head is complete.
+    pub(crate) fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(NEVER, Ordering::Relaxed);
+    }
+
+    /// A response head has been handed out, or a stream has ended.
+    pub(crate) fn end(&self) {
+        if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.idle_since.store(self.ticker.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// The client did not take bytes, or took some.
+    pub(crate) fn written(&self, taken: bool) {
+        if taken {
+            if self.stalled_since.load(Ordering::Relaxed) != NEVER {
+                self.stalled_since.store(NEVER, Ordering::Relaxed);
+            }
+            self.idle_since.store(self.ticker.now(), Ordering::Relaxed);
+        } else if self.stalled_since.load(Ordering::Relaxed) == NEVER {
+            self.stalled_since.store(self.ticker.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no request is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == NEVER
+    }
+
+    /// Waits until the connection is over a limit.
+    pub(crate) async fn over_limit(&self) {
+        self.end.notified().await;
+    }
+
+    fn verdict(&self, now: u64, limits: &ConnectionLimits) -> Option<&'static str> {
+        let over = |since: &AtomicU64, max: u64| {
+            let since = since.load(Ordering::Relaxed);
+            since != NEVER && now.saturating_sub(since) > max
+        };
+        if over(&self.stalled_since, limits.write_stall_ms_max) {
+            return Some("write-stall");
+        }
+        if self.requests.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        if over(&self.head_since, limits.header_read_ms_max) {
+            return Some("header-read");
+        }
+        (self.head_since.load(Ordering::Relaxed) == NEVER
+            && over(&self.idle_since, limits.idle_ms_max))
+        .then_some("idle")
+    }
+}
+
+/// All connections of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Mutex<Vec<Weak<Activity>>>);
+
+impl Connections {
+    pub(crate) fn add(&self, activity: &Arc<Activity>) {
+        let mut list = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        list.push(Arc::downgrade(activity));
+    }
+
+    /// Ends what is over a limit and forgets what is gone.
+    pub(crate) fn sweep(&self, ticker: &Ticker, limits: &ConnectionLimits, metrics: &Metrics) {
+        ticker.advance();
+        let now = ticker.now();
+        let mut list = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        list.retain(|weak| {
+            let Some(activity) = weak.upgrade() else { return false };
+            match activity.verdict(now, limits) {
+                None => true,
+                Some(reason) => {
+                    metrics.count_closed(reason);
+                    activity.end.notify_one();
+                    false
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> ConnectionLimits {
+        ConnectionLimits {
+            header_bytes_max: 1,
+            header_count_max: 1,
+            header_read_ms_max: 100,
+            idle_ms_max: 1000,
+            write_stall_ms_max: 500,
+            h2_streams_max: 1,
+            h2_resets_max: 1,
+            h2_header_list_bytes_max: 1,
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_own_limit() {
+        let ticker = Arc::new(Ticker::new());
+        let activity = Activity::new(&ticker);
+        assert_eq!(activity.verdict(1000, &limits()), None);
+        assert_eq!(activity.verdict(1001, &limits()), Some("idle"));
+        activity.received();
+        assert_eq!(activity.verdict(101, &limits()), Some("header-read"));
+        activity.begin();
+        assert_eq!(activity.verdict(5000, &limits()), None);
+        activity.written(false);
+        assert_eq!(activity.verdict(501, &limits()), Some("write-stall"));
+        activity.written(true);
+        activity.end();
+        assert!(activity.is_idle());
+    }
+}

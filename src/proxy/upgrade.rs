@@ -1,0 +1,24 @@
+//! Handing a connection over after a 101: from then on bytes go both ways untouched.
+//!
+//! The tunnel begins only when the upstream has answered 101 to a request that asked for it; any
+//! other answer is an ordinary response.
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+/// Connects both sides once each has switched. Runs until one of them is done.
+pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade) {
+    tokio::spawn(async move {
+        let (client, upstream) = match tokio::try_join!(client, upstream) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "upgrade did not complete");
+                return;
+            }
+        };
+        let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+        if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
+            tracing::debug!(%error, "upgraded connection ended");
+        }
+    });
+}

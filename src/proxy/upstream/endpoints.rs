@@ -1,0 +1,200 @@
+//! Which endpoint a request goes to: discovery by DNS, active health checks and selection, all by
+//! `pingora-load-balancing`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use pingora_load_balancing::health_check::{HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::selection::{Consistent, RoundRobin};
+use pingora_load_balancing::{Backend, Backends, LoadBalancer};
+
+use crate::upstream::settings::{Address, Balance, HealthCheckSettings, UpstreamSettings};
+
+/// Names are resolved again this often.
+const DNS_REFRESH: Duration = Duration::from_secs(30);
+/// Candidates that are looked at before giving up.
+const CANDIDATES_MAX: usize = 64;
+
+enum Selector {
+    RoundRobin(LoadBalancer<RoundRobin>),
+    Consistent(LoadBalancer<Consistent>),
+}
+
+/// The endpoints of the upstream.
+pub(crate) struct Endpoints {
+    selector: Selector,
+    interval: Duration,
+}
+
+impl std::fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoints").finish_non_exhaustive()
+    }
+}
+
+/// The state of one endpoint, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointState {
+    /// Where it is.
+    pub address: String,
+    /// Whether it takes requests.
+    pub healthy: bool,
+}
+
+/// Resolves names; an address that is one already needs no resolver.
+struct Dns {
+    addresses: Vec<Address>,
+}
+
+#[async_trait]
+impl ServiceDiscovery for Dns {
+    async fn discover(&self) -> pingora_core::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let mut found = BTreeSet::new();
+        for address in &self.addresses {
+            match address {
+                Address::Unix(path) => {
+                    if let Ok(addr) = std::os::unix::net::SocketAddr::from_pathname(path) {
+                        found.insert(backend(SocketAddr::Unix(addr)));
+                    }
+                }
+                Address::Tcp { host, port } => {
+                    let bare = host.trim_start_matches('[').trim_end_matches(']');
+                    match tokio::net::lookup_host((bare, *port)).await {
+                        Ok(all) => found.extend(all.map(|addr| backend(SocketAddr::Inet(addr)))),
+                        Err(error) => {
+                            tracing::warn!(%address, %error, "cannot resolve an upstream endpoint");
+                        }
+                    }
+                }
+            }
+        }
+        if found.is_empty() {
+            // The caller keeps what it had.
+            return Err(pingora_core::Error::explain(
+                pingora_core::ErrorType::ConnectNoRoute,
+                "no endpoint resolves",
+            ));
+        }
+        Ok((found, HashMap::new()))
+    }
+}
+
+fn backend(addr: SocketAddr) -> Backend {
+    Backend { addr, weight: 1, ext: Default::default() }
+}
+
+impl Endpoints {
+    /// Sets up the endpoints; resolves them once, so that the first request finds them.
+    pub(crate) async fn start(settings: &UpstreamSettings) -> Arc<Self> {
+        let dns = Dns { addresses: settings.endpoints.clone() };
+        let mut backends = Backends::new(Box::new(dns));
+        if let Some(check) = &settings.health_check {
+            backends.set_health_check(health_check(settings, check));
+        }
+        let selector = match settings.balance {
+            Balance::RoundRobin => Selector::RoundRobin(LoadBalancer::from_backends(backends)),
+            Balance::ConsistentHash => Selector::Consistent(LoadBalancer::from_backends(backends)),
+        };
+        let interval = settings
+            .health_check
+            .as_ref()
+            .map_or(DNS_REFRESH, |check| Duration::from_millis(check.interval_ms));
+        let endpoints = Arc::new(Endpoints { selector, interval });
+        endpoints.update().await;
+        endpoints
+    }
+
+    /// Keeps resolving and checking, for ever. Runs beside the data path.
+    pub(crate) async fn maintain(self: Arc<Self>) {
+        let mut since_dns = Duration::ZERO;
+        loop {
+            self.backends().run_health_check(true).await;
+            tokio::time::sleep(self.interval).await;
+            since_dns += self.interval;
+            if since_dns >= DNS_REFRESH {
+                since_dns = Duration::ZERO;
+                self.update().await;
+            }
+        }
+    }
+
+    async fn update(&self) {
+        let result = match &self.selector {
+            Selector::RoundRobin(lb) => lb.update().await,
+            Selector::Consistent(lb) => lb.update().await,
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "upstream endpoints were not updated");
+        }
+    }
+
+    fn backends(&self) -> &Backends {
+        match &self.selector {
+            Selector::RoundRobin(lb) => lb.backends(),
+            Selector::Consistent(lb) => lb.backends(),
+        }
+    }
+
+    /// The endpoint for a key. Where none is healthy, one is tried all the same: a wrong health
+    /// check must not take a working upstream down.
+    pub(crate) fn select(&self, key: u128) -> Option<SocketAddr> {
+        let key = key.to_le_bytes();
+        let healthy = match &self.selector {
+            Selector::RoundRobin(lb) => lb.select(&key, CANDIDATES_MAX),
+            Selector::Consistent(lb) => lb.select(&key, CANDIDATES_MAX),
+        };
+        healthy
+            .or_else(|| match &self.selector {
+                Selector::RoundRobin(lb) => lb.select_with(&key, 1, |_, _| true),
+                Selector::Consistent(lb) => lb.select_with(&key, 1, |_, _| true),
+            })
+            .map(|backend| backend.addr)
+    }
+
+    /// All endpoints with their state.
+    pub(crate) fn states(&self) -> Vec<EndpointState> {
+        let backends = self.backends();
+        backends
+            .get_backend()
+            .iter()
+            .map(|backend| EndpointState {
+                address: backend.addr.to_string(),
+                healthy: backends.ready(backend),
+            })
+            .collect()
+    }
+}
+
+fn health_check(
+    settings: &UpstreamSettings,
+    check: &HealthCheckSettings,
+) -> Box<dyn pingora_load_balancing::health_check::HealthCheck + Send + Sync> {
+    let timeout = Some(Duration::from_millis(check.timeout_ms));
+    let sni = settings.tls.as_ref().map(|tls| tls.server_name.clone());
+    if let Some(path) = &check.path {
+        let mut http: HttpHealthCheck = HttpHealthCheck::new(&settings.authority, sni.is_some());
+        http.consecutive_success = check.healthy_after;
+        http.consecutive_failure = check.unhealthy_after;
+        http.peer_template.options.connection_timeout = timeout;
+        http.peer_template.options.read_timeout = timeout;
+        if let Some(sni) = sni {
+            http.peer_template.sni = sni;
+        }
+        if let Ok(uri) = path.parse() {
+            http.req.set_uri(uri);
+        }
+        return Box::new(http);
+    }
+    let mut tcp = match &sni {
+        Some(sni) => TcpHealthCheck::new_tls(sni),
+        None => TcpHealthCheck::new(),
+    };
+    tcp.consecutive_success = check.healthy_after;
+    tcp.consecutive_failure = check.unhealthy_after;
+    tcp.peer_template.options.connection_timeout = timeout;
+    tcp
+}

@@ -1,0 +1,113 @@
+//! Idle connections of one worker, by endpoint.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use pingora_core::protocols::l4::socket::SocketAddr;
+
+use crate::body::RequestBody;
+
+type Http1 = http1::SendRequest<RequestBody>;
+type Http2 = http2::SendRequest<RequestBody>;
+
+#[derive(Default)]
+struct Idle {
+    http1: HashMap<SocketAddr, Vec<(Http1, Instant)>>,
+    http2: HashMap<SocketAddr, Http2>,
+    count: usize,
+}
+
+/// The idle connections of one worker.
+pub(crate) struct Pool {
+    idle: Mutex<Idle>,
+    idle_max: usize,
+    idle_for: Duration,
+}
+
+impl Pool {
+    pub(crate) fn new(idle_max: usize, idle_for: Duration) -> Self {
+        Pool { idle: Mutex::default(), idle_max, idle_for }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The connection used last, which is the least likely to have been closed by the other side.
+    pub(crate) fn take_http1(&self, endpoint: &SocketAddr) -> Option<Http1> {
+        let mut idle = self.lock();
+        let list = idle.http1.get_mut(endpoint)?;
+        let (mut found, mut taken) = (None, 0);
+        while let Some((sender, since)) = list.pop() {
+            taken += 1;
+            if since.elapsed() < self.idle_for && !sender.is_closed() {
+                found = Some(sender);
+                break;
+            }
+        }
+        idle.count -= taken;
+        found
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn put_http1(&self, endpoint: &SocketAddr, sender: Http1) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.lock();
+        if idle.count >= self.idle_max {
+            return;
+        }
+        idle.count += 1;
+        match idle.http1.get_mut(endpoint) {
+            Some(list) => list.push((sender, Instant::now())),
+            None => {
+                idle.http1.insert(endpoint.clone(), vec![(sender, Instant::now())]);
+            }
+        }
+    }
+
+    /// The connection to an endpoint that all requests share.
+    pub(crate) fn http2(&self, endpoint: &SocketAddr) -> Option<Http2> {
+        let mut idle = self.lock();
+        let sender = idle.http2.get(endpoint)?;
+        if sender.is_closed() {
+            idle.http2.remove(endpoint);
+            return None;
+        }
+        Some(sender.clone())
+    }
+
+    /// Remembers a connection that all requests may share.
+    pub(crate) fn put_http2(&self, endpoint: &SocketAddr, sender: Http2) {
+        self.lock().http2.insert(endpoint.clone(), sender);
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub(crate) fn sweep(&self) {
+        let mut idle = self.lock();
+        let mut dropped = 0;
+        for list in idle.http1.values_mut() {
+            let before = list.len();
+            list.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < self.idle_for);
+            dropped += before - list.len();
+        }
+        idle.count -= dropped;
+        idle.http2.retain(|_, sender| !sender.is_closed());
+    }
+}
+
+/// Gives an HTTP/1 connection back to its pool when the response has been read to its end.
+pub(crate) struct Lease {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) sender: Http1,
+}
+
+impl Lease {
+    pub(crate) fn give_back(self) {
+        self.pool.put_http1(&self.endpoint, self.sender);
+    }
+}
