@@ -1,0 +1,293 @@
+//! From a bootstrap document to a plan that can be run. What cannot work is refused here, before
+//! any port is touched.
+
+use std::net::SocketAddr;
+
+use outrigger_policy::values::ByteSize;
+use outrigger_proxy::{
+    Address, Balance, ConnectionLimits, HealthCheckSettings, HostHeader, ListenAddress, Protocol,
+    Settings, Timeouts, TlsSettings, UpstreamSettings,
+};
+
+use crate::app::config::{
+    BalanceConfig, Config, HostHeaderConfig, LimitsConfig, ListenerConfig, UpstreamConfig,
+};
+use crate::app::memory_limit::memory_limit_bytes;
+use crate::cli::CliError;
+
+/// Where traffic is taken when nothing else is said.
+const DEFAULT_LISTENER: &str = "127.0.0.1:15480";
+/// The memory tier when nothing tells how much memory there is.
+const FALLBACK_MEMORY_BYTES: u64 = 256 << 20;
+
+/// Everything that a running process needs to know.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where to listen.
+    pub listeners: Vec<ListenAddress>,
+    /// The admin address.
+    pub admin: SocketAddr,
+    /// The data path.
+    pub settings: Settings,
+    /// The document, for parts that take it as it is.
+    pub config: Config,
+}
+
+/// Turns a bootstrap document into a plan.
+///
+/// # Errors
+/// With the field, the reason and the fix.
+pub fn plan(config: Config) -> Result<Plan, CliError> {
+    let listeners = listeners(&config.listeners)?;
+    let admin = config.admin.address.parse().map_err(|_| {
+        CliError::Usage(format!(
+            "admin.address: \"{}\" is no address; write 127.0.0.1:15490",
+            config.admin.address
+        ))
+    })?;
+    let upstream = upstream(&config.upstream, &config.limits)?;
+    let memory_bytes_max = config.memory.bytes_max.map_or_else(
+        || memory_limit_bytes().map_or(FALLBACK_MEMORY_BYTES, |limit| limit / 4),
+        |size| size.0,
+    );
+    if config.memory.object_bytes_max.0 > memory_bytes_max {
+        return Err(CliError::Usage(format!(
+            "memory.objectBytesMax: {} is more than the memory tier holds, {}; lower it",
+            config.memory.object_bytes_max,
+            ByteSize(memory_bytes_max)
+        )));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = match config.workers {
+        Some(0) => return Err(CliError::Usage("workers: 0 is too few; write 1 or more".into())),
+        Some(workers) => workers.min(1024),
+        None => cores,
+    };
+    let settings = Settings {
+        limits: limits(&config.limits)?,
+        upstream,
+        memory_bytes_max,
+        object_bytes_max: config.memory.object_bytes_max.0,
+        variants_max: config.memory.variants_max,
+        waiters_max: config.coalesce.waiters_max,
+        wait_ms_max: config.coalesce.wait_ms_max,
+        workers,
+        show_key: config.cache_status.key,
+    };
+    Ok(Plan { listeners, admin, settings, config })
+}
+
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, CliError> {
+    let default = [ListenerConfig { address: DEFAULT_LISTENER.to_owned() }];
+    let given = if given.is_empty() { &default[..] } else { given };
+    given
+        .iter()
+        .enumerate()
+        .map(|(at, listener)| {
+            ListenAddress::parse(&listener.address)
+                .map_err(|reason| CliError::Usage(format!("listeners[{at}].address: {reason}")))
+        })
+        .collect()
+}
+
+fn limits(limits: &LimitsConfig) -> Result<ConnectionLimits, CliError> {
+    if limits.header_bytes_max < 8192 {
+        return Err(CliError::Usage(format!(
+            "limits.headerBytesMax: {} is too few; write 8192 or more",
+            limits.header_bytes_max
+        )));
+    }
+    Ok(ConnectionLimits {
+        header_bytes_max: limits.header_bytes_max,
+        header_count_max: limits.header_count_max,
+        header_read_ms_max: limits.header_read_timeout_ms,
+        idle_ms_max: limits.idle_timeout_ms,
+        write_stall_ms_max: limits.write_stall_timeout_ms,
+        h2_streams_max: limits.h2_streams_max,
+        h2_resets_max: limits.h2_resets_max,
+        h2_header_list_bytes_max: limits.h2_header_list_bytes_max,
+    })
+}
+
+/// What a URL says about the upstream.
+struct FromUrl {
+    address: Address,
+    authority: String,
+    tls: bool,
+    protocol: Protocol,
+}
+
+fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSettings, CliError> {
+    let Some(url) = &config.url else {
+        return Err(CliError::Usage(
+            "upstream.url is missing: say --upstream http://127.0.0.1:8080, or write it into the \
+             bootstrap file"
+                .to_owned(),
+        ));
+    };
+    let from_url = parse_url(url)?;
+    let endpoints = if config.endpoints.is_empty() {
+        vec![from_url.address.clone()]
+    } else {
+        config.endpoints.iter().map(|text| parse_endpoint(text)).collect::<Result<_, _>>()?
+    };
+    Ok(UpstreamSettings {
+        endpoints,
+        tls: tls(config, &from_url)?,
+        protocol: from_url.protocol,
+        balance: match config.balance {
+            BalanceConfig::RoundRobin => Balance::RoundRobin,
+            BalanceConfig::ConsistentHash => Balance::ConsistentHash,
+        },
+        host_header: match config.host_header {
+            HostHeaderConfig::Preserve => HostHeader::Preserve,
+            HostHeaderConfig::Upstream => HostHeader::Upstream,
+        },
+        authority: from_url.authority,
+        health_check: config.health_check.as_ref().map(|check| HealthCheckSettings {
+            path: check.path.clone(),
+            interval_ms: check.interval_ms.max(100),
+            timeout_ms: check.timeout_ms,
+            healthy_after: check.healthy_after.max(1),
+            unhealthy_after: check.unhealthy_after.max(1),
+        }),
+        timeouts: Timeouts {
+            connect_ms: config.timeouts.connect_ms,
+            tls_ms: config.timeouts.tls_ms,
+            first_byte_ms: config.timeouts.first_byte_ms,
+            between_bytes_ms: config.timeouts.between_bytes_ms,
+            total_ms: config.timeouts.total_ms,
+        },
+        idle_connections_max: config.pool.idle_connections_max,
+        idle_ms: config.pool.idle_ms,
+        header_count_max: limits.header_count_max.max(256),
+        header_bytes_max: limits.header_bytes_max.max(256 * 1024),
+    })
+}
+
+fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, CliError> {
+    if !from_url.tls {
+        if config.tls.server_name.is_some() || config.tls.ca_file.is_some() {
+            return Err(CliError::Usage(
+                "upstream.tls: the URL is not https; write https://… or leave tls out".to_owned(),
+            ));
+        }
+        return Ok(None);
+    }
+    let host = match &from_url.address {
+        Address::Tcp { host, .. } => host.clone(),
+        Address::Unix(_) => String::new(),
+    };
+    let server_name = config.tls.server_name.clone().unwrap_or(host);
+    // Without a name the certificate could not be verified.
+    if server_name.is_empty() {
+        return Err(CliError::Usage("upstream.tls.serverName is missing".to_owned()));
+    }
+    if let Some(path) = &config.tls.ca_file {
+        let text = std::fs::read(path).map_err(|error| {
+            CliError::Usage(format!("upstream.tls.caFile: {}: {error}", path.display()))
+        })?;
+        if !text.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
+            return Err(CliError::Usage(format!(
+                "upstream.tls.caFile: {}: no PEM certificate in it",
+                path.display()
+            )));
+        }
+    }
+    Ok(Some(TlsSettings { server_name, ca_file: config.tls.ca_file.clone() }))
+}
+
+fn parse_url(url: &str) -> Result<FromUrl, CliError> {
+    let wrong = |why: &str| {
+        CliError::Usage(format!(
+            "upstream.url: \"{url}\" {why}; write http://host:port, https://host, h2c://host:port \
+             or unix:/path"
+        ))
+    };
+    if let Some(path) = url.strip_prefix("unix:") {
+        if path.is_empty() {
+            return Err(wrong("has no path"));
+        }
+        return Ok(FromUrl {
+            address: Address::Unix(path.into()),
+            authority: "localhost".to_owned(),
+            tls: false,
+            protocol: Protocol::Http1,
+        });
+    }
+    let uri: http::Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+    let (tls, protocol, port) = match uri.scheme_str() {
+        Some("http") => (false, Protocol::Http1, 80),
+        Some("https") => (true, Protocol::Auto, 443),
+        Some("h2c") => (false, Protocol::Http2, 80),
+        _ => return Err(wrong("has no scheme that is known")),
+    };
+    let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
+    if authority.host().is_empty() || authority.as_str().contains('@') {
+        return Err(wrong("has no usable host"));
+    }
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(wrong("has a path, which is not supported"));
+    }
+    Ok(FromUrl {
+        address: Address::Tcp {
+            host: authority.host().to_owned(),
+            port: authority.port_u16().unwrap_or(port),
+        },
+        authority: authority.as_str().to_owned(),
+        tls,
+        protocol,
+    })
+}
+
+fn parse_endpoint(text: &str) -> Result<Address, CliError> {
+    let wrong = || {
+        CliError::Usage(format!(
+            "upstream.endpoints: \"{text}\" is no endpoint; write host:port or unix:/path"
+        ))
+    };
+    if let Some(path) = text.strip_prefix("unix:") {
+        return if path.is_empty() { Err(wrong()) } else { Ok(Address::Unix(path.into())) };
+    }
+    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let (host, port) = bare.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || host.contains('/') {
+        return Err(wrong());
+    }
+    Ok(Address::Tcp { host: host.to_owned(), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_url(url: &str) -> Result<Plan, String> {
+        let mut config = Config::default();
+        config.upstream.url = Some(url.to_owned());
+        plan(config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn urls_name_protocol_and_address() {
+        let upstream = with_url("h2c://shop:9000").unwrap().settings.upstream;
+        assert_eq!(upstream.protocol, Protocol::Http2);
+        assert_eq!(upstream.endpoints[0].to_string(), "shop:9000");
+        let upstream = with_url("https://shop.example").unwrap().settings.upstream;
+        assert_eq!(upstream.tls.map(|tls| tls.server_name).as_deref(), Some("shop.example"));
+        assert_eq!(upstream.endpoints[0].to_string(), "shop.example:443");
+        assert!(with_url("unix:/run/app.sock").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_fix() {
+        for url in ["shop:80", "ftp://shop", "http://", "http://shop/path", "unix:", "http://a@b"] {
+            let error = with_url(url).unwrap_err();
+            assert!(
+                error.contains("upstream.url") && error.contains("http://host:port"),
+                "{error}"
+            );
+        }
+        assert!(plan(Config::default()).unwrap_err().to_string().contains("--upstream"));
+    }
+}

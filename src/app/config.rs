@@ -1,0 +1,377 @@
+//! The bootstrap file: what needs a restart to change. Flags and environment win over it.
+
+use std::path::PathBuf;
+
+use outrigger_policy::error::parse_yaml;
+use outrigger_policy::values::{ByteSize, Percent};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{CliError, RunArgs};
+
+/// The bootstrap document. Units are in values (sizes) or in names (times).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(title = "Outrigger bootstrap")]
+pub struct Config {
+    /// Where to listen. Absent: 127.0.0.1:15480.
+    pub listeners: Vec<ListenerConfig>,
+    /// The service behind.
+    pub upstream: UpstreamConfig,
+    /// The admin port.
+    pub admin: AdminConfig,
+    /// The memory tier.
+    pub memory: MemoryConfig,
+    /// Where policy comes from.
+    pub policy: PolicyConfig,
+    /// Limits on client connections.
+    pub limits: LimitsConfig,
+    /// Collapsing of concurrent misses.
+    pub coalesce: CoalesceConfig,
+    /// Log, access log, traces.
+    pub telemetry: TelemetryConfig,
+    /// Shutdown.
+    pub lifecycle: LifecycleConfig,
+    /// What `Cache-Status` tells.
+    pub cache_status: CacheStatusConfig,
+    /// Worker threads. Absent: as many as there are cores for this process.
+    pub workers: Option<usize>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ListenerConfig {
+    /// `ADDRESS:PORT` or `unix:PATH`.
+    pub address: String,
+}
+
+/// The upstream.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct UpstreamConfig {
+    /// `http://host:port`, `https://host`, `h2c://host:port` or `unix:/path`.
+    pub url: Option<String>,
+    /// Several endpoints in place of the URL's own: `host:port` or `unix:/path`.
+    pub endpoints: Vec<String>,
+    /// Choice among several endpoints.
+    pub balance: BalanceConfig,
+    /// `Host` of upstream requests.
+    pub host_header: HostHeaderConfig,
+    /// TLS, for an `https` URL.
+    pub tls: TlsConfig,
+    /// Active health checks. Absent: none.
+    pub health_check: Option<HealthCheckConfig>,
+    /// Deadlines.
+    pub timeouts: TimeoutsConfig,
+    /// Idle connections.
+    pub pool: PoolConfig,
+}
+
+/// Choice among several endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BalanceConfig {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// By cache key.
+    ConsistentHash,
+}
+
+/// `Host` of upstream requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum HostHeaderConfig {
+    /// The client's.
+    #[default]
+    Preserve,
+    /// The upstream URL's.
+    Upstream,
+}
+
+/// TLS towards the upstream. Certificates are always verified.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TlsConfig {
+    /// The name that the certificate must carry. Absent: the URL's host.
+    pub server_name: Option<String>,
+    /// Trust these certificates (PEM) in place of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Active health checks.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct HealthCheckConfig {
+    /// Path of an HTTP check that must answer 200. Absent: a TCP connection is the check.
+    pub path: Option<String>,
+    /// Pause between checks.
+    pub interval_ms: u64,
+    /// Longest time for one check.
+    pub timeout_ms: u64,
+    /// Successes in a row that make an endpoint healthy.
+    pub healthy_after: usize,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_after: usize,
+}
+
+impl Default for HealthCheckConfig {
+    fn default() -> Self {
+        HealthCheckConfig {
+            path: None,
+            interval_ms: 5000,
+            timeout_ms: 1000,
+            healthy_after: 1,
+            unhealthy_after: 2,
+        }
+    }
+}
+
+/// Deadlines for the upstream.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TimeoutsConfig {
+    /// TCP connection.
+    pub connect_ms: u64,
+    /// TLS handshake.
+    pub tls_ms: u64,
+    /// End of the request to response head.
+    pub first_byte_ms: u64,
+    /// Longest pause within a response body.
+    pub between_bytes_ms: u64,
+    /// Whole exchange. Absent: no limit.
+    pub total_ms: Option<u64>,
+}
+
+impl Default for TimeoutsConfig {
+    fn default() -> Self {
+        TimeoutsConfig {
+            connect_ms: 1000,
+            tls_ms: 2000,
+            first_byte_ms: 60_000,
+            between_bytes_ms: 300_000,
+            total_ms: None,
+        }
+    }
+}
+
+/// Idle upstream connections.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct PoolConfig {
+    /// Connections kept, over all workers.
+    pub idle_connections_max: usize,
+    /// They are closed after this. Keep it below the upstream's own limit.
+    pub idle_ms: u64,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        PoolConfig { idle_connections_max: 512, idle_ms: 4000 }
+    }
+}
+
+/// The admin port.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct AdminConfig {
+    /// `ADDRESS:PORT`. It has no authentication: keep it on loopback.
+    pub address: String,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        AdminConfig { address: "127.0.0.1:15490".to_owned() }
+    }
+}
+
+/// The memory tier.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct MemoryConfig {
+    /// Bytes of stored responses, index included. Absent: a quarter of the memory limit.
+    pub bytes_max: Option<ByteSize>,
+    /// Bytes of one stored body.
+    pub object_bytes_max: ByteSize,
+    /// Variants of one key.
+    pub variants_max: usize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        MemoryConfig { bytes_max: None, object_bytes_max: ByteSize(8 << 20), variants_max: 16 }
+    }
+}
+
+/// Where policy comes from.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct PolicyConfig {
+    /// A policy file, reloaded when it changes. Absent: RFC 9111 and nothing beyond.
+    pub file: Option<PathBuf>,
+}
+
+/// Limits on client connections.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct LimitsConfig {
+    /// Bytes of a request head, at least 8192.
+    pub header_bytes_max: usize,
+    /// Fields of a request head.
+    pub header_count_max: usize,
+    /// From the first byte of a request head to its last.
+    pub header_read_timeout_ms: u64,
+    /// Between requests.
+    pub idle_timeout_ms: u64,
+    /// For a client that does not take what it asked for.
+    pub write_stall_timeout_ms: u64,
+    /// Concurrent HTTP/2 streams of a connection.
+    pub h2_streams_max: u32,
+    /// HTTP/2 streams that may be reset before the connection is closed.
+    pub h2_resets_max: usize,
+    /// Bytes of an HTTP/2 header list.
+    pub h2_header_list_bytes_max: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            header_bytes_max: 64 * 1024,
+            header_count_max: 100,
+            header_read_timeout_ms: 10_000,
+            idle_timeout_ms: 60_000,
+            write_stall_timeout_ms: 30_000,
+            h2_streams_max: 256,
+            h2_resets_max: 64,
+            h2_header_list_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+/// Collapsing of concurrent misses.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CoalesceConfig {
+    /// Requests that may wait for one fetch; further ones fetch for themselves.
+    pub waiters_max: usize,
+    /// How long a request waits for another's fetch to show its head; then it fetches itself.
+    pub wait_ms_max: u64,
+}
+
+impl Default for CoalesceConfig {
+    fn default() -> Self {
+        CoalesceConfig { waiters_max: 10_000, wait_ms_max: 10_000 }
+    }
+}
+
+/// Log, access log, traces.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct TelemetryConfig {
+    /// Form of the process log on stderr.
+    pub log: LogConfig,
+    /// The access log.
+    pub access_log: AccessLogConfig,
+    /// Traces. Absent: none.
+    pub otlp: Option<OtlpConfig>,
+}
+
+/// Form of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogConfig {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The access log. `off` is a word here, also where YAML would read it as a boolean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum AccessLogConfig {
+    /// None.
+    #[default]
+    Off,
+    /// One JSON object per request on stdout.
+    Stdout,
+}
+
+/// Traces over OTLP.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct OtlpConfig {
+    /// The gRPC endpoint, such as `http://127.0.0.1:4317`.
+    pub url: String,
+    /// Share of requests without `traceparent` that are sampled.
+    #[serde(default = "all")]
+    pub root_sample_percent: Percent,
+}
+
+fn all() -> Percent {
+    Percent(100)
+}
+
+/// Shutdown.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct LifecycleConfig {
+    /// After SIGTERM, how long connections are still accepted while every response says
+    /// `Connection: close`.
+    pub drain_quiet_ms: u64,
+    /// How long the shutdown may take in all.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for LifecycleConfig {
+    fn default() -> Self {
+        LifecycleConfig { drain_quiet_ms: 1000, drain_timeout_ms: 25_000 }
+    }
+}
+
+/// What `Cache-Status` tells.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CacheStatusConfig {
+    /// Whether it tells the cache key. Keys can hold identities.
+    pub key: bool,
+}
+
+/// Reads the bootstrap file and puts the flags over it.
+///
+/// # Errors
+/// When the file cannot be read or understood.
+pub fn load(args: &RunArgs) -> Result<Config, CliError> {
+    let mut config = match &args.config {
+        None => Config::default(),
+        Some(path) => {
+            let source = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                CliError::Usage(format!("{source}: cannot read the bootstrap file: {error}"))
+            })?;
+            parse_yaml(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?
+        }
+    };
+    if !args.listen.is_empty() {
+        config.listeners =
+            args.listen.iter().map(|address| ListenerConfig { address: address.clone() }).collect();
+    }
+    if let Some(url) = &args.upstream {
+        config.upstream.url = Some(url.clone());
+        config.upstream.endpoints.clear();
+    }
+    if let Some(address) = &args.admin {
+        config.admin.address = address.clone();
+    }
+    if let Some(file) = &args.policy {
+        config.policy.file = Some(file.clone());
+    }
+    if let Some(url) = &args.otlp {
+        let root_sample_percent =
+            config.telemetry.otlp.as_ref().map_or_else(all, |otlp| otlp.root_sample_percent);
+        config.telemetry.otlp = Some(OtlpConfig { url: url.clone(), root_sample_percent });
+    }
+    Ok(config)
+}

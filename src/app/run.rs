@@ -1,0 +1,221 @@
+//! Running a plan: bind, start, serve, drain.
+//!
+//! Two kinds of runtime: worker threads carry client traffic; one further runtime carries the
+//! acceptors, the admin port, health checks and the policy watch, so that a slow scrape never
+//! delays a request.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use outrigger_coherence::PurgeLog;
+use outrigger_control::{Controller, Layer, watch_file};
+use outrigger_policy::Snapshot;
+use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
+use outrigger_telemetry::logging::{self, LogFormat};
+use outrigger_telemetry::{AccessLog, Metrics, Tracing};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Admin};
+use crate::app::build::Plan;
+use crate::app::config::{AccessLogConfig, LogConfig};
+use crate::cli::CliError;
+
+/// Runs a plan until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When something needed for the start is missing or taken.
+pub fn until_signalled(plan: Plan) -> Result<(), CliError> {
+    until_signalled_with(plan, |_, _| {})
+}
+
+/// The same, telling the addresses once traffic is taken: listeners, then the admin port.
+///
+/// # Errors
+/// When something needed for the start is missing or taken.
+pub fn until_signalled_with(
+    plan: Plan,
+    started: impl FnOnce(&[String], &str),
+) -> Result<(), CliError> {
+    logging::start(match plan.config.telemetry.log {
+        LogConfig::Text => LogFormat::Text,
+        LogConfig::Json => LogFormat::Json,
+    });
+    // Ports are taken first: a second instance fails at once and harms nothing.
+    let listeners = plan
+        .listeners
+        .iter()
+        .map(bind)
+        .collect::<Result<Vec<Bound>, _>>()
+        .map_err(|error| CliError::Startup(error.to_string()))?;
+    let admin_listener = admin::bind(plan.admin)
+        .map_err(|error| CliError::Startup(format!("cannot listen on {}: {error}", plan.admin)))?;
+    let policy = first_policy(plan.config.policy.file.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Startup(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(serve(plan, listeners, admin_listener, policy, started))
+}
+
+/// The policy to begin with: a file that is named must be there and be valid.
+struct FirstPolicy {
+    file: Option<(PathBuf, String)>,
+}
+
+fn first_policy(file: Option<PathBuf>) -> Result<FirstPolicy, CliError> {
+    let Some(path) = file else { return Ok(FirstPolicy { file: None }) };
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        CliError::Usage(format!("{}: cannot read the policy file: {error}", path.display()))
+    })?;
+    Snapshot::from_yaml(&path.display().to_string(), &text)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(FirstPolicy { file: Some((path, text)) })
+}
+
+async fn serve(
+    plan: Plan,
+    listeners: Vec<Bound>,
+    admin_listener: std::net::TcpListener,
+    policy: FirstPolicy,
+    started: impl FnOnce(&[String], &str),
+) -> Result<(), CliError> {
+    let begun = Instant::now();
+    let mut registry = Registry::with_prefix("outrigger");
+    let metrics = Metrics::new(&mut registry);
+    let shared = start_shared(&plan, &metrics).await?;
+    admin::gauges::register(&mut registry, &shared);
+    let controller = controller(&shared, &metrics);
+    if let Some((path, text)) = policy.file {
+        let source = path.display().to_string();
+        controller
+            .offer(Layer::File, &source, &text)
+            .map_err(|error| CliError::Usage(error.to_string()))?;
+        let watched = Arc::clone(&controller);
+        tokio::spawn(async move { watch_file(watched, &path, text).await });
+    }
+    let addresses: Vec<String> = listeners.iter().map(Bound::address).collect();
+    for (bound, address) in plan.listeners.iter().zip(&addresses) {
+        if !bound.is_local() {
+            tracing::warn!(address, "this listener can be reached from other machines");
+        }
+    }
+    let running = outrigger_proxy::run(&shared, listeners)
+        .map_err(|error| CliError::Startup(format!("cannot start the workers: {error}")))?;
+    let ready = Arc::new(AtomicBool::new(true));
+    let admin_address = admin_listener.local_addr().map_or_else(|_| plan.admin, |addr| addr);
+    let admin = Arc::new(Admin {
+        shared: Arc::clone(&shared),
+        controller,
+        registry,
+        ready: Arc::clone(&ready),
+        config: plan.config.clone(),
+        began: Instant::now(),
+    });
+    admin::spawn(admin, admin_listener)
+        .map_err(|error| CliError::Startup(format!("cannot start the admin port: {error}")))?;
+    tokio::spawn(Arc::clone(&shared).maintain());
+    let millis = begun.elapsed().as_millis();
+    tracing::info!(?addresses, admin = %admin_address, millis, "serving");
+    started(&addresses, &admin_address.to_string());
+    wait_for_signal().await?;
+    ready.store(false, Ordering::Relaxed);
+    drain(&plan, running).await;
+    finish(shared).await;
+    Ok(())
+}
+
+async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>, CliError> {
+    let instance = instance_id();
+    let tracing = match &plan.config.telemetry.otlp {
+        None => None,
+        Some(otlp) => Some(
+            Tracing::start(&otlp.url, otlp.root_sample_percent.0, &instance)
+                .map_err(|error| CliError::Usage(error.to_string()))?,
+        ),
+    };
+    let access_log =
+        (plan.config.telemetry.access_log == AccessLogConfig::Stdout).then(AccessLog::stdout);
+    Ok(Shared::start(Parts {
+        settings: plan.settings.clone(),
+        snapshot: Arc::new(Snapshot::built_in()),
+        tiers: Vec::new(),
+        log: PurgeLog::local(),
+        metrics: Arc::clone(metrics),
+        tracing,
+        access_log,
+        clock: Clock::system(),
+        instance,
+    })
+    .await)
+}
+
+/// A token of this process, for `CDN-Loop` and traces.
+fn instance_id() -> String {
+    let mut bytes = [0u8; 8];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    if provider.secure_random.fill(&mut bytes).is_err() {
+        return format!("pid{}", std::process::id());
+    }
+    format!("{:016x}", u64::from_le_bytes(bytes))
+}
+
+fn controller(shared: &Arc<Shared>, metrics: &Arc<Metrics>) -> Arc<Controller> {
+    let target = Arc::clone(shared);
+    let metrics = Arc::clone(metrics);
+    Arc::new(Controller::new(
+        move |snapshot| target.install(snapshot),
+        move |accepted| metrics.count_policy(accepted),
+    ))
+}
+
+async fn wait_for_signal() -> Result<(), CliError> {
+    let failed =
+        |error: std::io::Error| CliError::Startup(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    // A second signal ends the process at once.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("second signal: ending at once");
+        std::process::exit(0);
+    });
+    Ok(())
+}
+
+async fn drain(plan: &Plan, running: outrigger_proxy::Running) {
+    let lifecycle = &plan.config.lifecycle;
+    tracing::info!("draining");
+    let left = running
+        .drain(
+            Duration::from_millis(lifecycle.drain_quiet_ms),
+            Duration::from_millis(lifecycle.drain_timeout_ms),
+        )
+        .await;
+    if left > 0 {
+        tracing::warn!(connections = left, "connections were still open at the end");
+    }
+}
+
+/// Sends what telemetry still holds.
+async fn finish(shared: Arc<Shared>) {
+    let flushed = tokio::task::spawn_blocking(move || {
+        if let Some(tracing) = shared.tracing() {
+            tracing.shutdown();
+        }
+    });
+    // A panic there has nothing left to lose.
+    let _ = flushed.await;
+    tracing::info!("ended");
+}

@@ -1,0 +1,59 @@
+//! `outrigger check`: the same code that loads files, without running anything.
+
+use std::path::{Path, PathBuf};
+
+use outrigger_policy::PolicyError;
+use outrigger_policy::compile::check as check_policy;
+use outrigger_policy::error::parse_yaml;
+
+use crate::app::build;
+use crate::app::config::Config;
+use crate::cli::CliError;
+
+/// Checks files; says `ok` for each good one and the place, reason and fix for each bad one.
+pub(super) fn check(files: &[PathBuf]) -> Result<(), CliError> {
+    let mut bad = 0;
+    for file in files {
+        match check_file(file) {
+            Ok(kind) => println!("{}: ok ({kind})", file.display()),
+            Err(error) => {
+                eprintln!("{error}");
+                bad += 1;
+            }
+        }
+    }
+    match bad {
+        0 => Ok(()),
+        1 => Err(CliError::Usage("1 file is not valid".to_owned())),
+        n => Err(CliError::Usage(format!("{n} files are not valid"))),
+    }
+}
+
+fn check_file(file: &Path) -> Result<String, String> {
+    let source = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("{source}: cannot read the file: {error}"))?;
+    if is_policy(&text) {
+        let document = check_policy(&source, &text).map_err(|error| error.to_string())?;
+        let count = document.routes.len();
+        return Ok(format!("policy, {count} route{}", if count == 1 { "" } else { "s" }));
+    }
+    let config: Config =
+        parse_yaml(&source, &text).map_err(|error: PolicyError| error.to_string())?;
+    build::plan(config).map_err(|error| format!("{source}: {error}"))?;
+    Ok("bootstrap".to_owned())
+}
+
+/// A file whose top level says `routes` is a policy; an empty one is an empty policy.
+fn is_policy(text: &str) -> bool {
+    let key = |line: &str| {
+        let line = line.trim_start_matches('{').trim_start();
+        line.starts_with("routes") && line["routes".len()..].trim_start().starts_with(':')
+    };
+    let mut lines = text.lines().filter(|line| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with('#') && line != "---"
+    });
+    let Some(first) = lines.next() else { return true };
+    key(first) || lines.any(key)
+}

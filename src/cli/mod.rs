@@ -1,0 +1,170 @@
+//! The command line: one file per command. Names and exit codes are a contract.
+
+mod check;
+mod demo;
+mod explain;
+mod run;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Wrong usage or configuration.
+pub const EXIT_USAGE: u8 = 64;
+/// The process could not start.
+pub const EXIT_STARTUP: u8 = 1;
+
+/// Why a command failed, with its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The user's input is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The process could not start.
+    #[error("{0}")]
+    Startup(String),
+}
+
+impl CliError {
+    fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Usage(_) => EXIT_USAGE,
+            Self::Startup(_) => EXIT_STARTUP,
+        })
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "outrigger",
+    version,
+    about = "An HTTP cache that runs beside a service",
+    long_about = "An HTTP cache that runs beside a service in an Envoy or Istio mesh. \
+                  Try `outrigger demo`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Run(RunArgs),
+    /// Run an embedded upstream and a cache before it, and print what to try.
+    Demo(DemoArgs),
+    /// Check bootstrap and policy files.
+    Check {
+        /// Files to check.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Explain what would happen to a request, and to its response.
+    Explain(ExplainArgs),
+    /// Print the JSON Schema of a kind of file.
+    Schema {
+        /// Which kind.
+        kind: SchemaKind,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SchemaKind {
+    /// Policy files.
+    Policy,
+    /// Bootstrap files.
+    Config,
+}
+
+/// `outrigger run`. Flags win over the environment, which wins over the bootstrap file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct RunArgs {
+    /// Bootstrap file (YAML); see `outrigger schema config`.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Policy file (YAML), reloaded when it changes; see `outrigger schema policy`.
+    #[arg(long, value_name = "FILE", env = "OUTRIGGER_POLICY")]
+    pub policy: Option<PathBuf>,
+    /// Where to listen; may be repeated [default: 127.0.0.1:15480].
+    #[arg(long, value_name = "ADDR|unix:PATH", env = "OUTRIGGER_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// The upstream: http://host:port, https://host, h2c://host:port or unix:/path.
+    #[arg(long, value_name = "URL", env = "OUTRIGGER_UPSTREAM")]
+    pub upstream: Option<String>,
+    /// Admin address: health, metrics, purging [default: 127.0.0.1:15490].
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN")]
+    pub admin: Option<String>,
+    /// Export traces to this OTLP gRPC endpoint, such as http://127.0.0.1:4317.
+    #[arg(long, value_name = "URL", env = "OUTRIGGER_OTLP")]
+    pub otlp: Option<String>,
+}
+
+/// `outrigger demo`.
+#[derive(Clone, Debug, clap::Args)]
+struct DemoArgs {
+    /// Where the cache listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15480")]
+    listen: String,
+    /// Admin address.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15490")]
+    admin: String,
+}
+
+/// `outrigger explain`.
+#[derive(Clone, Debug, clap::Args)]
+struct ExplainArgs {
+    /// Policy file.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Method.
+    method: String,
+    /// URL, with scheme and host.
+    url: String,
+    /// Request header; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Status of the response [default: 200 if a response header is given].
+    #[arg(long, value_name = "N")]
+    status: Option<u16>,
+    /// Response header; may be repeated.
+    #[arg(long = "response-header", value_name = "NAME: VALUE")]
+    response_headers: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors.
+            let wrong = error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(if wrong { EXIT_USAGE } else { 0 });
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Check { files } => check::check(&files),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Schema { kind } => schema::schema(kind),
+        Command::Version => {
+            println!("outrigger {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("outrigger: {error}");
+            error.code()
+        }
+    }
+}

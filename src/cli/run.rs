@@ -1,0 +1,11 @@
+//! `outrigger run`.
+
+use crate::app::{self, config};
+use crate::cli::{CliError, RunArgs};
+
+/// Runs the proxy until it is told to end.
+pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
+    let config = config::load(args)?;
+    let plan = app::build::plan(config)?;
+    app::run::until_signalled(plan)
+}

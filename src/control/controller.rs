@@ -1,0 +1,169 @@
+//! Folding sources and publishing the result.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use outrigger_policy::compile::{check, compile};
+use outrigger_policy::fold::fold;
+use outrigger_policy::{Document, PolicyError, Snapshot};
+
+/// A source of policy, the most general first. Later ones replace routes of earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// For the whole mesh.
+    Mesh,
+    /// For the namespace.
+    Namespace,
+    /// For this workload.
+    Workload,
+    /// A file beside this process.
+    File,
+}
+
+/// What became of the newest document.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Version of the policy in force.
+    pub version: String,
+    /// Sources of the policy in force.
+    pub sources: Vec<String>,
+    /// When it came into force.
+    pub since: SystemTime,
+    /// Why the newest document was refused; `None` if it is in force.
+    pub refused: Option<PolicyError>,
+}
+
+struct State {
+    layers: BTreeMap<Layer, (String, Document)>,
+    status: Status,
+}
+
+type Publish = Box<dyn Fn(Arc<Snapshot>) + Send + Sync>;
+
+/// Folds documents into a snapshot and publishes it.
+pub struct Controller {
+    state: Mutex<State>,
+    publish: Publish,
+    report: Box<dyn Fn(bool) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("status", &self.status()).finish()
+    }
+}
+
+impl Controller {
+    /// A controller that hands each new snapshot to `publish` and tells `report` whether a
+    /// document was accepted.
+    pub fn new(
+        publish: impl Fn(Arc<Snapshot>) + Send + Sync + 'static,
+        report: impl Fn(bool) + Send + Sync + 'static,
+    ) -> Self {
+        let built_in = Snapshot::built_in();
+        let status = Status {
+            version: built_in.version().to_owned(),
+            sources: Vec::new(),
+            since: SystemTime::now(),
+            refused: None,
+        };
+        Controller {
+            state: Mutex::new(State { layers: BTreeMap::new(), status }),
+            publish: Box::new(publish),
+            report: Box::new(report),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What became of the newest document.
+    pub fn status(&self) -> Status {
+        self.lock().status.clone()
+    }
+
+    /// Takes a document of a source, or refuses it whole and keeps what is in force.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn offer(&self, layer: Layer, source: &str, text: &str) -> Result<(), PolicyError> {
+        match check(source, text) {
+            Ok(document) => {
+                let mut state = self.lock();
+                state.layers.insert(layer, (source.to_owned(), document));
+                self.put_in_force(&mut state);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "policy refused; the last good one stays in force");
+                self.lock().status.refused = Some(error.clone());
+                (self.report)(false);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes back what a source offered.
+    pub fn withdraw(&self, layer: Layer) {
+        let mut state = self.lock();
+        if state.layers.remove(&layer).is_some() {
+            self.put_in_force(&mut state);
+        }
+    }
+
+    fn put_in_force(&self, state: &mut State) {
+        let folded = fold(state.layers.values().map(|(_, document)| document));
+        let sources: Vec<String> = state.layers.values().map(|(name, _)| name.clone()).collect();
+        let snapshot = Arc::new(compile(&folded, sources.clone()));
+        if state.status.version != snapshot.version() || state.status.sources != sources {
+            tracing::info!(version = snapshot.version(), ?sources, "policy in force");
+        }
+        state.status = Status {
+            version: snapshot.version().to_owned(),
+            sources,
+            since: SystemTime::now(),
+            refused: None,
+        };
+        (self.publish)(snapshot);
+        (self.report)(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn controller() -> (Controller, Arc<Mutex<Vec<String>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let publish = move |snapshot: Arc<Snapshot>| {
+            let names = snapshot.routes().iter().map(|r| r.name.to_string()).collect::<Vec<_>>();
+            sink.lock().unwrap().push(names.join(","));
+        };
+        (Controller::new(publish, |_| {}), seen)
+    }
+
+    #[test]
+    fn layers_fold_and_can_be_withdrawn() {
+        let (controller, seen) = controller();
+        controller.offer(Layer::File, "f", "routes: [{name: b}]").unwrap();
+        controller.offer(Layer::Mesh, "m", "routes: [{name: a}]").unwrap();
+        controller.withdraw(Layer::File);
+        assert_eq!(*seen.lock().unwrap(), ["b,default", "b,a,default", "a,default"]);
+    }
+
+    #[test]
+    fn a_bad_document_changes_nothing_and_is_told() {
+        let (controller, seen) = controller();
+        controller.offer(Layer::File, "f", "routes: [{name: a}]").unwrap();
+        let version = controller.status().version;
+        assert!(controller.offer(Layer::File, "f", "routes: [{nam: a}]").is_err());
+        assert_eq!(controller.status().version, version);
+        assert!(controller.status().refused.is_some());
+        assert_eq!(seen.lock().unwrap().len(), 1);
+        controller.offer(Layer::File, "f", "routes: [{name: a}]").unwrap();
+        assert!(controller.status().refused.is_none());
+    }
+}
