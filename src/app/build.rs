@@ -13,7 +13,6 @@ use crate::app::config::{
     BalanceConfig, Config, HostHeaderConfig, LimitsConfig, ListenerConfig, UpstreamConfig,
 };
 use crate::app::memory_limit::memory_limit_bytes;
-use crate::cli::CliError;
 
 /// Where traffic is taken when nothing else is said.
 const DEFAULT_LISTENER: &str = "127.0.0.1:15480";
@@ -33,17 +32,31 @@ pub struct Plan {
     pub config: Config,
 }
 
+/// Why a bootstrap document cannot work: the field, the reason and the fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct PlanError {
+    /// The field, such as `listeners[0].address`.
+    pub path: String,
+    /// What is wrong and what to write.
+    pub reason: String,
+}
+
+impl PlanError {
+    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        PlanError { path: path.into(), reason: reason.into() }
+    }
+}
+
 /// Turns a bootstrap document into a plan.
 ///
 /// # Errors
 /// With the field, the reason and the fix.
-pub fn plan(config: Config) -> Result<Plan, CliError> {
+pub fn plan(config: Config) -> Result<Plan, PlanError> {
     let listeners = listeners(&config.listeners)?;
     let admin = config.admin.address.parse().map_err(|_| {
-        CliError::Usage(format!(
-            "admin.address: \"{}\" is no address; write 127.0.0.1:15490",
-            config.admin.address
-        ))
+        let given = &config.admin.address;
+        PlanError::new("admin.address", format!("\"{given}\" is no address; write 127.0.0.1:15490"))
     })?;
     let upstream = upstream(&config.upstream, &config.limits)?;
     let memory_bytes_max = config.memory.bytes_max.map_or_else(
@@ -51,15 +64,15 @@ pub fn plan(config: Config) -> Result<Plan, CliError> {
         |size| size.0,
     );
     if config.memory.object_bytes_max.0 > memory_bytes_max {
-        return Err(CliError::Usage(format!(
-            "memory.objectBytesMax: {} is more than the memory tier holds, {}; lower it",
-            config.memory.object_bytes_max,
-            ByteSize(memory_bytes_max)
-        )));
+        let (object, all) = (config.memory.object_bytes_max, ByteSize(memory_bytes_max));
+        let reason = format!("{object} is more than the memory tier holds, {all}; lower it");
+        return Err(PlanError::new("memory.objectBytesMax", reason));
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = match config.workers {
-        Some(0) => return Err(CliError::Usage("workers: 0 is too few; write 1 or more".into())),
+        Some(0) => {
+            return Err(PlanError::new("workers", "0 is too few; write 1 or more"));
+        }
         Some(workers) => workers.min(1024),
         None => cores,
     };
@@ -77,7 +90,7 @@ pub fn plan(config: Config) -> Result<Plan, CliError> {
     Ok(Plan { listeners, admin, settings, config })
 }
 
-fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, CliError> {
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, PlanError> {
     let default = [ListenerConfig { address: DEFAULT_LISTENER.to_owned() }];
     let given = if given.is_empty() { &default[..] } else { given };
     given
@@ -85,17 +98,15 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, CliError> {
         .enumerate()
         .map(|(at, listener)| {
             ListenAddress::parse(&listener.address)
-                .map_err(|reason| CliError::Usage(format!("listeners[{at}].address: {reason}")))
+                .map_err(|reason| PlanError::new(format!("listeners[{at}].address"), reason))
         })
         .collect()
 }
 
-fn limits(limits: &LimitsConfig) -> Result<ConnectionLimits, CliError> {
+fn limits(limits: &LimitsConfig) -> Result<ConnectionLimits, PlanError> {
     if limits.header_bytes_max < 8192 {
-        return Err(CliError::Usage(format!(
-            "limits.headerBytesMax: {} is too few; write 8192 or more",
-            limits.header_bytes_max
-        )));
+        let reason = format!("{} is too few; write 8192 or more", limits.header_bytes_max);
+        return Err(PlanError::new("limits.headerBytesMax", reason));
     }
     Ok(ConnectionLimits {
         header_bytes_max: limits.header_bytes_max,
@@ -117,12 +128,12 @@ struct FromUrl {
     protocol: Protocol,
 }
 
-fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSettings, CliError> {
+fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSettings, PlanError> {
     let Some(url) = &config.url else {
-        return Err(CliError::Usage(
-            "upstream.url is missing: say --upstream http://127.0.0.1:8080, or write it into the \
-             bootstrap file"
-                .to_owned(),
+        return Err(PlanError::new(
+            "upstream.url",
+            "it is missing; say --upstream http://127.0.0.1:8080, or write it into the bootstrap \
+             file",
         ));
     };
     let from_url = parse_url(url)?;
@@ -165,11 +176,12 @@ fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSe
     })
 }
 
-fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, CliError> {
+fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, PlanError> {
     if !from_url.tls {
         if config.tls.server_name.is_some() || config.tls.ca_file.is_some() {
-            return Err(CliError::Usage(
-                "upstream.tls: the URL is not https; write https://… or leave tls out".to_owned(),
+            return Err(PlanError::new(
+                "upstream.tls",
+                "the URL is not https; write https://… or leave tls out",
             ));
         }
         return Ok(None);
@@ -181,28 +193,24 @@ fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings
     let server_name = config.tls.server_name.clone().unwrap_or(host);
     // Without a name the certificate could not be verified.
     if server_name.is_empty() {
-        return Err(CliError::Usage("upstream.tls.serverName is missing".to_owned()));
+        return Err(PlanError::new("upstream.tls.serverName", "it is missing"));
     }
     if let Some(path) = &config.tls.ca_file {
         let text = std::fs::read(path).map_err(|error| {
-            CliError::Usage(format!("upstream.tls.caFile: {}: {error}", path.display()))
+            PlanError::new("upstream.tls.caFile", format!("{}: {error}", path.display()))
         })?;
         if !text.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
-            return Err(CliError::Usage(format!(
-                "upstream.tls.caFile: {}: no PEM certificate in it",
-                path.display()
-            )));
+            let reason = format!("{}: no PEM certificate in it", path.display());
+            return Err(PlanError::new("upstream.tls.caFile", reason));
         }
     }
     Ok(Some(TlsSettings { server_name, ca_file: config.tls.ca_file.clone() }))
 }
 
-fn parse_url(url: &str) -> Result<FromUrl, CliError> {
+fn parse_url(url: &str) -> Result<FromUrl, PlanError> {
     let wrong = |why: &str| {
-        CliError::Usage(format!(
-            "upstream.url: \"{url}\" {why}; write http://host:port, https://host, h2c://host:port \
-             or unix:/path"
-        ))
+        let forms = "write http://host:port, https://host, h2c://host:port or unix:/path";
+        PlanError::new("upstream.url", format!("\"{url}\" {why}; {forms}"))
     };
     if let Some(path) = url.strip_prefix("unix:") {
         if path.is_empty() {
@@ -240,11 +248,10 @@ fn parse_url(url: &str) -> Result<FromUrl, CliError> {
     })
 }
 
-fn parse_endpoint(text: &str) -> Result<Address, CliError> {
+fn parse_endpoint(text: &str) -> Result<Address, PlanError> {
     let wrong = || {
-        CliError::Usage(format!(
-            "upstream.endpoints: \"{text}\" is no endpoint; write host:port or unix:/path"
-        ))
+        let reason = format!("\"{text}\" is no endpoint; write host:port or unix:/path");
+        PlanError::new("upstream.endpoints", reason)
     };
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() { Err(wrong()) } else { Ok(Address::Unix(path.into())) };

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use outrigger_policy::PolicyError;
 use outrigger_policy::error::parse_yaml;
 use outrigger_policy::values::{ByteSize, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::app::build::{self, Plan};
 use crate::cli::{CliError, RunArgs};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).
@@ -339,21 +341,58 @@ pub struct CacheStatusConfig {
     pub key: bool,
 }
 
+/// A bootstrap document with the text it came from, so that errors found later can name a line.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The document, flags included.
+    pub config: Config,
+    file: Option<(String, String)>,
+}
+
+impl Loaded {
+    /// Reads a document from text.
+    ///
+    /// # Errors
+    /// When the text cannot be understood.
+    pub fn from_text(source: &str, text: String) -> Result<Self, CliError> {
+        let config =
+            parse_yaml(source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+        Ok(Loaded { config, file: Some((source.to_owned(), text)) })
+    }
+
+    /// Turns the document into a plan.
+    ///
+    /// # Errors
+    /// With the place in the file where it can be told, else with the field.
+    pub fn plan(self) -> Result<Plan, CliError> {
+        let Loaded { config, file } = self;
+        build::plan(config).map_err(|error| {
+            let placed = file
+                .map(|(source, text)| {
+                    PolicyError::at_path(&source, &text, &error.path, error.reason.as_str())
+                })
+                .filter(|placed| placed.at.is_some());
+            CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
+        })
+    }
+}
+
 /// Reads the bootstrap file and puts the flags over it.
 ///
 /// # Errors
 /// When the file cannot be read or understood.
-pub fn load(args: &RunArgs) -> Result<Config, CliError> {
-    let mut config = match &args.config {
-        None => Config::default(),
+pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
+    let mut loaded = match &args.config {
+        None => Loaded::default(),
         Some(path) => {
             let source = path.display().to_string();
             let text = std::fs::read_to_string(path).map_err(|error| {
                 CliError::Usage(format!("{source}: cannot read the bootstrap file: {error}"))
             })?;
-            parse_yaml(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?
+            Loaded::from_text(&source, text)?
         }
     };
+    let config = &mut loaded.config;
     if !args.listen.is_empty() {
         config.listeners =
             args.listen.iter().map(|address| ListenerConfig { address: address.clone() }).collect();
@@ -373,5 +412,5 @@ pub fn load(args: &RunArgs) -> Result<Config, CliError> {
             config.telemetry.otlp.as_ref().map_or_else(all, |otlp| otlp.root_sample_percent);
         config.telemetry.otlp = Some(OtlpConfig { url: url.clone(), root_sample_percent });
     }
-    Ok(config)
+    Ok(loaded)
 }

@@ -2,12 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use outrigger_policy::PolicyError;
 use outrigger_policy::compile::check as check_policy;
-use outrigger_policy::error::parse_yaml;
 
-use crate::app::build;
-use crate::app::config::Config;
+use crate::app::config::Loaded;
 use crate::cli::CliError;
 
 /// Checks files; says `ok` for each good one and the place, reason and fix for each bad one.
@@ -38,10 +35,12 @@ fn check_file(file: &Path) -> Result<String, String> {
         let count = document.routes.len();
         return Ok(format!("policy, {count} route{}", if count == 1 { "" } else { "s" }));
     }
-    let config: Config =
-        parse_yaml(&source, &text).map_err(|error: PolicyError| error.to_string())?;
-    build::plan(config).map_err(|error| format!("{source}: {error}"))?;
-    Ok("bootstrap".to_owned())
+    let plan = Loaded::from_text(&source, text).and_then(Loaded::plan);
+    plan.map(|_| "bootstrap".to_owned()).map_err(|error| match error.to_string() {
+        // A value that is missing has no line.
+        reason if reason.starts_with(&source) => reason,
+        reason => format!("{source}: {reason}"),
+    })
 }
 
 /// A file whose top level says `routes` is a policy; an empty one is an empty policy.

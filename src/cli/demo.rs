@@ -27,7 +27,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), CliError> {
         upstream: Some(format!("http://{upstream}")),
         ..RunArgs::default()
     };
-    let plan = app::build::plan(config::load(&run)?)?;
+    let plan = config::load(&run)?.plan()?;
     app::run::until_signalled_with(plan, |addresses, admin| {
         let at = addresses.first().map_or("127.0.0.1:15480", String::as_str);
         print!("{}", invitation(at, admin));

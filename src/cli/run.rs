@@ -5,7 +5,5 @@ use crate::cli::{CliError, RunArgs};
 
 /// Runs the proxy until it is told to end.
 pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
-    let config = config::load(args)?;
-    let plan = app::build::plan(config)?;
-    app::run::until_signalled(plan)
+    app::run::until_signalled(config::load(args)?.plan()?)
 }

@@ -98,6 +98,7 @@ pub enum ResponseBody {
 pub struct SharedBody {
     pub(crate) reader: Reader,
     pub(crate) length: Option<u64>,
+    pub(crate) trailed: bool,
 }
 
 /// A body straight from the upstream.
@@ -130,7 +131,11 @@ impl Body for ResponseBody {
                     Poll::Ready(Some(Ok(Frame::data(chunk))))
                 }
                 Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Broken))),
-                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Ready(None) if body.trailed => Poll::Ready(None),
+                Poll::Ready(None) => {
+                    body.trailed = true;
+                    Poll::Ready(body.reader.trailers().map(|t| Ok(Frame::trailers(t))))
+                }
                 Poll::Pending => Poll::Pending,
             },
             Self::Upstream(body) => Pin::new(&mut body.0).poll_frame(cx),

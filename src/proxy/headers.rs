@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, DATE, FORWARDED, HeaderMap, HeaderName, TE, UPGRADE, VIA};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, FORWARDED, HeaderMap, HeaderName, TE, UPGRADE, VIA,
+};
 use http::{HeaderValue, Version};
 use outrigger_semantics::UnixMillis;
 use outrigger_semantics::fields::{list, strip_hop_by_hop};
@@ -85,6 +87,7 @@ pub(crate) fn to_upstream(
     upgrade: bool,
     surrogate: bool,
 ) {
+    join_cookies(headers);
     let trailers = list(headers, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers"));
     let protocol = if upgrade { headers.get(UPGRADE).cloned() } else { None };
     let trailer = headers.get(http::header::TRAILER).cloned();
@@ -110,6 +113,17 @@ pub(crate) fn to_upstream(
         }
     }
     forwarded(headers, client);
+}
+
+/// HTTP/2 may split `Cookie` into several lines; outside it they are one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() < 2 {
+        return;
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// `X-Forwarded-For` and its kin. Behind a sidecar the peer is loopback and the field already
@@ -149,6 +163,10 @@ pub(crate) fn from_upstream(
     now: UnixMillis,
 ) {
     let trailer = headers.get(http::header::TRAILER).cloned();
+    if headers.contains_key(http::header::TRANSFER_ENCODING) {
+        // It was not what framed the message (RFC 9112 §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     if let Some(trailer) = trailer {
         headers.insert(http::header::TRAILER, trailer);

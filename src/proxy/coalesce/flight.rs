@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use outrigger_coherence::Seq;
 use outrigger_semantics::{Lifetimes, Variant};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
@@ -57,6 +58,7 @@ struct Inner {
     first: usize,
     buffered: usize,
     end: Option<bool>,
+    trailers: Option<HeaderMap>,
     readers: Vec<Option<ReaderState>>,
     live: usize,
     sliding: bool,
@@ -82,12 +84,18 @@ impl Inner {
 }
 
 /// One fetch under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Flight {
     inner: Mutex<Inner>,
+    born_seq: Seq,
 }
 
 impl Flight {
+    /// The position of the purge log before the fetch began.
+    pub(crate) fn born_seq(&self) -> Seq {
+        self.born_seq
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -205,6 +213,13 @@ impl Drop for Reader {
     }
 }
 
+impl Reader {
+    /// The trailers, once the body has ended.
+    pub(crate) fn trailers(&self) -> Option<HeaderMap> {
+        self.flight.lock().trailers.clone()
+    }
+}
+
 /// The body broke off before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
@@ -217,10 +232,14 @@ pub(crate) struct Producer {
 
 impl Producer {
     /// A new flight. `detached` means that it goes on without readers (a refresh behind).
-    pub(crate) fn new(detached: bool) -> Self {
-        let flight = Flight::default();
-        flight.lock().detached = detached;
-        Producer { flight: Arc::new(flight) }
+    pub(crate) fn new(detached: bool, born_seq: Seq) -> Self {
+        let inner = Mutex::new(Inner { detached, ..Inner::default() });
+        Producer { flight: Arc::new(Flight { inner, born_seq }) }
+    }
+
+    /// The position of the purge log before the fetch began.
+    pub(crate) fn born_seq(&self) -> Seq {
+        self.flight.born_seq
     }
 
     /// The flight, for others to join.
@@ -270,6 +289,11 @@ impl Producer {
         .await;
     }
 
+    /// Keeps the trailers for the readers.
+    pub(crate) fn trailers(&self, trailers: HeaderMap) {
+        self.flight.lock().trailers = Some(trailers);
+    }
+
     /// Ends the body.
     pub(crate) fn finish(&self, complete: bool) {
         let mut inner = self.flight.lock();
@@ -299,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn late_readers_get_every_byte() {
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, 0);
         let mut early = producer.flight().join(9).unwrap();
         producer.push(Bytes::from_static(b"a"));
         assert_eq!(next(&mut early).await, Some(Ok(Bytes::from_static(b"a"))));
@@ -314,7 +338,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_producer_fails_its_readers() {
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, 0);
         let mut reader = producer.flight().join(9).unwrap();
         drop(producer);
         assert!(matches!(reader.resolution().await, Resolution::Failed(_)));
@@ -323,7 +347,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_reader_to_leave_stops_the_producer() {
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, 0);
         let (one, two) = (producer.flight().join(9).unwrap(), producer.flight().join(9).unwrap());
         drop(one);
         let waiting = tokio::time::timeout(
@@ -337,14 +361,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_number_of_readers_is_bounded() {
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, 0);
         let _one = producer.flight().join(1).unwrap();
         assert!(producer.flight().join(1).is_none());
     }
 
     #[tokio::test]
     async fn a_slow_reader_holds_back_a_response_too_large_to_store() {
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, 0);
         let mut reader = producer.flight().join(9).unwrap();
         producer.stop_keeping();
         assert!(producer.flight().join(9).is_none());

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use outrigger_coherence::Seq;
+
 use crate::coalesce::flight::{Flight, Producer, Reader};
 
 const SHARDS: usize = 16;
@@ -46,8 +48,8 @@ impl std::ops::Deref for Listed {
 
 impl Listed {
     /// A producer that nobody else can find, with its one reader.
-    pub(crate) fn private() -> (Self, Option<Reader>) {
-        let producer = Producer::new(false);
+    pub(crate) fn private(born_seq: Seq) -> (Self, Option<Reader>) {
+        let producer = Producer::new(false, born_seq);
         let reader = producer.flight().join(1);
         (Listed { producer, place: None }, reader)
     }
@@ -75,13 +77,14 @@ impl FlightTable {
         self.shards[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Joins the fetch for a key, or begins it.
-    pub(crate) fn join(self: &Arc<Self>, key: FlightKey, readers_max: usize) -> Role {
+    /// Joins the fetch for a key, or begins it. A fetch that began before the purge log's position
+    /// `applied` is not joined: what it brings may be what was purged.
+    pub(crate) fn join(self: &Arc<Self>, key: FlightKey, readers_max: usize, applied: Seq) -> Role {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(&key) {
+        if let Some(flight) = shard.get(&key).filter(|flight| flight.born_seq() >= applied) {
             return flight.join(readers_max).map_or(Role::Alone, Role::Waiter);
         }
-        let producer = Producer::new(false);
+        let producer = Producer::new(false, applied);
         let Some(reader) = producer.flight().join(usize::MAX) else { return Role::Alone };
         shard.insert(key, Arc::clone(producer.flight()));
         drop(shard);
@@ -89,12 +92,12 @@ impl FlightTable {
     }
 
     /// Begins a refresh for a key that goes on without readers, unless a fetch is under way.
-    pub(crate) fn begin_refresh(self: &Arc<Self>, key: FlightKey) -> Option<Listed> {
+    pub(crate) fn begin_refresh(self: &Arc<Self>, key: FlightKey, applied: Seq) -> Option<Listed> {
         let mut shard = self.shard(key);
         if shard.contains_key(&key) {
             return None;
         }
-        let producer = Producer::new(true);
+        let producer = Producer::new(true, applied);
         shard.insert(key, Arc::clone(producer.flight()));
         drop(shard);
         Some(Listed { producer, place: Some((Arc::clone(self), key)) })
@@ -116,13 +119,23 @@ mod tests {
     #[test]
     fn the_first_leads_and_the_place_is_free_afterwards() {
         let table = Arc::new(FlightTable::default());
-        let leader = table.join((1, 0), 9);
+        let leader = table.join((1, 0), 9, 0);
         assert!(matches!(leader, Role::Leader(..)));
-        assert!(matches!(table.join((1, 0), 9), Role::Waiter(_)));
-        assert!(matches!(table.join((1, 1), 9), Role::Leader(..)));
-        assert!(table.begin_refresh((1, 0)).is_none());
+        assert!(matches!(table.join((1, 0), 9, 0), Role::Waiter(_)));
+        assert!(matches!(table.join((1, 1), 9, 0), Role::Leader(..)));
+        assert!(table.begin_refresh((1, 0), 0).is_none());
         drop(leader);
         assert_eq!(table.len(), 0);
-        assert!(table.begin_refresh((1, 0)).is_some());
+        assert!(table.begin_refresh((1, 0), 0).is_some());
+    }
+
+    #[test]
+    fn a_fetch_from_before_a_purge_is_not_joined() {
+        let table = Arc::new(FlightTable::default());
+        let old = table.join((1, 0), 9, 0);
+        let new = table.join((1, 0), 9, 1);
+        assert!(matches!(new, Role::Leader(..)));
+        drop(old);
+        assert!(matches!(table.join((1, 0), 9, 1), Role::Waiter(_)));
     }
 }

@@ -92,6 +92,10 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
         return Err(bad("several-hosts"));
     }
     if let Some(authority) = request.uri().authority() {
+        // Without a scheme it is the authority form, which only CONNECT may use.
+        if request.version() < Version::HTTP_2 && request.uri().scheme().is_none() {
+            return Err(bad("request-target"));
+        }
         if authority.as_str().contains('@') {
             return Err(bad("user-information"));
         }
@@ -106,7 +110,11 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
     };
     let host = host.to_str().map_err(|_| bad("host"))?.trim();
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b);
-    if host.is_empty() || !host.bytes().all(good) {
+    let port_ok = match host.rsplit_once(':') {
+        Some((_, port)) if !host.ends_with(']') => port.bytes().all(|b| b.is_ascii_digit()),
+        _ => true,
+    };
+    if host.is_empty() || !port_ok || !host.bytes().all(good) {
         return Err(bad("host"));
     }
     Ok(host)
@@ -144,6 +152,7 @@ mod tests {
             (&[][..], "no-host"),
             (&[("host", "a"), ("host", "b")], "several-hosts"),
             (&[("host", "a/b")], "host"),
+            (&[("host", "a:port")], "host"),
             (
                 &[("host", "a"), ("content-length", "1"), ("content-length", "1")],
                 "several-content-lengths",

@@ -71,8 +71,7 @@ impl Fill {
 
     /// Runs the fetch to its end, or until nobody waits for it.
     pub(crate) async fn run(self, mut listed: Listed, direct: Option<Direct>) {
-        let worker = Arc::clone(&self.worker);
-        let born_seq = worker.shared.log.applied();
+        let born_seq = listed.born_seq();
         let (context, call) = self.split();
         let answered = tokio::select! {
             answered = context.ask(call) => answered,
@@ -467,8 +466,16 @@ impl Collected {
 async fn pump(body: &mut UpstreamBody, collected: &mut Collected, listed: &mut Listed) -> bool {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
-        // Trailers are not stored (RFC 9110 §6.5.1 lets a recipient discard them).
-        let Ok(chunk) = frame.into_data() else { continue };
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                // They reach those who read along, and are not stored (RFC 9110 §6.5.1).
+                if let Ok(trailers) = frame.into_trailers() {
+                    listed.trailers(trailers);
+                }
+                continue;
+            }
+        };
         if chunk.is_empty() {
             continue;
         }
@@ -490,7 +497,9 @@ async fn pump(body: &mut UpstreamBody, collected: &mut Collected, listed: &mut L
 
 /// Starts a refresh that nobody waits for, unless the key is being fetched already.
 pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
-    let Some(listed) = job.worker.shared.flights.begin_refresh((job.key.digest(), 0)) else {
+    let shared = &job.worker.shared;
+    let key = (job.key.digest(), 0);
+    let Some(listed) = shared.flights.begin_refresh(key, shared.log.applied()) else {
         return;
     };
     let mut fill = Fill::of(job, Some(Arc::clone(entry)), false);

@@ -55,7 +55,9 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
     let shared = Arc::clone(&job.worker.shared);
     let mut key: FlightKey = (job.key.digest(), 0);
     for _ in 0..=REJOINS_MAX {
-        match shared.flights.join(key, shared.settings.waiters_max) {
+        // The leader reads like the others, and is no waiter.
+        let readers_max = shared.settings.waiters_max.saturating_add(1);
+        match shared.flights.join(key, readers_max, shared.log.applied()) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
                 break;
@@ -93,7 +95,7 @@ fn variant_hint(head: &SharedHead, job: &Job) -> u64 {
 
 /// Fetches without others.
 async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged: bool) -> Answer {
-    let (listed, Some(reader)) = Listed::private() else {
+    let (listed, Some(reader)) = Listed::private(job.worker.shared.log.applied()) else {
         return pass::known_uncacheable(job, why).await;
     };
     start(job, listed, reader, stored, why, ranged).await
@@ -216,7 +218,8 @@ fn shared_response(
         .headers
         .get(http::header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
-    let mut response = Response::new(ResponseBody::Shared(SharedBody { reader, length }));
+    let mut response =
+        Response::new(ResponseBody::Shared(SharedBody { reader, length, trailed: false }));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.clone();
     job.tell(&mut response, status);

@@ -225,6 +225,12 @@ pub(crate) fn only_if_cached() -> Response<ResponseBody> {
 /// The upstream failed and there is nothing to serve instead. The one place that maps its errors
 /// to responses.
 pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
+    if let UpstreamError::RequestBody { .. } = error {
+        let mut response = own(error.status(), format!("refused: {}\n", error.code()));
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(http::header::CONNECTION, close);
+        return response;
+    }
     own(error.status(), format!("upstream: {}\n", error.code()))
 }
 

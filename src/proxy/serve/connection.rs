@@ -32,6 +32,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An idle HTTP/2 client is probed this often.
 const H2_PING: Duration = Duration::from_secs(30);
 
+/// How long a connection that was taken during the shutdown may take for its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// How far the shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
@@ -120,7 +123,6 @@ async fn serve_http1(
         .header_read_timeout(None)
         .max_headers(limits.header_count_max)
         .max_buf_size(limits.header_bytes_max.max(8192))
-        .half_close(true)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -128,8 +130,15 @@ async fn serve_http1(
         result = &mut connection => return result,
         _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
     }
-    // A connection between requests is closed now; one with a request ends after its response.
-    let _ = activity.is_idle();
+    // A connection that was only just taken may have its first request on the way; its response
+    // will say that it was the last one. One between requests is closed now, and one with a
+    // request ends after its response.
+    if !activity.has_served() {
+        tokio::select! {
+            result = &mut connection => return result,
+            () = tokio::time::sleep(FIRST_REQUEST) => {}
+        }
+    }
     connection.as_mut().graceful_shutdown();
     connection.await
 }

@@ -3,7 +3,7 @@
 //! A connection notes its state in atomics; one sweep per worker looks at all of them now and then
 //! and ends those that are over a limit. The cost of a request is a few plain stores.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ const NEVER: u64 = u64::MAX;
 pub(crate) struct Activity {
     ticker: Arc<Ticker>,
     requests: AtomicU32,
+    served: AtomicBool,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     stalled_since: AtomicU64,
@@ -54,6 +55,7 @@ impl Activity {
     pub(crate) fn new(ticker: &Arc<Ticker>) -> Self {
         Activity {
             requests: AtomicU32::new(0),
+            served: AtomicBool::new(false),
             idle_since: AtomicU64::new(ticker.now()),
             head_since: AtomicU64::new(NEVER),
             stalled_since: AtomicU64::new(NEVER),
@@ -74,6 +76,7 @@ impl Activity {
     /// A request head is complete.
     pub(crate) fn begin(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.served.store(true, Ordering::Relaxed);
         self.head_since.store(NEVER, Ordering::Relaxed);
     }
 
@@ -96,10 +99,9 @@ impl Activity {
         }
     }
 
-    /// Whether no request is under way.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) == 0
-            && self.head_since.load(Ordering::Relaxed) == NEVER
+    /// Whether any request has begun on this connection.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Waits until the connection is over a limit.
@@ -187,6 +189,6 @@ mod tests {
         assert_eq!(activity.verdict(501, &limits()), Some("write-stall"));
         activity.written(true);
         activity.end();
-        assert!(activity.is_idle());
+        assert!(activity.has_served());
     }
 }

@@ -11,7 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::{Shared, Worker};
@@ -23,10 +22,17 @@ use crate::upstream::{Connector, Upstream};
 
 /// Connections that may wait for a worker to take them.
 const HANDOVER_QUEUE: usize = 1024;
+/// How long the last connections in the queue of a listener are waited for.
+const LAST_ACCEPT: Duration = Duration::from_millis(20);
 /// Pause after a failed accept, such as one for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A connection on its way to a worker.
+/// A connection on its way to a worker, counted from the moment it was taken.
+struct Handed {
+    accepted: Accepted,
+    open: Open,
+}
+
 enum Accepted {
     Tcp(std::net::TcpStream, IpAddr),
     Unix(std::os::unix::net::UnixStream),
@@ -76,7 +82,12 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Runni
     let turn = Arc::new(AtomicUsize::new(0));
     let mut acceptors = Vec::new();
     for listener in listeners {
-        let hand = Hand { queues: queues.clone(), turn: Arc::clone(&turn) };
+        let hand = Hand {
+            queues: queues.clone(),
+            turn: Arc::clone(&turn),
+            open: Arc::clone(&open),
+            shared: Arc::clone(shared),
+        };
         acceptors.push(spawn_acceptor(listener, hand, watching.clone())?);
     }
     Ok(Running { shared: Arc::clone(shared), phase, open, acceptors, workers })
@@ -104,60 +115,83 @@ impl Running {
 
 /// Hands connections to workers in turn.
 struct Hand {
-    queues: Vec<mpsc::Sender<Accepted>>,
+    queues: Vec<mpsc::Sender<Handed>>,
     turn: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
 }
 
 impl Hand {
     async fn over(&self, accepted: Accepted) {
         let at = self.turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
         // A worker that is gone takes nothing any more; the connection is closed by dropping it.
-        let _ = self.queues[at].send(accepted).await;
+        let open = Open::count(&self.open, &self.shared);
+        let _ = self.queues[at].send(Handed { accepted, open }).await;
     }
 }
 
 fn spawn_acceptor(
-    mut bound: Bound,
+    bound: Bound,
     hand: Hand,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) -> std::io::Result<tokio::task::JoinHandle<()>> {
-    let _runtime = Handle::current().enter();
-    Ok(match &mut bound {
-        Bound::Tcp(listener) => {
-            let listener = TcpListener::from_std(listener.try_clone()?)?;
-            tokio::spawn(async move {
-                loop {
-                    let accepted = tokio::select! {
-                        biased;
-                        accepted = listener.accept() => accepted,
-                        _ = phase.wait_for(|p| *p == Phase::Ending) => break,
-                    };
-                    let accepted = accepted.and_then(|(stream, peer)| {
-                        stream.set_nodelay(true)?;
-                        Ok(Accepted::Tcp(stream.into_std()?, peer.ip()))
-                    });
-                    pass_on(&hand, accepted).await;
-                }
-                drop(bound);
-            })
+    let listener = match &bound {
+        Bound::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+        Bound::Unix(listener, _) => Listener::Unix(UnixListener::from_std(listener.try_clone()?)?),
+    };
+    Ok(tokio::spawn(async move {
+        accept_until_ending(&listener, &hand, phase).await;
+        // From here on the system lets nobody in any more; who is in already is served.
+        listener.close_door();
+        while let Ok(Ok(accepted)) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await {
+            hand.over(accepted).await;
         }
-        Bound::Unix(listener, _) => {
-            let listener = UnixListener::from_std(listener.try_clone()?)?;
-            tokio::spawn(async move {
-                loop {
-                    let accepted = tokio::select! {
-                        biased;
-                        accepted = listener.accept() => accepted,
-                        _ = phase.wait_for(|p| *p == Phase::Ending) => break,
-                    };
-                    let accepted =
-                        accepted.and_then(|(stream, _)| Ok(Accepted::Unix(stream.into_std()?)));
-                    pass_on(&hand, accepted).await;
-                }
-                drop(bound);
-            })
+        drop(bound);
+    }))
+}
+
+async fn accept_until_ending(listener: &Listener, hand: &Hand, mut phase: watch::Receiver<Phase>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
+        };
+        pass_on(hand, accepted).await;
+    }
+}
+
+/// A listener on the current runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(stream.into_std()?, peer.ip()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted::Unix(stream.into_std()?))
+            }
         }
-    })
+    }
+
+    /// Shrinks the queue of connections to be accepted to nothing. Closing a listener resets what
+    /// waits in its queue, so that the queue has to be emptied first.
+    fn close_door(&self) {
+        let result = match self {
+            Self::Tcp(listener) => socket2::SockRef::from(listener).listen(0),
+            Self::Unix(listener) => socket2::SockRef::from(listener).listen(0),
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "cannot shrink the accept queue");
+        }
+    }
 }
 
 async fn pass_on(hand: &Hand, accepted: std::io::Result<Accepted>) {
@@ -178,7 +212,7 @@ struct WorkerContext {
 }
 
 impl WorkerContext {
-    async fn work(self, mut queue: mpsc::Receiver<Accepted>) {
+    async fn work(self, mut queue: mpsc::Receiver<Handed>) {
         let shared = &self.shared;
         let upstream = Upstream::new(
             Arc::new(shared.settings.upstream.clone()),
@@ -194,8 +228,8 @@ impl WorkerContext {
         let mut sweeps = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
-                accepted = queue.recv() => match accepted {
-                    Some(accepted) => self.begin(&worker, &ticker, &connections, accepted),
+                handed = queue.recv() => match handed {
+                    Some(handed) => begin(&worker, &self.phase, &ticker, &connections, handed),
                     None => break,
                 },
                 _ = sweeps.tick() => {
@@ -209,33 +243,32 @@ impl WorkerContext {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
 
-    fn begin(
-        &self,
-        worker: &Arc<Worker>,
-        ticker: &Arc<Ticker>,
-        connections: &Connections,
-        accepted: Accepted,
-    ) {
-        let (stream, ip) = match accepted {
-            Accepted::Tcp(stream, ip) => {
-                (tokio::net::TcpStream::from_std(stream).map(ClientStream::Tcp), Some(ip))
-            }
-            Accepted::Unix(stream) => {
-                (tokio::net::UnixStream::from_std(stream).map(ClientStream::Unix), None)
-            }
-        };
-        let Ok(stream) = stream else { return };
-        let activity = Arc::new(Activity::new(ticker));
-        connections.add(&activity);
-        let open = Open::count(&self.open, &self.shared);
-        let serving =
-            connection::serve(Arc::clone(worker), stream, ip, activity, self.phase.clone());
-        tokio::spawn(async move {
-            serving.await;
-            drop(open);
-        });
-    }
+fn begin(
+    worker: &Arc<Worker>,
+    phase: &watch::Receiver<Phase>,
+    ticker: &Arc<Ticker>,
+    connections: &Connections,
+    handed: Handed,
+) {
+    let (stream, ip) = match handed.accepted {
+        Accepted::Tcp(stream, ip) => {
+            (tokio::net::TcpStream::from_std(stream).map(ClientStream::Tcp), Some(ip))
+        }
+        Accepted::Unix(stream) => {
+            (tokio::net::UnixStream::from_std(stream).map(ClientStream::Unix), None)
+        }
+    };
+    let Ok(stream) = stream else { return };
+    let activity = Arc::new(Activity::new(ticker));
+    connections.add(&activity);
+    let serving = connection::serve(Arc::clone(worker), stream, ip, activity, phase.clone());
+    let open = handed.open;
+    tokio::spawn(async move {
+        serving.await;
+        drop(open);
+    });
 }
 
 /// Counts an open connection for as long as it lives.

@@ -287,6 +287,9 @@ fn reset(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
 }
 
 fn failure(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+    if error.is_user() {
+        return UpstreamError::RequestBody { reason: cause(error) };
+    }
     if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
         UpstreamError::Invalid { endpoint: endpoint.to_string(), reason: cause(error) }
     } else {

@@ -55,6 +55,12 @@ pub enum UpstreamError {
         /// What is wrong.
         reason: String,
     },
+    /// The client's own body was malformed or broke off.
+    #[error("the request body is malformed or broke off: {reason}")]
+    RequestBody {
+        /// What is wrong.
+        reason: String,
+    },
     /// The fetch was given up on our side, because nobody waited for it any more.
     #[error("the fetch was given up")]
     Aborted,
@@ -71,6 +77,7 @@ impl UpstreamError {
             Self::TotalTimeout { .. } => "total-timeout",
             Self::Reset { .. } => "upstream-reset",
             Self::Invalid { .. } => "invalid-response",
+            Self::RequestBody { .. } => "request-body",
             Self::Aborted => "aborted",
         }
     }
@@ -82,16 +89,17 @@ impl UpstreamError {
             Self::ConnectTimeout { .. }
             | Self::FirstByteTimeout { .. }
             | Self::TotalTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestBody { .. } => StatusCode::BAD_REQUEST,
             _ => StatusCode::BAD_GATEWAY,
         }
     }
 
     /// The outcome that it means for a request.
     pub fn outcome(&self) -> Outcome {
-        if self.status() == StatusCode::GATEWAY_TIMEOUT {
-            Outcome::UpstreamTimeout
-        } else {
-            Outcome::UpstreamError
+        match self.status() {
+            StatusCode::GATEWAY_TIMEOUT => Outcome::UpstreamTimeout,
+            StatusCode::BAD_REQUEST => Outcome::Rejected,
+            _ => Outcome::UpstreamError,
         }
     }
 }
