@@ -113,6 +113,7 @@ fn limits(limits: &LimitsConfig) -> Result<ConnectionLimits, PlanError> {
         header_count_max: limits.header_count_max,
         header_read_ms_max: limits.header_read_timeout_ms,
         idle_ms_max: limits.idle_timeout_ms,
+        body_idle_ms_max: limits.body_idle_timeout_ms,
         write_stall_ms_max: limits.write_stall_timeout_ms,
         h2_streams_max: limits.h2_streams_max,
         h2_resets_max: limits.h2_resets_max,

@@ -226,6 +226,8 @@ pub struct LimitsConfig {
     pub header_read_timeout_ms: u64,
     /// Between requests.
     pub idle_timeout_ms: u64,
+    /// Within a request body, HTTP/1 only.
+    pub body_idle_timeout_ms: u64,
     /// For a client that does not take what it asked for.
     pub write_stall_timeout_ms: u64,
     /// Concurrent HTTP/2 streams of a connection.
@@ -243,6 +245,7 @@ impl Default for LimitsConfig {
             header_count_max: 100,
             header_read_timeout_ms: 10_000,
             idle_timeout_ms: 60_000,
+            body_idle_timeout_ms: 60_000,
             write_stall_timeout_ms: 30_000,
             h2_streams_max: 256,
             h2_resets_max: 64,

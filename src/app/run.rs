@@ -107,7 +107,7 @@ async fn serve(
     let running = outrigger_proxy::run(&shared, listeners)
         .map_err(|error| CliError::Startup(format!("cannot start the workers: {error}")))?;
     let ready = Arc::new(AtomicBool::new(true));
-    let admin_address = admin_listener.local_addr().map_or_else(|_| plan.admin, |addr| addr);
+    let admin_address = admin_listener.local_addr().unwrap_or(plan.admin);
     let admin = Arc::new(Admin {
         shared: Arc::clone(&shared),
         controller,

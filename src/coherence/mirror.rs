@@ -56,6 +56,8 @@ struct Tables {
     tags: HashMap<Box<str>, Marks>,
     prefixes: Vec<(Box<str>, Marks)>,
     all: Marks,
+    /// The latest event for any tag.
+    latest_tag: Seq,
 }
 
 impl Tables {
@@ -64,14 +66,11 @@ impl Tables {
     }
 
     fn collapse(&mut self, seq: Seq) {
-        *self = Tables { all: Marks { hard: seq, soft: 0 }, ..Tables::default() };
+        *self = Tables { all: Marks { hard: seq, soft: 0 }, latest_tag: seq, ..Tables::default() };
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
-        let mut marks = self.all;
-        if let Some(found) = self.urls.get(&entry.uri_digest) {
-            marks.join(found);
-        }
+        let mut marks = self.marks_for_uri(entry.uri(), entry.uri_digest);
         if !self.tags.is_empty() {
             for tag in &entry.tags {
                 if let Some(found) = self.tags.get(tag) {
@@ -79,8 +78,16 @@ impl Tables {
                 }
             }
         }
+        marks
+    }
+
+    fn marks_for_uri(&self, uri: &[u8], uri_digest: u128) -> Marks {
+        let mut marks = self.all;
+        if let Some(found) = self.urls.get(&uri_digest) {
+            marks.join(found);
+        }
         for (prefix, found) in &self.prefixes {
-            if entry.uri().starts_with(prefix.as_bytes()) {
+            if uri.starts_with(prefix.as_bytes()) {
                 marks.join(found);
             }
         }
@@ -119,7 +126,10 @@ impl Mirror {
         let mut tables = self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match matcher {
             Matcher::Url(_) => tables.urls.entry(uri_digest).or_default().set(mode, seq),
-            Matcher::Tag(tag) => tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq),
+            Matcher::Tag(tag) => {
+                tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq);
+                tables.latest_tag = tables.latest_tag.max(seq);
+            }
             Matcher::Prefix(prefix) => {
                 match tables.prefixes.iter_mut().find(|(have, _)| **have == **prefix) {
                     Some((_, marks)) => marks.set(mode, seq),
@@ -138,6 +148,18 @@ impl Mirror {
         }
         // Published while the tables are still locked: who reads this position finds the marks.
         self.applied.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Whether an event after `born_seq` may concern what a fetch for this URI will bring. Its tags
+    /// are not known yet, so that any tag may be one of them.
+    pub fn may_concern(&self, uri: &[u8], uri_digest: impl Fn() -> u128, born_seq: Seq) -> bool {
+        if born_seq >= self.applied() {
+            return false;
+        }
+        let digest = uri_digest();
+        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let marks = tables.marks_for_uri(uri, digest);
+        marks.hard > born_seq || marks.soft > born_seq || tables.latest_tag > born_seq
     }
 
     /// What the log says about an entry now.

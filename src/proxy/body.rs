@@ -4,11 +4,13 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use crate::coalesce::flight::Reader;
 use crate::upstream::UpstreamBody;
@@ -22,6 +24,12 @@ pub enum BodyError {
     /// The upstream paused for too long.
     #[error("the upstream paused for too long")]
     Timeout,
+    /// The client's body is malformed or broke off.
+    #[error("the client's body: {0}")]
+    Client(hyper::Error),
+    /// The client paused for too long within its body.
+    #[error("the client paused for too long within its body")]
+    ClientTimeout,
     /// The shared fetch broke off.
     #[error("the shared fetch broke off")]
     Broken,
@@ -31,15 +39,29 @@ pub enum BodyError {
 pub(crate) enum RequestBody {
     /// No body.
     Empty,
-    /// The client's body, as it comes. The sender is dropped when it has been read.
-    Client(Incoming, Option<oneshot::Sender<()>>),
+    /// The client's body, as it comes.
+    Client(Box<ClientBody>),
+}
+
+/// A client's body, with a limit for its pauses.
+pub(crate) struct ClientBody {
+    incoming: Incoming,
+    /// Dropped when the body has been read.
+    read: Option<oneshot::Sender<()>>,
+    idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl RequestBody {
-    /// The client's body, with a receiver that resolves when it has been read or given up.
-    pub(crate) fn client(incoming: Incoming) -> (Self, oneshot::Receiver<()>) {
+    /// The client's body, with a receiver that resolves when it has been read or given up. With
+    /// `idle`, a client that pauses for longer breaks its request.
+    pub(crate) fn client(
+        incoming: Incoming,
+        idle: Option<Duration>,
+    ) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
-        (Self::Client(incoming, Some(sender)), receiver)
+        let body = ClientBody { incoming, read: Some(sender), idle, timer: None };
+        (Self::Client(Box::new(body)), receiver)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,37 +69,51 @@ impl RequestBody {
     }
 }
 
+impl ClientBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if self.incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            self.read.take();
+        }
+        match (polled, self.idle) {
+            (Poll::Pending, Some(idle)) => {
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+                timer.as_mut().poll(cx).map(|()| Some(Err(BodyError::ClientTimeout)))
+            }
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Ready(frame), _) => {
+                self.timer = None;
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
+            }
+        }
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(incoming, read) => {
-                let polled = Pin::new(&mut *incoming).poll_frame(cx);
-                if incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-                    read.take();
-                }
-                polled
-            }
+            Self::Client(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(incoming, _) => incoming.is_end_stream(),
+            Self::Client(body) => body.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(incoming, _) => incoming.size_hint(),
+            Self::Client(body) => body.incoming.size_hint(),
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct ConnectionLimits {
     pub header_read_ms_max: u64,
     /// Between requests, milliseconds.
     pub idle_ms_max: u64,
+    /// Within a request body, milliseconds; HTTP/1 only.
+    pub body_idle_ms_max: u64,
     /// For a client that does not take what it asked for, milliseconds.
     pub write_stall_ms_max: u64,
     /// Concurrent HTTP/2 streams of a connection.

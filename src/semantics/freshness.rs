@@ -110,14 +110,10 @@ impl Lifetimes {
         self.fresh_until.max(self.stale_while_revalidate_until).max(self.stale_if_error_until)
     }
 
-    /// Makes the response stale from `now` on: what a soft purge does. Stale windows start anew.
-    pub fn expire(&mut self, now: UnixMillis) {
-        let by = self.fresh_until.millis_since(now);
-        if by > 0 {
-            self.fresh_until = now;
-            self.stale_while_revalidate_until = self.stale_while_revalidate_until - by;
-            self.stale_if_error_until = self.stale_if_error_until - by;
-        }
+    /// Whether a stale window that ends at `until` exists and has not ended. A response that is
+    /// stale early, by a soft purge, has only the windows that it would have had later.
+    pub fn has_window(&self, until: UnixMillis, now: UnixMillis) -> bool {
+        until > self.fresh_until && now < until
     }
 }
 

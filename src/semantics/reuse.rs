@@ -58,7 +58,7 @@ pub fn decide(
     }
     // A request that sets its own bound on age or freshness does not consent to a stale answer.
     let strict = request.max_age.is_some() || request.min_fresh.is_some();
-    if now < stored.stale_while_revalidate_until && !strict {
+    if stored.has_window(stored.stale_while_revalidate_until, now) && !strict {
         return Reuse::StaleWhileRevalidate;
     }
     Reuse::Validate(ValidateReason::Stale)
@@ -90,7 +90,7 @@ pub fn may_serve_on_error(
     if stored.no_cache {
         return false;
     }
-    if now < stored.stale_if_error_until {
+    if stored.has_window(stored.stale_if_error_until, now) {
         return true;
     }
     let stale_by = now.millis_since(stored.fresh_until).max(0);
@@ -172,6 +172,19 @@ mod tests {
         let entry = Lifetimes { immutable: true, ..stored() };
         let reload = RequestDirectives { max_age: Some(0), ..Default::default() };
         assert_eq!(decide(&entry, &reload, T0 + 1, false), Reuse::Fresh);
+    }
+
+    #[test]
+    fn a_soft_purge_does_not_open_a_window_that_is_not_there() {
+        let none = RequestDirectives::default();
+        let shut = Lifetimes {
+            stale_while_revalidate_until: T0 + 10_000,
+            stale_if_error_until: T0 + 10_000,
+            ..stored()
+        };
+        assert_eq!(decide(&shut, &none, T0 + 1, true), Reuse::Validate(ValidateReason::Stale));
+        assert!(!may_serve_on_error(&shut, &none, T0 + 1));
+        assert_eq!(decide(&stored(), &none, T0 + 1, true), Reuse::StaleWhileRevalidate);
     }
 
     proptest::proptest! {

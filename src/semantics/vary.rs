@@ -17,10 +17,13 @@ pub fn has_star(headers: &HeaderMap) -> bool {
     fields::list(headers, &VARY).any(|member| member == b"*")
 }
 
+/// A selecting field with its normalised value; `None` when the request did not have it.
+type Selector = (HeaderName, Option<Box<[u8]>>);
+
 /// The selecting fields of a stored response with the values its request had.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Variant {
-    selectors: Box<[(HeaderName, Option<Box<[u8]>>)]>,
+    selectors: Box<[Selector]>,
 }
 
 impl Variant {

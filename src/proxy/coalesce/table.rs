@@ -77,11 +77,18 @@ impl FlightTable {
         self.shards[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Joins the fetch for a key, or begins it. A fetch that began before the purge log's position
-    /// `applied` is not joined: what it brings may be what was purged.
-    pub(crate) fn join(self: &Arc<Self>, key: FlightKey, readers_max: usize, applied: Seq) -> Role {
+    /// Joins the fetch for a key, or begins it at the purge log's position `applied`. A fetch that
+    /// is `overtaken`, given the position at which it began, is not joined: what it brings may be
+    /// what was purged.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        key: FlightKey,
+        readers_max: usize,
+        applied: Seq,
+        overtaken: impl Fn(Seq) -> bool,
+    ) -> Role {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(&key).filter(|flight| flight.born_seq() >= applied) {
+        if let Some(flight) = shard.get(&key).filter(|flight| !overtaken(flight.born_seq())) {
             return flight.join(readers_max).map_or(Role::Alone, Role::Waiter);
         }
         let producer = Producer::new(false, applied);
@@ -119,10 +126,10 @@ mod tests {
     #[test]
     fn the_first_leads_and_the_place_is_free_afterwards() {
         let table = Arc::new(FlightTable::default());
-        let leader = table.join((1, 0), 9, 0);
+        let leader = table.join((1, 0), 9, 0, |_| false);
         assert!(matches!(leader, Role::Leader(..)));
-        assert!(matches!(table.join((1, 0), 9, 0), Role::Waiter(_)));
-        assert!(matches!(table.join((1, 1), 9, 0), Role::Leader(..)));
+        assert!(matches!(table.join((1, 0), 9, 0, |_| false), Role::Waiter(_)));
+        assert!(matches!(table.join((1, 1), 9, 0, |_| false), Role::Leader(..)));
         assert!(table.begin_refresh((1, 0), 0).is_none());
         drop(leader);
         assert_eq!(table.len(), 0);
@@ -132,10 +139,11 @@ mod tests {
     #[test]
     fn a_fetch_from_before_a_purge_is_not_joined() {
         let table = Arc::new(FlightTable::default());
-        let old = table.join((1, 0), 9, 0);
-        let new = table.join((1, 0), 9, 1);
+        let overtaken = |born: Seq| born < 1;
+        let old = table.join((1, 0), 9, 0, overtaken);
+        let new = table.join((1, 0), 9, 1, overtaken);
         assert!(matches!(new, Role::Leader(..)));
         drop(old);
-        assert!(matches!(table.join((1, 0), 9, 1), Role::Waiter(_)));
+        assert!(matches!(table.join((1, 0), 9, 1, overtaken), Role::Waiter(_)));
     }
 }

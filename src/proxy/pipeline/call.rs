@@ -1,5 +1,7 @@
 //! From a job to a call of the upstream, and from an upstream's response to the client's.
 
+use std::time::Duration;
+
 use http::header::HeaderMap;
 use http::{Response, Version};
 use outrigger_semantics::cache_status::CacheStatus;
@@ -49,7 +51,11 @@ impl Job {
         let mut call = self.keyed_call(headers);
         call.target = self.target();
         if let Some(incoming) = self.body.take() {
-            let (body, sent) = RequestBody::client(incoming);
+            // An HTTP/2 stream may well be silent for long, as gRPC streams are.
+            let idle = (self.parts.version < Version::HTTP_2).then(|| {
+                Duration::from_millis(self.worker.shared.settings.limits.body_idle_ms_max)
+            });
+            let (body, sent) = RequestBody::client(incoming, idle);
             call.body = body;
             call.body_sent = Some(sent);
         }

@@ -1,34 +1,30 @@
-//! The producing side of a fetch: ask the upstream, decide about storing by RFC 9111 §3, hand the
-//! bytes to the readers as they come, and store what arrived whole.
+//! The producing side of a fetch: ask the upstream, decide about storing by RFC 9111 §3, and tell
+//! the readers how it turned out. Handing out and storing the bytes is `store`'s part.
 //!
 //! Every fetch notes the position of the purge log before it begins, so that a purge that comes
 //! while it runs voids what it stores.
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
-use http_body_util::BodyExt;
 use outrigger_coherence::{Seq, Verdict};
-use outrigger_policy::{CacheKey, Route, key};
-use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
-use outrigger_semantics::partial::{self, Part};
+use outrigger_policy::{CacheKey, Route};
+use outrigger_semantics::partial;
 use outrigger_semantics::storable::{self, RequestView};
 use outrigger_semantics::{
-    NotStored, RequestDirectives, Stored, UnixMillis, Variant, conditional, reuse, update,
+    NotStored, RequestDirectives, Stored, UnixMillis, conditional, reuse, update,
 };
 use outrigger_store::Entry;
-use outrigger_store::entry::Draft;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
 use crate::app::Worker;
-use crate::coalesce::flight::{Resolution, SharedHead};
+use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::headers::from_upstream;
-use crate::pipeline::job::{Answer, Job};
-use crate::pipeline::pass;
-use crate::upstream::{Call, UpstreamBody, UpstreamError, UpstreamResponse};
+use crate::pipeline::job::Job;
+use crate::pipeline::store::Storing;
+use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
 /// Where a response goes that belongs to the leader alone, with the reason.
 type Direct = oneshot::Sender<(UpstreamResponse, NotStored)>;
@@ -86,9 +82,10 @@ impl Fill {
                 if context.stale_instead(&listed, upstream.head.status) {
                     return;
                 }
-                match context.judge(upstream, born_seq) {
+                match context.judge(*upstream, born_seq) {
                     Ok(storing) => storing.stream(&context, listed).await,
-                    Err((upstream, why)) => {
+                    Err(refused) => {
+                        let (upstream, why) = *refused;
                         listed.unlist();
                         context.release(&listed, upstream, why, direct);
                     }
@@ -97,7 +94,7 @@ impl Fill {
         }
     }
 
-    fn split(self) -> (Context, Call) {
+    pub(crate) fn split(self) -> (Context, Call) {
         let context = Context {
             worker: self.worker,
             route: self.route,
@@ -112,11 +109,11 @@ impl Fill {
 }
 
 /// What a fetch needs besides its call.
-struct Context {
-    worker: Arc<Worker>,
+pub(crate) struct Context {
+    pub(crate) worker: Arc<Worker>,
     route: Arc<Route>,
-    key: CacheKey,
-    request: HeaderMap,
+    pub(crate) key: CacheKey,
+    pub(crate) request: HeaderMap,
     directives: RequestDirectives,
     stored: Option<Arc<Entry>>,
     validating: bool,
@@ -127,7 +124,7 @@ enum Asked {
     /// 304: what is stored is good, under these fields.
     Confirmed(HeaderMap, outrigger_semantics::freshness::Exchange),
     /// A response.
-    Response(UpstreamResponse),
+    Response(Box<UpstreamResponse>),
 }
 
 impl Context {
@@ -161,7 +158,7 @@ impl Context {
             let reason = "a 101 that nobody asked for".to_owned();
             return Err(UpstreamError::Invalid { endpoint: "the upstream".to_owned(), reason });
         }
-        Ok(Asked::Response(upstream))
+        Ok(Asked::Response(Box::new(upstream)))
     }
 
     fn clean(&self, upstream: &mut UpstreamResponse) {
@@ -171,7 +168,7 @@ impl Context {
         from_upstream(&mut upstream.head.headers, version, identity, now);
     }
 
-    fn request(&self) -> RequestView<'_> {
+    pub(crate) fn request(&self) -> RequestView<'_> {
         RequestView {
             method: &http::Method::GET,
             headers: &self.request,
@@ -180,7 +177,7 @@ impl Context {
         }
     }
 
-    fn now(&self) -> UnixMillis {
+    pub(crate) fn now(&self) -> UnixMillis {
         self.worker.shared.clock.now()
     }
 
@@ -244,7 +241,7 @@ impl Context {
         &self,
         mut upstream: UpstreamResponse,
         born_seq: Seq,
-    ) -> Result<Storing, (UpstreamResponse, NotStored)> {
+    ) -> Result<Storing, Box<(UpstreamResponse, NotStored)>> {
         // A copy with the fields as they will be stored; what is passed on is cleaned later.
         let original = upstream.head.headers.clone();
         self.clean(&mut upstream);
@@ -259,7 +256,7 @@ impl Context {
         );
         let stored = match decided {
             Ok(stored) => stored,
-            Err(why) => return Err((upstream, why)),
+            Err(why) => return Err(Box::new((upstream, why))),
         };
         let shared = &self.worker.shared;
         let bytes_max =
@@ -268,12 +265,12 @@ impl Context {
             });
         let announced = http_body::Body::size_hint(&upstream.body).exact();
         if announced.is_some_and(|length| length > bytes_max) {
-            return Err((upstream, NotStored::TooLarge));
+            return Err(Box::new((upstream, NotStored::TooLarge)));
         }
         if status == StatusCode::PARTIAL_CONTENT
             && announced.is_none_or(|n| partial::storable_part(&headers, n).is_none())
         {
-            return Err((upstream, NotStored::Partial));
+            return Err(Box::new((upstream, NotStored::Partial)));
         }
         Ok(Storing { stored, status, headers, upstream, born_seq, bytes_max })
     }
@@ -305,7 +302,7 @@ impl Context {
         listed.resolve(Resolution::Released);
     }
 
-    fn keep(&self, entry: &Arc<Entry>) {
+    pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         let shared = &self.worker.shared;
         let outcome = if shared.log.verdict(entry) == Verdict::Void {
             Err(NotStored::Overtaken)
@@ -323,178 +320,6 @@ impl Context {
     }
 }
 
-/// A response that is being stored.
-struct Storing {
-    stored: Stored,
-    status: StatusCode,
-    headers: HeaderMap,
-    upstream: UpstreamResponse,
-    born_seq: Seq,
-    bytes_max: u64,
-}
-
-impl Storing {
-    /// Hands the bytes to the readers and stores them when all have come.
-    async fn stream(self, context: &Context, mut listed: Listed) {
-        let variant = Variant::of(&self.headers, &context.request);
-        listed.resolve(Resolution::Streaming(Arc::new(SharedHead {
-            status: self.status,
-            headers: self.headers.clone(),
-            lifetimes: self.stored.lifetimes,
-            variant: variant.clone(),
-        })));
-        let mut chunks = Collected { bytes_max: self.bytes_max, ..Collected::default() };
-        let mut body = self.upstream.body;
-        let flight = Arc::clone(listed.flight());
-        let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut listed) => ended,
-            () = flight.abandoned() => return,
-        };
-        let shared = &context.worker.shared;
-        if !ended {
-            shared.metrics.count_store(NotStored::Truncated.as_str());
-            return listed.finish(false);
-        }
-        if chunks.overflowed {
-            shared.metrics.count_store(NotStored::TooLarge.as_str());
-            shared.uncacheable.insert(context.key.digest(), ());
-            return listed.finish(true);
-        }
-        let body = chunks.join();
-        let part = (self.status == StatusCode::PARTIAL_CONTENT)
-            .then(|| partial::storable_part(&self.headers, body.len() as u64));
-        let fetch =
-            self.upstream.exchange.responded_at.millis_since(self.upstream.exchange.requested_at);
-        let draft = Draft {
-            key: context.key.text(),
-            digest: context.key.digest(),
-            uri_len: context.key.uri().len(),
-            uri_digest: key::digest(context.key.uri()),
-            status: self.status,
-            headers: &self.headers,
-            omit: &self.stored.omit,
-            body,
-            part: None,
-            variant,
-            lifetimes: self.stored.lifetimes,
-            born_seq: self.born_seq,
-            now: context.now(),
-            fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
-        };
-        match part {
-            None => context.keep(&Arc::new(Entry::new(draft))),
-            Some(Some(part)) => context.keep_part(draft, part),
-            Some(None) => shared.metrics.count_store(NotStored::Partial.as_str()),
-        }
-        listed.finish(true);
-    }
-}
-
-impl Context {
-    /// Stores a part, joined with the part that is there already where both are of one
-    /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
-    fn keep_part(&self, draft: Draft<'_>, part: Part) {
-        let shared = &self.worker.shared;
-        let wanted = outrigger_store::lookup::Wanted {
-            digest: draft.digest,
-            key: draft.key,
-            headers: &self.request,
-        };
-        let old = match shared.memory.get(wanted) {
-            outrigger_store::Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => {
-                Some(old)
-            }
-            _ => None,
-        };
-        let Some(old) = old else {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        };
-        let Some(old_part) = old.part else {
-            return shared.metrics.count_store(NotStored::KeptGood.as_str());
-        };
-        let Some(joined) = partial::join((&old.headers, old_part), (draft.headers, part)) else {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        };
-        let (left, right) =
-            if joined.old_first { (&old.body, &draft.body) } else { (&draft.body, &old.body) };
-        let overlap = usize::try_from(joined.overlap).unwrap_or(usize::MAX).min(right.len());
-        let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
-        body.extend_from_slice(left);
-        body.extend_from_slice(&right[overlap..]);
-        let mut headers = draft.headers.clone();
-        headers.remove(http::header::CONTENT_RANGE);
-        let born_seq = draft.born_seq.min(old.born_seq);
-        let entry = if joined.part.is_complete() {
-            Entry::new(Draft {
-                status: StatusCode::OK,
-                headers: &headers,
-                body: body.freeze(),
-                part: None,
-                born_seq,
-                ..draft
-            })
-        } else {
-            Entry::new(Draft { body: body.freeze(), part: Some(joined.part), born_seq, ..draft })
-        };
-        // The joined entry must not look older than the part it replaces.
-        shared.memory.remove(entry.digest);
-        self.keep(&Arc::new(entry));
-    }
-}
-
-/// Chunks of a body that may be stored.
-#[derive(Default)]
-struct Collected {
-    chunks: Vec<Bytes>,
-    total: u64,
-    bytes_max: u64,
-    overflowed: bool,
-}
-
-impl Collected {
-    /// One piece of memory of exactly the right size.
-    fn join(self) -> Bytes {
-        let mut whole = Vec::with_capacity(usize::try_from(self.total).unwrap_or(0));
-        for chunk in &self.chunks {
-            whole.extend_from_slice(chunk);
-        }
-        Bytes::from(whole)
-    }
-}
-
-/// Moves the body from the upstream to the readers; `true` if it came to its end.
-async fn pump(body: &mut UpstreamBody, collected: &mut Collected, listed: &mut Listed) -> bool {
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
-        let chunk = match frame.into_data() {
-            Ok(chunk) => chunk,
-            Err(frame) => {
-                // They reach those who read along, and are not stored (RFC 9110 §6.5.1).
-                if let Ok(trailers) = frame.into_trailers() {
-                    listed.trailers(trailers);
-                }
-                continue;
-            }
-        };
-        if chunk.is_empty() {
-            continue;
-        }
-        collected.total += chunk.len() as u64;
-        if collected.total > collected.bytes_max && !collected.overflowed {
-            collected.overflowed = true;
-            collected.chunks = Vec::new();
-            listed.unlist();
-            listed.stop_keeping();
-        }
-        if !collected.overflowed {
-            collected.chunks.push(chunk.clone());
-        }
-        listed.push(chunk);
-        listed.room().await;
-    }
-    true
-}
-
 /// Starts a refresh that nobody waits for, unless the key is being fetched already.
 pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
     let shared = &job.worker.shared;
@@ -505,53 +330,4 @@ pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
     let mut fill = Fill::of(job, Some(Arc::clone(entry)), false);
     fill.call.method = http::Method::GET;
     tokio::spawn(fill.run(listed, None));
-}
-
-/// HEAD without a usable stored response: it is forwarded, and its answer updates or voids what is
-/// stored for GET (RFC 9111 §4.3.5).
-pub(crate) async fn head(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> Answer {
-    let status = CacheStatus { fwd: Some(why), ..CacheStatus::default() };
-    let born_seq = job.worker.shared.log.applied();
-    let upstream = match pass::exchange(job).await {
-        Ok(upstream) => upstream,
-        Err(error) => {
-            return match stored.filter(|entry| {
-                reuse::may_serve_on_error(&entry.lifetimes, &job.directives, job.now)
-            }) {
-                Some(entry) => job.from_entry(&entry, Outcome::StaleIfError),
-                None => pass::failed(job, &error, status),
-            };
-        }
-    };
-    if let Some(entry) = stored.filter(|entry| entry.part.is_none())
-        && upstream.head.status == entry.status
-    {
-        update_from_head(job, &entry, &upstream, born_seq);
-    }
-    let fwd_status = Some(upstream.head.status.as_u16());
-    let response = job.streamed(upstream, CacheStatus { fwd_status, ..status });
-    Answer { response, outcome: Outcome::Miss }
-}
-
-fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, born_seq: Seq) {
-    let context = Fill::of(job, Some(Arc::clone(entry)), false).split().0;
-    let mut newer = upstream.head.headers.clone();
-    let now = upstream.exchange.responded_at;
-    from_upstream(&mut newer, upstream.head.version, &job.worker.shared.identity, now);
-    if !update::head_agrees(&newer, &entry.headers) {
-        job.worker.shared.memory.remove(entry.digest);
-        return;
-    }
-    let headers = update::updated(&entry.headers, &newer);
-    let decided = storable::decide(
-        context.request(),
-        entry.status,
-        &headers,
-        upstream.exchange,
-        &job.route.store,
-    );
-    if let Ok(Stored { lifetimes, omit }) = decided {
-        let fresh = entry.freshened(&headers, &omit, lifetimes, born_seq, context.now());
-        context.keep(&Arc::new(fresh));
-    }
 }

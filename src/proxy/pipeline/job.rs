@@ -92,7 +92,7 @@ impl Job {
     }
 
     /// A response from a stored one.
-    pub(crate) fn from_entry(&self, entry: &Entry, outcome: Outcome) -> Answer {
+    pub(crate) fn serve(&self, entry: &Entry, outcome: Outcome) -> Answer {
         let status =
             respond::status_of_entry(&self.worker.shared, entry, self.now, outcome, &self.key);
         let response =

@@ -16,10 +16,10 @@ use crate::body::{ResponseBody, SharedBody};
 use crate::coalesce::flight::{Reader, Resolution, SharedHead};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::pipeline::call::with_interims;
-use crate::pipeline::fill::{self, Fill};
+use crate::pipeline::fill::Fill;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::lookup::{self, Found};
-use crate::pipeline::{pass, respond};
+use crate::pipeline::{head, pass, respond};
 
 /// How often a waiter whose response turned out to be another variant joins a further fetch.
 const REJOINS_MAX: usize = 2;
@@ -36,7 +36,7 @@ pub(crate) async fn fetch(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwar
         return Answer { response, outcome: Outcome::OnlyIfCached };
     }
     if job.parts.method == Method::HEAD {
-        return fill::head(job, stored, why).await;
+        return head::forward(job, stored, why).await;
     }
     let whole = stored.filter(|entry| entry.part.is_none());
     if whole.is_none() && job.worker.shared.uncacheable.contains_key(&job.key.digest()) {
@@ -57,7 +57,12 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
         let readers_max = shared.settings.waiters_max.saturating_add(1);
-        match shared.flights.join(key, readers_max, shared.log.applied()) {
+        let overtaken = |born| {
+            let uri = job.key.uri();
+            let digest = || outrigger_policy::key::digest(uri);
+            shared.log.mirror().may_concern(uri, digest, born)
+        };
+        match shared.flights.join(key, readers_max, shared.log.applied(), overtaken) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
                 break;
@@ -115,7 +120,7 @@ async fn lead(
         lookup::memory(shared, &job.key, &job.parts.headers, &job.directives, shared.clock.now());
     if let Found::Serve(entry, _) = again {
         listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
-        return job.from_entry(&entry, Outcome::Collapsed);
+        return job.serve(&entry, Outcome::Collapsed);
     }
     start(job, listed, reader, stored, why, false).await
 }
@@ -178,7 +183,7 @@ fn answer(
             Answer { response, outcome }
         }
         Resolution::Entry(entry, how) => {
-            job.from_entry(&entry, if how == Outcome::Hit { Outcome::Collapsed } else { how })
+            job.serve(&entry, if how == Outcome::Hit { Outcome::Collapsed } else { how })
         }
         Resolution::Failed(error) => pass::failed(job, &error, status),
         Resolution::Released => pass::failed(job, &crate::upstream::UpstreamError::Aborted, status),
@@ -247,7 +252,7 @@ fn answer_from_part(job: &Job, entry: &Entry) -> Option<Answer> {
     if !usable || !part.covers(wanted) {
         return None;
     }
-    let mut answer = job.from_entry(entry, Outcome::Hit);
+    let mut answer = job.serve(entry, Outcome::Hit);
     let from = usize::try_from(wanted.first - part.range.first).ok()?;
     let count = usize::try_from(wanted.count()).ok()?;
     let piece = entry.body.slice(from..from + count);

@@ -9,6 +9,7 @@
 mod admit;
 mod call;
 mod fill;
+mod head;
 mod job;
 
 pub mod live;
@@ -17,6 +18,7 @@ mod miss;
 mod pass;
 mod record;
 mod respond;
+mod store;
 
 use std::sync::Arc;
 
@@ -90,10 +92,10 @@ async fn slow(
     let found = lookup::below(&job, found).await;
     let answer = match found {
         Found::Bypass(bypass) => pass::bypass(&mut job, bypass).await,
-        Found::Serve(entry, outcome) => job.from_entry(&entry, outcome),
+        Found::Serve(entry, outcome) => job.serve(&entry, outcome),
         Found::ServeAndRefresh(entry) => {
             fill::refresh(&job, &entry);
-            job.from_entry(&entry, Outcome::StaleWhileRevalidate)
+            job.serve(&entry, Outcome::StaleWhileRevalidate)
         }
         Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,
         Found::Nothing(why) => miss::fetch(&mut job, None, why).await,

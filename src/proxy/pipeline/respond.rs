@@ -110,11 +110,10 @@ pub(crate) fn serve_entry(
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = entry.status;
     *response.headers_mut() = headers;
-    if ok && *method == Method::GET && request.contains_key(RANGE) {
-        if conditional::if_range_holds(request, &entry.headers) {
-            apply_range(&mut response, request, &entry.body);
-            return response;
-        }
+    let ranged = ok && *method == Method::GET && request.contains_key(RANGE);
+    if ranged && conditional::if_range_holds(request, &entry.headers) {
+        apply_range(&mut response, request, &entry.body);
+        return response;
     }
     if *method != Method::HEAD {
         *response.body_mut() = ResponseBody::Full(entry.body.clone());

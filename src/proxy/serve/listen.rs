@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -88,6 +88,42 @@ impl Bound {
             Self::Unix(_, path) => format!("unix:{}", path.display()),
         }
     }
+}
+
+impl Bound {
+    /// Lets no new connection in, without disturbing those that wait to be accepted.
+    ///
+    /// A TCP listener drops packets that begin a connection, by a socket filter; the client tries
+    /// again, and finds the port closed. A Unix socket's file is removed.
+    pub(crate) fn close_door(&self) {
+        match self {
+            Self::Tcp(listener) => {
+                let listener = socket2::SockRef::from(listener);
+                if let Err(reason) = listener.attach_filter(&drop_syn()) {
+                    tracing::debug!(%reason, "cannot filter new connections");
+                }
+            }
+            Self::Unix(_, path) => {
+                // Gone already is as good.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// A classic BPF program over the TCP header: packets with SYN are dropped, all others pass.
+fn drop_syn() -> [SockFilter; 4] {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const FLAGS_OFFSET: u32 = 13;
+    const SYN: u32 = 0x02;
+    [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_OFFSET),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 impl Drop for Bound {

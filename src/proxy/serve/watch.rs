@@ -168,6 +168,7 @@ mod tests {
             header_count_max: 1,
             header_read_ms_max: 100,
             idle_ms_max: 1000,
+            body_idle_ms_max: 1000,
             write_stall_ms_max: 500,
             h2_streams_max: 1,
             h2_resets_max: 1,

@@ -23,7 +23,9 @@ use crate::upstream::{Connector, Upstream};
 /// Connections that may wait for a worker to take them.
 const HANDOVER_QUEUE: usize = 1024;
 /// How long the last connections in the queue of a listener are waited for.
-const LAST_ACCEPT: Duration = Duration::from_millis(20);
+const LAST_ACCEPT: Duration = Duration::from_millis(50);
+/// How long that may take in all.
+const LAST_ACCEPTS: Duration = Duration::from_millis(500);
 /// Pause after a failed accept, such as one for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -141,11 +143,16 @@ fn spawn_acceptor(
     };
     Ok(tokio::spawn(async move {
         accept_until_ending(&listener, &hand, phase).await;
-        // From here on the system lets nobody in any more; who is in already is served.
-        listener.close_door();
-        while let Ok(Ok(accepted)) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await {
-            hand.over(accepted).await;
-        }
+        // Closing a listener resets what waits in its queue, so the queue is emptied first.
+        bound.close_door();
+        let last = async {
+            while let Ok(Ok(accepted)) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await
+            {
+                hand.over(accepted).await;
+            }
+        };
+        // Nobody else can come; a limit all the same, in case the door could not be closed.
+        let _ = tokio::time::timeout(LAST_ACCEPTS, last).await;
         drop(bound);
     }))
 }
@@ -178,18 +185,6 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok(Accepted::Unix(stream.into_std()?))
             }
-        }
-    }
-
-    /// Shrinks the queue of connections to be accepted to nothing. Closing a listener resets what
-    /// waits in its queue, so that the queue has to be emptied first.
-    fn close_door(&self) {
-        let result = match self {
-            Self::Tcp(listener) => socket2::SockRef::from(listener).listen(0),
-            Self::Unix(listener) => socket2::SockRef::from(listener).listen(0),
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot shrink the accept queue");
         }
     }
 }

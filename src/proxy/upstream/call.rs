@@ -169,7 +169,8 @@ impl Upstream {
             }
         }
         self.metrics.upstream_connects.inc();
-        let fresh = self.connector.connect(endpoint, &self.settings).await?;
+        // Boxed: its state is many times that of everything else here, and rarely needed.
+        let fresh = Box::pin(self.connector.connect(endpoint, &self.settings)).await?;
         if let Fresh::Http2(sender) = &fresh {
             self.pool.put_http2(endpoint, sender.clone());
         }
