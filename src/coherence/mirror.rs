@@ -66,7 +66,8 @@ impl Tables {
     }
 
     fn collapse(&mut self, seq: Seq) {
-        *self = Tables { all: Marks { hard: seq, soft: 0 }, latest_tag: seq, ..Tables::default() };
+        let all = Marks { hard: seq, soft: 0 };
+        *self = Tables { all, latest_tag: seq, ..Tables::default() };
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
@@ -150,16 +151,26 @@ impl Mirror {
         self.applied.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Whether an event after `born_seq` may concern what a fetch for this URI will bring. Its tags
-    /// are not known yet, so that any tag may be one of them.
-    pub fn may_concern(&self, uri: &[u8], uri_digest: impl Fn() -> u128, born_seq: Seq) -> bool {
-        if born_seq >= self.applied() {
-            return false;
-        }
-        let digest = uri_digest();
+    /// Whether an event after `born_seq` may concern what a fetch for this URI brings. While its
+    /// head is not there, `tags` is `None`, and any tag may be one of them.
+    pub fn may_concern(
+        &self,
+        uri: &[u8],
+        uri_digest: u128,
+        tags: Option<&[Box<str>]>,
+        born_seq: Seq,
+    ) -> bool {
         let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let marks = tables.marks_for_uri(uri, digest);
-        marks.hard > born_seq || marks.soft > born_seq || tables.latest_tag > born_seq
+        let mut marks = tables.marks_for_uri(uri, uri_digest);
+        match tags {
+            None => marks.join(&Marks { hard: tables.latest_tag, soft: 0 }),
+            Some(tags) => {
+                for found in tags.iter().filter_map(|tag| tables.tags.get(tag)) {
+                    marks.join(found);
+                }
+            }
+        }
+        marks.hard > born_seq || marks.soft > born_seq
     }
 
     /// What the log says about an entry now.

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use outrigger_coherence::Seq;
-use outrigger_semantics::{Lifetimes, Variant};
+use outrigger_semantics::{Lifetimes, Variant, tags};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
@@ -94,6 +94,15 @@ impl Flight {
     /// The position of the purge log before the fetch began.
     pub(crate) fn born_seq(&self) -> Seq {
         self.born_seq
+    }
+
+    /// The tags of what is fetched, once its head is there.
+    pub(crate) fn tags(&self) -> Option<Vec<Box<str>>> {
+        match &self.lock().resolution {
+            Some(Resolution::Streaming(head)) => Some(tags::of(&head.headers)),
+            Some(Resolution::Entry(entry, _)) => Some(entry.tags.to_vec()),
+            _ => None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

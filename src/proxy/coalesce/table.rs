@@ -78,17 +78,16 @@ impl FlightTable {
     }
 
     /// Joins the fetch for a key, or begins it at the purge log's position `applied`. A fetch that
-    /// is `overtaken`, given the position at which it began, is not joined: what it brings may be
-    /// what was purged.
+    /// is `overtaken` is not joined: what it brings may be what was purged.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: FlightKey,
         readers_max: usize,
         applied: Seq,
-        overtaken: impl Fn(Seq) -> bool,
+        overtaken: impl Fn(&Flight) -> bool,
     ) -> Role {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(&key).filter(|flight| !overtaken(flight.born_seq())) {
+        if let Some(flight) = shard.get(&key).filter(|flight| !overtaken(flight)) {
             return flight.join(readers_max).map_or(Role::Alone, Role::Waiter);
         }
         let producer = Producer::new(false, applied);
@@ -139,7 +138,7 @@ mod tests {
     #[test]
     fn a_fetch_from_before_a_purge_is_not_joined() {
         let table = Arc::new(FlightTable::default());
-        let overtaken = |born: Seq| born < 1;
+        let overtaken = |flight: &Flight| flight.born_seq() < 1;
         let old = table.join((1, 0), 9, 0, overtaken);
         let new = table.join((1, 0), 9, 1, overtaken);
         assert!(matches!(new, Role::Leader(..)));

@@ -13,7 +13,7 @@ use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
 use crate::body::{ResponseBody, SharedBody};
-use crate::coalesce::flight::{Reader, Resolution, SharedHead};
+use crate::coalesce::flight::{Flight, Reader, Resolution, SharedHead};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::pipeline::call::with_interims;
 use crate::pipeline::fill::Fill;
@@ -57,11 +57,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
         let readers_max = shared.settings.waiters_max.saturating_add(1);
-        let overtaken = |born| {
-            let uri = job.key.uri();
-            let digest = || outrigger_policy::key::digest(uri);
-            shared.log.mirror().may_concern(uri, digest, born)
-        };
+        let overtaken = |flight: &Flight| is_overtaken(job, flight);
         match shared.flights.join(key, readers_max, shared.log.applied(), overtaken) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
@@ -89,6 +85,18 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
         }
     }
     alone(job, stored, why, false).await
+}
+
+/// Whether a purge since a fetch began may concern what it brings: then it is not joined.
+fn is_overtaken(job: &Job, flight: &Flight) -> bool {
+    let log = &job.worker.shared.log;
+    if flight.born_seq() >= log.applied() {
+        return false;
+    }
+    let tags = flight.tags();
+    let uri = job.key.uri();
+    let digest = outrigger_policy::key::digest(uri);
+    log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
 }
 
 /// Tells variants apart among fetches, once it is known what the response varies by.
