@@ -68,6 +68,10 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
         let reason = format!("{object} is more than the memory tier holds, {all}; lower it");
         return Err(PlanError::new("memory.objectBytesMax", reason));
     }
+    if let Some(otlp) = config.telemetry.otlp.as_ref().filter(|o| o.root_sample_percent > 100) {
+        let reason = format!("{} is more than 100", otlp.root_sample_percent);
+        return Err(PlanError::new("telemetry.otlp.rootSamplePercent", reason));
+    }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = match config.workers {
         Some(0) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use outrigger_policy::PolicyError;
 use outrigger_policy::error::parse_yaml;
-use outrigger_policy::values::{ByteSize, Percent};
+use outrigger_policy::values::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -310,13 +310,13 @@ pub enum AccessLogConfig {
 pub struct OtlpConfig {
     /// The gRPC endpoint, such as `http://127.0.0.1:4317`.
     pub url: String,
-    /// Share of requests without `traceparent` that are sampled.
+    /// Share of requests without `traceparent` that are sampled, 0 to 100.
     #[serde(default = "all")]
-    pub root_sample_percent: Percent,
+    pub root_sample_percent: u8,
 }
 
-fn all() -> Percent {
-    Percent(100)
+fn all() -> u8 {
+    100
 }
 
 /// Shutdown.

@@ -134,7 +134,7 @@ async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>
     let tracing = match &plan.config.telemetry.otlp {
         None => None,
         Some(otlp) => Some(
-            Tracing::start(&otlp.url, otlp.root_sample_percent.0, &instance)
+            Tracing::start(&otlp.url, otlp.root_sample_percent, &instance)
                 .map_err(|error| CliError::Usage(error.to_string()))?,
         ),
     };
