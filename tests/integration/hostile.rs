@@ -1,0 +1,242 @@
+//! What attackers do to caching proxies, one test per lesson: hostile
+//! upstreams, h2 floods, range amplification.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{End, Origin, Proxy, Reply, Script, Setup, within};
+
+/// The origin sends these bytes and closes: what does the client get?
+async fn upstream_says(bytes: &[u8]) -> (Origin, Proxy, crate::support::Response) {
+    let origin = Origin::start().await;
+    origin.always("/a", Script::new().send(bytes).close());
+    origin.always("/alive", Reply::ok("alive"));
+    let proxy = Proxy::start(&origin).await;
+    let response = proxy.get("/a").await;
+    proxy.get("/alive").await.assert_is(200, "alive");
+    (origin, proxy, response)
+}
+
+async fn assert_bad_gateway(bytes: &[u8]) {
+    let (origin, proxy, response) = upstream_says(bytes).await;
+    let said = String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(response.status, 502, "{said:?} became {response:#?}");
+    assert!(!response.cache().is_absent(), "{response:#?}");
+    let seen = origin.hits("/a");
+    proxy.get("/a").await;
+    assert!(origin.hits("/a") > seen, "{said:?} was stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_does_not_speak_http_is_a_bad_gateway() {
+    assert_bad_gateway(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    assert_bad_gateway(b"HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n").await;
+    assert_bad_gateway(b"HTTP/1.1 200 OK\r\nX-A: \0\r\nContent-Length: 0\r\n\r\n").await;
+    assert_bad_gateway(b"HTTP/1.1 200 OK\r\nContent-Le").await;
+    assert_bad_gateway(b"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_with_two_lengths_is_a_bad_gateway() {
+    let two = "Cache-Control: max-age=60\r\nContent-Length: 3\r\nContent-Length: 5\r\n";
+    assert_bad_gateway(format!("HTTP/1.1 200 OK\r\n{two}\r\nabcde").as_bytes()).await;
+    let list = "Cache-Control: max-age=60\r\nContent-Length: 3, 5\r\n";
+    assert_bad_gateway(format!("HTTP/1.1 200 OK\r\n{list}\r\nabcde").as_bytes()).await;
+    let bad = "Cache-Control: max-age=60\r\nContent-Length: -5\r\n";
+    assert_bad_gateway(format!("HTTP/1.1 200 OK\r\n{bad}\r\nabcde").as_bytes()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_beside_chunks_from_upstream_does_not_reach_the_client() {
+    let both = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    let (_origin, _proxy, response) = upstream_says(both).await;
+    if response.status == 502 {
+        return;
+    }
+    response.assert_is(200, "hello");
+    assert!(response.header("content-length").is_none_or(|n| n == "5"), "{response:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_reason_phrase_breaks_nothing() {
+    for phrase in [&b" "[..], b"", b" \xff\xfe", b" a\tb", b" Very Long".repeat(50).as_slice()] {
+        let bytes = [b"HTTP/1.1 200", phrase, b"\r\nContent-Length: 2\r\n\r\nok"].concat();
+        let (_origin, _proxy, response) = upstream_says(&bytes).await;
+        assert!(matches!(response.status, 200 | 502), "{phrase:?}: {response:#?}");
+        assert!(!response.head.start.contains('\u{fffd}') || response.status == 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_status_code_is_passed_on() {
+    let (_origin, _proxy, response) =
+        upstream_says(b"HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nok").await;
+    response.assert_is(999, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_chunk_from_upstream_is_a_truncated_response() {
+    let bytes =
+        b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n\
+                  5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n";
+    let (origin, proxy, response) = upstream_says(bytes).await;
+    let honest = response.status == 502 || response.end == End::Truncated;
+    assert!(honest, "a malformed body looked whole: {response:#?}");
+    let seen = origin.hits("/a");
+    proxy.get("/a").await;
+    assert_eq!(origin.hits("/a"), seen + 1, "a malformed body was stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_behind_a_response_are_not_the_next_response() {
+    let origin = Origin::start().await;
+    origin.always(
+        "/a",
+        Script::new()
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: no-store\r\n\r\nok")
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"),
+    );
+    origin.always("/b", Reply::ok("honest").header("Cache-Control", "no-store"));
+    let proxy = Proxy::start(&origin).await;
+    for _ in 0..10 {
+        proxy.get("/a").await.assert_is(200, "ok");
+        let next = proxy.get("/b").await;
+        assert!(!next.text().contains("poison"), "{next:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_response_header_bytes_are_a_bad_gateway_and_not_a_crash() {
+    let many = "X-Line: value\r\n".repeat(20_000);
+    let head = format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 0\r\n\r\n");
+    let (_origin, _proxy, response) = upstream_says(head.as_bytes()).await;
+    response.assert_status(502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_ranges_do_not_amplify() {
+    let origin = Origin::start().await;
+    let body = "0123456789".repeat(1000);
+    origin.always("/a", Reply::cached("max-age=60", &body));
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/a").await;
+    let ranges = format!("bytes={}", vec!["0-"; 500].join(","));
+    let response = proxy.fetch("GET", "/a", &[("Range", &ranges)]).await;
+    assert!(response.body.len() < 3 * body.len(), "{} bytes came", response.body.len());
+    assert!(matches!(response.status, 200 | 206 | 416), "{}", response.status);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unkeyed_host_override_cannot_poison_an_entry() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| {
+        let host = r.header("x-forwarded-host").or(r.header("host")).unwrap_or("none");
+        Reply::cached("max-age=60", format!("<a href=//{host}>"))
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.fetch("GET", "/a", &[("X-Forwarded-Host", "evil.test")]).await.assert_status(200);
+    let victim = proxy.get("/a").await;
+    assert!(!victim.text().contains("evil.test"), "{victim:#?}");
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// HEADERS of a GET: literal fields, so that any byte can be put there.
+fn headers(stream: u32, path: &[u8], authority: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86];
+    for (index, value) in [(0x04, path), (0x01, authority)] {
+        block.extend([index, u8::try_from(value.len()).unwrap()]);
+        block.extend(value);
+    }
+    frame(1, 0x05, stream, &block)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rapid_resets_end_the_connection() {
+    let origin = Origin::start().await;
+    origin.always("/r", Script::new().hang());
+    origin.always("/alive", Reply::ok("alive"));
+    let proxy = Setup::of(&origin).config("limits: {h2ResetsMax: 50}").start().await;
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    let mut flood = Vec::new();
+    for n in 0..2000 {
+        flood.extend(headers(2 * n + 1, b"/r", b"shop.test"));
+        flood.extend(frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()));
+    }
+    let (mut from, mut to) = stream.split();
+    let (_, ended) = tokio::join!(
+        async {
+            // It may close before everything is written.
+            let _ = to.write_all(&flood).await;
+        },
+        async {
+            let mut bytes = Vec::new();
+            let _ = within("the connection ends", from.read_to_end(&mut bytes)).await;
+            bytes
+        }
+    );
+    assert!(!ended.is_empty());
+    assert!(origin.hits("/r") < 1000, "{} of 2000 went upstream", origin.hits("/r"));
+    proxy.get("/alive").await.assert_is(200, "alive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_settings_announce_the_limits() {
+    let origin = Origin::start().await;
+    let limits = "limits: {h2StreamsMax: 37, h2HeaderListBytesMax: 12345}";
+    let proxy = Setup::of(&origin).config(limits).start().await;
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    let mut head = [0; 9];
+    within("a frame", stream.read_exact(&mut head)).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    within("its payload", stream.read_exact(&mut payload)).await.unwrap();
+    let setting = |id: u8| {
+        let found = payload.chunks(6).find(|s| s[0] == 0 && s[1] == id)?;
+        Some(u32::from_be_bytes([found[2], found[3], found[4], found[5]]))
+    };
+    assert_eq!(setting(3), Some(37), "{payload:?}");
+    assert_eq!(setting(6), Some(12345), "{payload:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_pseudo_fields_cannot_forge_an_http_1_request() {
+    let origin = Origin::start().await;
+    origin.on("*", |_| Reply::ok("x"));
+    let proxy = Proxy::start(&origin).await;
+    let forged: [(&[u8], &[u8]); 4] = [
+        (b"/a HTTP/1.1\r\nHost: x\r\n\r\nGET /smuggled", b"shop.test"),
+        (b"/a b", b"shop.test"),
+        (b"/a", b"shop.test\r\nX-Evil: 1"),
+        (b"a", b"shop.test"),
+    ];
+    for (path, authority) in forged {
+        let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+        let ping = frame(6, 0, 0, b"12345678");
+        let bytes = [PREFACE, &headers(1, path, authority), &ping].concat();
+        stream.write_all(&bytes).await.unwrap();
+        // The answer to the ping, or the end: the request has been judged.
+        let mut seen = Vec::new();
+        within("an answer", async {
+            while !seen.windows(8).any(|w| w == b"12345678") {
+                if !matches!(stream.read_buf(&mut seen).await, Ok(n) if n > 0) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+    proxy.get("/alive").await.assert_status(200);
+    for seen in origin.all_requests() {
+        assert_eq!(seen.target(), "/alive", "{seen:#?}");
+        assert_eq!(seen.header("x-evil"), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! The real binary, on loopback, in front of a scriptable origin.
+//!
+//! One test per behaviour, named after it. What the tests stand on is in
+//! `../support`.
+
+// A test says what it expects by failing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod auth;
+mod basics;
+mod coalescing;
+mod conditional;
+mod failures;
+mod framing;
+mod headers;
+mod hostile;
+mod http2;
+mod interim;
+mod invalidation;
+mod lifecycle;
+mod limits;
+mod listeners;
+mod policy;
+mod purge;
+mod ranges;
+mod reload;
+mod stale;
+mod startup;
+mod storing;
+mod streaming;
+mod trailers;
+mod upgrade;
+mod vary;

@@ -1,0 +1,140 @@
+//! Ranges from what is stored.
+
+use crate::support::{Origin, Proxy, Reply, Response};
+
+const BODY: &str = "0123456789";
+
+/// `/r` is stored whole, with both validators.
+async fn stored() -> (Origin, Proxy) {
+    let origin = Origin::start().await;
+    origin.on("/r", |_| {
+        Reply::cached("max-age=600", BODY)
+            .header("ETag", "\"v1\"")
+            .header("Last-Modified", "Tue, 01 Sep 2026 10:00:00 GMT")
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/r").await.assert_is(200, BODY);
+    (origin, proxy)
+}
+
+async fn ranged(proxy: &Proxy, headers: &[(&str, &str)]) -> Response {
+    proxy.fetch("GET", "/r", headers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranges_are_cut_from_a_full_entry() {
+    let (origin, proxy) = stored().await;
+    for (range, body, content_range) in [
+        ("bytes=2-4", "234", "bytes 2-4/10"),
+        ("bytes=0-0", "0", "bytes 0-0/10"),
+        ("bytes=7-", "789", "bytes 7-9/10"),
+        ("bytes=-3", "789", "bytes 7-9/10"),
+        ("bytes=-30", BODY, "bytes 0-9/10"),
+        ("bytes=5-500", "56789", "bytes 5-9/10"),
+    ] {
+        let part = ranged(&proxy, &[("Range", range)]).await;
+        part.assert_is(206, body).assert_hit();
+        assert_eq!(part.header("content-range"), Some(content_range), "{range}");
+        assert_eq!(part.header("content-length"), Some(body.len().to_string().as_str()));
+        assert_eq!(part.header("etag"), Some("\"v1\""));
+    }
+    assert_eq!(origin.hits("/r"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_beyond_the_end_is_416() {
+    let (origin, proxy) = stored().await;
+    for range in ["bytes=10-", "bytes=100-200", "bytes=-0"] {
+        let refused = ranged(&proxy, &[("Range", range)]).await;
+        refused.assert_status(416);
+        assert_eq!(refused.header("content-range"), Some("bytes */10"), "{range}");
+    }
+    ranged(&proxy, &[]).await.assert_is(200, BODY).assert_hit();
+    assert_eq!(origin.hits("/r"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_makes_no_sense_is_ignored() {
+    let (_origin, proxy) = stored().await;
+    for range in ["bytes=4-2", "bytes=a-b", "bytes", "lines=1-2", "bytes=", "bytes=--1"] {
+        ranged(&proxy, &[("Range", range)]).await.assert_is(200, BODY);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn if_range_decides_between_the_part_and_the_whole() {
+    let (_origin, proxy) = stored().await;
+    let part = ("Range", "bytes=2-4");
+    for same in ["\"v1\"", "Tue, 01 Sep 2026 10:00:00 GMT"] {
+        ranged(&proxy, &[part, ("If-Range", same)]).await.assert_is(206, "234");
+    }
+    for other in ["\"v2\"", "W/\"v1\"", "Tue, 01 Sep 2026 10:00:01 GMT", "nonsense"] {
+        ranged(&proxy, &[part, ("If-Range", other)]).await.assert_is(200, BODY);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_holds_comes_before_the_range() {
+    let (_origin, proxy) = stored().await;
+    let both = [("Range", "bytes=2-4"), ("If-None-Match", "\"v1\"")];
+    ranged(&proxy, &both).await.assert_status(304);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn head_with_a_range_is_the_whole() {
+    let (_origin, proxy) = stored().await;
+    let head = proxy.fetch("HEAD", "/r", &[("Range", "bytes=2-4")]).await;
+    head.assert_status(200);
+    assert_eq!(head.header("content-length"), Some("10"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_are_right_in_whatever_form() {
+    let (_origin, proxy) = stored().await;
+    let several = ranged(&proxy, &[("Range", "bytes=0-1,5-6")]).await;
+    match several.status {
+        200 => drop(several.assert_is(200, BODY)),
+        206 => {
+            let kind = several.header("content-type").unwrap_or_default();
+            assert!(kind.starts_with("multipart/byteranges; boundary="), "{several:#?}");
+            let text = several.text();
+            assert!(text.contains("bytes 0-1/10") && text.contains("bytes 5-6/10"), "{text}");
+            assert!(text.contains("\r\n\r\n01\r\n") && text.contains("\r\n\r\n56\r\n"), "{text}");
+        }
+        other => panic!("{other}: {several:#?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_is_never_served_as_the_whole() {
+    let origin = Origin::start().await;
+    origin.on("/r", |r| match r.header("range") {
+        Some("bytes=2-4") => {
+            let part = Reply::new(206).body("234").header("Cache-Control", "max-age=600");
+            part.header("Content-Range", "bytes 2-4/10").header("ETag", "\"v1\"")
+        }
+        _ => Reply::cached("max-age=600", BODY).header("ETag", "\"v1\""),
+    });
+    let proxy = Proxy::start(&origin).await;
+    ranged(&proxy, &[("Range", "bytes=2-4")]).await.assert_is(206, "234");
+    ranged(&proxy, &[]).await.assert_is(200, BODY);
+    ranged(&proxy, &[("Range", "bytes=0-1")]).await.assert_is(206, "01");
+    // The whole, once stored, serves the part too.
+    ranged(&proxy, &[("Range", "bytes=2-4")]).await.assert_is(206, "234").assert_hit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_206_that_contradicts_itself_is_not_stored() {
+    let origin = Origin::start().await;
+    origin.on("/r", |r| match r.header("range") {
+        Some(_) => {
+            // Three bytes that claim to be all ten.
+            let part = Reply::new(206).body("234").header("Cache-Control", "max-age=600");
+            part.header("Content-Range", "bytes 0-9/10").header("ETag", "\"v1\"")
+        }
+        None => Reply::cached("max-age=600", BODY).header("ETag", "\"v1\""),
+    });
+    let proxy = Proxy::start(&origin).await;
+    let _ = ranged(&proxy, &[("Range", "bytes=0-9")]).await;
+    ranged(&proxy, &[]).await.assert_is(200, BODY);
+}
