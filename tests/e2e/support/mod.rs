@@ -1,0 +1,20 @@
+//! What the end-to-end tests share: child processes that never outlive their test, and a small HTTP client.
+
+mod http;
+mod process;
+mod python;
+
+pub(crate) use http::{Origin, Reply, get, request};
+pub(crate) use process::{Outrigger, Process, free_port, tool};
+pub(crate) use python::Peer;
+
+use std::time::{Duration, Instant};
+
+/// Polls until `ready` holds; panics with `what` after `limit`.
+pub(crate) fn wait_until(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !ready() {
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,184 @@
+//! Child processes behind guards, free ports, and Outrigger itself.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{get, wait_until};
+
+/// A loopback port that was free a moment ago, below the range that outgoing connections use, and never
+/// given out twice by this test run.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Where a program is; fails, with what to do, when it is not installed.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run `tests/setup test`"))
+}
+
+/// A running program: killed and reaped when dropped, its log shown when the test has failed.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`; what it prints goes to a log file in `folder`.
+    pub(crate) fn start(name: &str, command: &mut Command, folder: &Path) -> Self {
+        let (log, file) = log_file(name, folder);
+        command.stdout(file.try_clone().unwrap());
+        Self::spawn(name, command, log, file)
+    }
+
+    /// Starts `command`; its standard output is returned.
+    pub(crate) fn start_talking(
+        name: &str,
+        command: &mut Command,
+        folder: &Path,
+    ) -> (Self, ChildStdout) {
+        let (log, file) = log_file(name, folder);
+        let mut process = Self::spawn(name, command.stdout(Stdio::piped()), log, file);
+        let stdout = process.child.stdout.take().expect("standard output is piped");
+        (process, stdout)
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: PathBuf, stderr: File) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self { name: name.to_owned(), child, log }
+    }
+
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a VmRSS line");
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new(tool("kill")).args(["-TERM", &pid]).status().unwrap().success());
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.exited() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} did not end within {limit:?} of SIGTERM",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends the process at once, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        // Both fail only when the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn log_file(name: &str, folder: &Path) -> (PathBuf, File) {
+    let path = folder.join(format!("{name}.log"));
+    let file = File::options().create(true).append(true).open(&path).unwrap();
+    (path, file)
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let tail = log.len().saturating_sub(8 * 1024);
+            eprintln!("--- {}'s log\n{}---", self.name, String::from_utf8_lossy(&log[tail..]));
+        }
+    }
+}
+
+/// The binary under test, ready to serve.
+pub(crate) struct Outrigger {
+    pub(crate) process: Process,
+    /// `127.0.0.1:PORT` of the listener.
+    pub(crate) address: String,
+    pub(crate) admin: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Outrigger {
+    /// `outrigger run` in front of `upstream`.
+    pub(crate) fn in_front_of(upstream: &str) -> Self {
+        Self::run(&["--upstream", upstream], "")
+    }
+
+    /// `outrigger run` with flags, and with a bootstrap file unless `config` is empty. Listener and admin
+    /// addresses are chosen here.
+    pub(crate) fn run(flags: &[&str], config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut command = Self::command();
+        command.args(["run", "--listen", &address, "--admin", &admin]).args(flags);
+        if !config.is_empty() {
+            let file = folder.path().join("outrigger.yaml");
+            std::fs::write(&file, config).unwrap();
+            command.arg("--config").arg(file);
+        }
+        let process = Process::start("outrigger", &mut command, folder.path());
+        let mut outrigger = Self { process, address, admin, _folder: folder };
+        outrigger.wait_until_ready();
+        outrigger
+    }
+
+    /// The binary, with nothing of this machine's environment that could configure it.
+    pub(crate) fn command() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("OUTRIGGER_") || text.starts_with("OTEL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    fn wait_until_ready(&mut self) {
+        let readiness = format!("http://{}/readyz", self.admin);
+        wait_until("outrigger is ready", Duration::from_secs(10), || {
+            if let Some(status) = self.process.exited() {
+                panic!("outrigger ended at start: {status}");
+            }
+            std::net::TcpStream::connect(&self.admin).is_ok() && get(&readiness, &[]).status == 200
+        });
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
