@@ -24,6 +24,9 @@ use crate::upstream::pool::{Lease, Pool};
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::settings::{HostHeader, UpstreamSettings};
 
+/// Endpoints tried for one request, as long as none can be connected to.
+const ENDPOINTS_TRIED_MAX: usize = 3;
+
 /// A 1xx response on its way to the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Interim {
@@ -143,6 +146,7 @@ impl Upstream {
             (call.method.clone(), call.target.clone(), call.authority.clone(), call.headers.clone())
         });
         let interim = call.interim.clone();
+        let hash = call.hash;
         let mut request = self.request(call);
         if let Some(kept) = self.kept(endpoint) {
             self.metrics.upstream_reused.inc();
@@ -160,7 +164,7 @@ impl Upstream {
                         headers,
                         body: RequestBody::Empty,
                         body_sent: None,
-                        hash: 0,
+                        hash,
                         guard: GuardRules::default(),
                         interim,
                     });
@@ -168,13 +172,39 @@ impl Upstream {
                 Err(failed) => return Err(failed.error),
             }
         }
-        self.metrics.upstream_connects.inc();
         // Boxed: its state is many times that of everything else here, and rarely needed.
-        let fresh = Box::pin(self.connector.connect(endpoint, &self.settings)).await?;
-        if let Fresh::Http2(sender) = &fresh {
-            self.pool.put_http2(endpoint, sender.clone());
+        let (endpoint, fresh) = Box::pin(self.connect(endpoint, hash)).await?;
+        self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
+    }
+
+    /// Opens a connection; where an endpoint cannot be reached, to another one. Nothing has been
+    /// sent yet, so that this is safe for every request.
+    async fn connect(
+        &self,
+        first: &SocketAddr,
+        hash: u128,
+    ) -> Result<(SocketAddr, Fresh), UpstreamError> {
+        let mut tried = vec![first.clone()];
+        let mut endpoint = first.clone();
+        loop {
+            self.metrics.upstream_connects.inc();
+            let error = match self.connector.connect(&endpoint, &self.settings).await {
+                Ok(fresh) => {
+                    if let Fresh::Http2(sender) = &fresh {
+                        self.pool.put_http2(&endpoint, sender.clone());
+                    }
+                    return Ok((endpoint, fresh));
+                }
+                Err(error) => error,
+            };
+            let next = self.endpoints.another(hash, &tried);
+            let Some(next) = next.filter(|_| tried.len() < ENDPOINTS_TRIED_MAX) else {
+                return Err(error);
+            };
+            tracing::debug!(%error, next = %next, "trying another endpoint");
+            tried.push(next.clone());
+            endpoint = next;
         }
-        self.send(endpoint, fresh, request).await.map_err(|failed| failed.error)
     }
 
     fn kept(&self, endpoint: &SocketAddr) -> Option<Fresh> {

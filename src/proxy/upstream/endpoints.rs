@@ -155,6 +155,17 @@ impl Endpoints {
             .map(|backend| backend.addr)
     }
 
+    /// A healthy endpoint for a key other than those tried.
+    pub(crate) fn another(&self, key: u128, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let key = key.to_le_bytes();
+        let fits = |backend: &Backend, healthy: bool| healthy && !tried.contains(&backend.addr);
+        let found = match &self.selector {
+            Selector::RoundRobin(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
+            Selector::Consistent(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
+        };
+        found.map(|backend| backend.addr)
+    }
+
     /// All endpoints with their state.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
         let backends = self.backends();
