@@ -2,7 +2,8 @@
 //!
 //! A hit asks one question of it, and mostly the answer is one comparison: an entry remembers the
 //! position up to which it was found valid. The mirror is bounded; when it has seen too many
-//! matchers it forgets them all and takes everything older as purged, which is always safe.
+//! matchers it forgets the older half and takes everything from before them as purged, which is
+//! always safe.
 
 use std::collections::HashMap;
 use std::sync::RwLock;
@@ -13,9 +14,9 @@ use outrigger_store::Entry;
 use crate::Seq;
 use crate::event::{Matcher, Mode};
 
-/// More matchers than this collapse into "everything".
+/// With more matchers than this the older half is shed.
 pub const MATCHERS_MAX: usize = 65_536;
-/// Prefixes are compared one by one; more than this collapse into "everything".
+/// Prefixes are compared one by one; with more than this the older half is shed.
 pub const PREFIXES_MAX: usize = 256;
 
 /// What the log says about a stored response.
@@ -65,9 +66,23 @@ impl Tables {
         self.urls.len() + self.tags.len()
     }
 
-    fn collapse(&mut self, seq: Seq) {
-        let all = Marks { hard: seq, soft: 0 };
-        *self = Tables { all, latest_tag: seq, ..Tables::default() };
+    /// Forgets the older half of the matchers, and takes everything from before them as purged.
+    fn shed(&mut self) {
+        let latest = |marks: &Marks| marks.hard.max(marks.soft);
+        let mut positions: Vec<Seq> = self
+            .urls
+            .values()
+            .chain(self.tags.values())
+            .chain(self.prefixes.iter().map(|(_, marks)| marks))
+            .map(latest)
+            .collect();
+        let middle = positions.len() / 2;
+        let (_, until, _) = positions.select_nth_unstable(middle);
+        let until = *until;
+        self.urls.retain(|_, marks| latest(marks) > until);
+        self.tags.retain(|_, marks| latest(marks) > until);
+        self.prefixes.retain(|(_, marks)| latest(marks) > until);
+        self.all.set(Mode::Hard, until);
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
@@ -121,8 +136,8 @@ impl Mirror {
         tables.len() + tables.prefixes.len()
     }
 
-    /// Applies an event. Events of one position are applied once; the order does not matter for
-    /// the result, only for [`Mirror::applied`].
+    /// Applies an event. Events must come in the order of their positions: what has been checked
+    /// up to a position is not checked against earlier ones again.
     pub fn apply(&self, seq: Seq, matcher: &Matcher, uri_digest: u128, mode: Mode) {
         let mut tables = self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         match matcher {
@@ -144,7 +159,7 @@ impl Mirror {
             Matcher::All => tables.all.set(mode, seq),
         }
         if tables.len() > MATCHERS_MAX || tables.prefixes.len() > PREFIXES_MAX {
-            tables.collapse(seq);
+            tables.shed();
             self.collapses.fetch_add(1, Ordering::Relaxed);
         }
         // Published while the tables are still locked: who reads this position finds the marks.

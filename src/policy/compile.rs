@@ -7,8 +7,8 @@ use http::HeaderName;
 use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::document::{
-    CacheDocument, Document, GuardDocument, InvalidAgeDocument, RequestDirectivesDocument,
-    RouteDocument, SetCookieDocument,
+    CacheDocument, Document, GuardDocument, InvalidAgeDocument, MatchDocument,
+    RequestDirectivesDocument, RouteDocument, SetCookieDocument,
 };
 use crate::error::{PolicyError, parse_yaml};
 use crate::index::RouteIndex;
@@ -110,26 +110,41 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     let mut routes = Vec::with_capacity(document.routes.len() + 1);
     for (id, route) in document.routes.iter().enumerate() {
         index.insert(id, &route.matches);
-        routes.push(Arc::new(compile_route(id, &route.name, &route.cache, &route.guard)));
+        routes.push(Arc::new(compile_route(
+            id,
+            &route.name,
+            &route.cache,
+            &route.guard,
+            &route.matches,
+        )));
     }
     routes.push(Arc::new(compile_route(
         routes.len(),
         FALLBACK_ROUTE,
         &CacheDocument::default(),
         &GuardDocument::default(),
+        &MatchDocument::default(),
     )));
     let canonical = serde_json::to_vec(document).unwrap_or_default();
     let version = format!("{:032x}", digest(&canonical));
     Snapshot { routes, index, version, sources }
 }
 
-fn compile_route(id: usize, name: &str, cache: &CacheDocument, guard: &GuardDocument) -> Route {
+fn compile_route(
+    id: usize,
+    name: &str,
+    cache: &CacheDocument,
+    guard: &GuardDocument,
+    matches: &MatchDocument,
+) -> Route {
+    let mut key = key_rules(cache);
+    key.route = (!matches.headers.is_empty()).then(|| name.to_owned());
     Route {
         name: name.into(),
         id,
         cache_enabled: cache.enabled,
         store: store_rules(cache),
-        key: key_rules(cache),
+        key,
         object_bytes_max: cache.max_object_size.map(|size| size.0),
         coalesce: cache.coalesce,
         honor_request_directives: cache.request_directives == RequestDirectivesDocument::Honor,
@@ -185,6 +200,7 @@ fn key_rules(cache: &CacheDocument) -> KeyRules {
             PartitionBy::None => None,
             PartitionBy::Header(name) => Some(name.header_name()),
         },
+        route: None,
     }
 }
 

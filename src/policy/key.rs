@@ -36,6 +36,9 @@ pub struct KeyRules {
     pub cookies: Vec<String>,
     /// The field that separates identities.
     pub partition: Option<HeaderName>,
+    /// The name of a route that header fields choose: they then decide about what is stored, and so
+    /// they must be told apart.
+    pub route: Option<String>,
 }
 
 /// The key of one request: the canonical text and its digest.
@@ -71,6 +74,10 @@ impl CacheKey {
                 append_field(&mut text, name, headers);
             }
         }
+        if let Some(route) = &rules.route {
+            text.extend_from_slice(b"\nroute ");
+            text.extend_from_slice(route.as_bytes());
+        }
         let mut holds_identity = false;
         for name in &rules.headers {
             append_field(&mut text, name, headers);
@@ -80,7 +87,7 @@ impl CacheKey {
             text.extend_from_slice(b"\ncookie ");
             text.extend_from_slice(name.as_bytes());
             for value in cookie_values(headers, name) {
-                text.push(b'=');
+                text.extend_from_slice(b"\n=");
                 text.extend_from_slice(value);
             }
         }
@@ -174,9 +181,9 @@ fn changes_responses_silently(name: &HeaderName) -> bool {
 fn append_field(text: &mut SmallVec<[u8; 160]>, name: &HeaderName, headers: &HeaderMap) {
     text.push(b'\n');
     text.extend_from_slice(name.as_str().as_bytes());
-    // A value cannot hold a line feed, so that no value can imitate a further field.
+    // A value cannot hold a line feed, so that none can imitate a further value or field.
     for value in headers.get_all(name) {
-        text.push(b'=');
+        text.extend_from_slice(b"\n=");
         text.extend_from_slice(value.as_bytes().trim_ascii());
     }
 }
@@ -225,6 +232,17 @@ mod tests {
         let other = CacheKey::build(target("/"), &other, &KeyRules::default());
         assert_ne!(plain.digest(), other.digest());
         assert_eq!(plain.uri(), other.uri());
+    }
+
+    #[test]
+    fn two_values_are_not_one() {
+        let rules =
+            KeyRules { headers: vec![HeaderName::from_static("x-tenant")], ..KeyRules::default() };
+        let mut two = map(&[("x-tenant", "org")]);
+        two.append("x-tenant", HeaderValue::from_static("5"));
+        let one = map(&[("x-tenant", "org=5")]);
+        let of = |headers: &HeaderMap| CacheKey::build(target("/"), headers, &rules).digest();
+        assert_ne!(of(&one), of(&two));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the data path shares: between all workers, and within one.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,8 @@ pub struct Shared {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) clock: Clock,
     pub(crate) draining: AtomicBool,
+    /// Client connections and tunnels that are open.
+    pub(crate) open: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -113,6 +115,7 @@ impl Shared {
             endpoints,
             clock: parts.clock,
             draining: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
         })
     }
 

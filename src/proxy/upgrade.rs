@@ -6,9 +6,13 @@
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-/// Connects both sides once each has switched. Runs until one of them is done.
-pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade) {
+use crate::serve::Open;
+
+/// Connects both sides once each has switched. Runs until one of them is done; it counts as an
+/// open connection until then, so that a drain waits for it.
+pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, open: Open) {
     tokio::spawn(async move {
+        let _open = open;
         let (client, upstream) = match tokio::try_join!(client, upstream) {
             Ok(both) => both,
             Err(error) => {

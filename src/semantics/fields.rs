@@ -103,20 +103,31 @@ fn may_be_nominated(name: &HeaderName) -> bool {
 ///
 /// Fields that framing, routing or identity rest on cannot be nominated.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = list(headers, &CONNECTION)
-            .filter_map(|member| HeaderName::from_bytes(member).ok())
-            .filter(may_be_nominated)
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
-    }
+    strip_nominated(headers);
     for name in [&CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE, &TRAILER] {
         headers.remove(name);
     }
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
+}
+
+/// Removes the fields that `Connection` nominates and leaves the standard hop-by-hop fields. A
+/// request goes through this before its key is built: what the upstream will not see must not
+/// choose what is stored.
+pub fn strip_nominated(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    let nominated: Vec<HeaderName> = list(headers, &CONNECTION)
+        .filter(|member| {
+            !member.eq_ignore_ascii_case(b"close") && !member.eq_ignore_ascii_case(b"keep-alive")
+        })
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .filter(|name| may_be_nominated(name) && !is_hop_by_hop(name))
+        .collect();
+    for name in nominated {
+        headers.remove(name);
+    }
 }
 
 /// The one value of a field that must not repeat; `None` when it is absent or repeated.

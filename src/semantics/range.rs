@@ -89,7 +89,7 @@ pub fn resolve(headers: &HeaderMap, length: u64) -> Requested {
     if found.is_empty() {
         return Requested::Unsatisfiable;
     }
-    let total: u64 = found.iter().map(|range| range.count()).sum();
+    let total = found.iter().fold(0u64, |sum, range| sum.saturating_add(range.count()));
     if found.len() > 1 && total >= length {
         return Requested::Whole;
     }

@@ -140,6 +140,21 @@ impl NotStored {
         }
     }
 
+    /// Whether the reason lies in the response, so that it holds for every client.
+    pub fn is_of_the_response(self) -> bool {
+        matches!(
+            self,
+            Self::NoStore
+                | Self::Private
+                | Self::SetCookie
+                | Self::VaryStar
+                | Self::NotUnderstood
+                | Self::NoFreshness
+                | Self::StaleOnArrival
+                | Self::TooLarge
+        )
+    }
+
     /// One sentence for an operator.
     pub fn explanation(self) -> &'static str {
         match self {

@@ -56,7 +56,8 @@ pub fn head_agrees(head: &HeaderMap, stored: &HeaderMap) -> bool {
     [ETAG, LAST_MODIFIED, CONTENT_LENGTH].iter().all(|name| {
         match (head.get(name), stored.get(name)) {
             (Some(new), Some(have)) => new == have,
-            _ => true,
+            (Some(_), None) => false,
+            (None, _) => true,
         }
     })
 }

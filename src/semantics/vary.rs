@@ -2,7 +2,7 @@
 //!
 //! Values are compared after normalisation that cannot change their meaning: lines are joined,
 //! white space around list members goes, and for the negotiation fields the members are compared
-//! without case, ordered by weight. A cache that compares raw text stores the same page many
+//! without case, in the order of their weights. A cache that compares raw text stores the same page many
 //! times.
 
 use http::header::{
@@ -89,12 +89,16 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     let parts = lines.flat_map(|line| members(line.as_bytes()));
     let joined = if negotiates {
         let mut weighed: Vec<(u32, Vec<u8>)> = parts.map(negotiation_member).collect();
-        // A stable sort by falling weight, then by name: the order of equal weights means nothing.
-        weighed.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        weighed.dedup();
+        // A stable sort: among equal weights the order may be a preference (RFC 9110 §12.5.4).
+        weighed.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
         weighed.iter().map(|(_, text)| text.as_slice()).collect::<Vec<_>>().join(&b',')
     } else {
-        parts.collect::<Vec<_>>().join(&b',')
+        // An unknown field: white space around commas goes, all else counts.
+        let whole = request
+            .get_all(name)
+            .iter()
+            .flat_map(|line| split_unquoted(line.as_bytes(), b',').map(<[u8]>::trim_ascii));
+        whole.collect::<Vec<_>>().join(&b',')
     };
     Some(joined.into_boxed_slice())
 }
@@ -107,8 +111,8 @@ fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
     for part in split_unquoted(member, b';').map(<[u8]>::trim_ascii) {
         let part: Vec<u8> =
             part.iter().filter(|b| !b.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect();
-        if let Some(value) = part.strip_prefix(b"q=") {
-            weight = thousandths(value);
+        if let Some(value) = part.strip_prefix(b"q=").and_then(thousandths) {
+            weight = value;
             continue;
         }
         if !text.is_empty() {
@@ -122,13 +126,13 @@ fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
     (weight, text)
 }
 
-/// A weight (RFC 9110 §12.4.2) in thousandths; what cannot be read counts as 1.
-fn thousandths(value: &[u8]) -> u32 {
+/// A weight (RFC 9110 §12.4.2) in thousandths.
+fn thousandths(value: &[u8]) -> Option<u32> {
     std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.parse::<f32>().ok())
         .filter(|weight| (0.0..=1.0).contains(weight))
-        .map_or(1000, |weight| (weight * 1000.0).round() as u32)
+        .map(|weight| (weight * 1000.0).round() as u32)
 }
 
 #[cfg(test)]
@@ -168,7 +172,7 @@ mod tests {
     fn spelling_does_not_make_a_variant() {
         let response = map(&[("vary", "accept-language, x-list")]);
         let variant =
-            Variant::of(&response, &map(&[("accept-language", "en, de"), ("x-list", "1,2")]));
+            Variant::of(&response, &map(&[("accept-language", "de, en"), ("x-list", "1,2")]));
         assert!(variant.matches(&map(&[
             ("accept-language", "DE,en;q=1.0"),
             ("x-list", "1"),

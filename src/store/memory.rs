@@ -237,7 +237,9 @@ impl MemoryTier {
 impl Entry {
     /// Whether the entry may replace a good one.
     fn is_good_enough(&self) -> bool {
-        self.status.as_u16() < 500 && !self.body.is_empty()
+        // Other statuses have their meaning without a body.
+        let empty = self.status == http::StatusCode::OK && self.body.is_empty();
+        self.status.as_u16() < 500 && !empty
     }
 
     /// The time until which the entry can be of any use, for lower tiers.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use outrigger_coherence::Seq;
 use outrigger_semantics::{Lifetimes, Variant, tags};
 use outrigger_store::Entry;
@@ -29,6 +29,8 @@ pub(crate) struct SharedHead {
     pub headers: HeaderMap,
     pub lifetimes: Lifetimes,
     pub variant: Variant,
+    /// Fields that only the client whose request was sent may see.
+    pub omit: Vec<HeaderName>,
 }
 
 /// How a fetch turned out.
@@ -130,6 +132,7 @@ impl Flight {
         if closed || inner.live >= readers_max {
             return None;
         }
+        let late = inner.resolution.is_some();
         let state = ReaderState { next: 0, waker: None };
         let slot = match inner.readers.iter().position(Option::is_none) {
             // Searching for a free slot is only worth it when some readers have left.
@@ -143,7 +146,7 @@ impl Flight {
             }
         };
         inner.live += 1;
-        Some(Reader { flight: Arc::clone(self), slot })
+        Some(Reader { flight: Arc::clone(self), slot, late })
     }
 }
 
@@ -152,6 +155,7 @@ impl Flight {
 pub(crate) struct Reader {
     flight: Arc<Flight>,
     slot: usize,
+    late: bool,
 }
 
 impl Reader {
@@ -223,6 +227,11 @@ impl Drop for Reader {
 }
 
 impl Reader {
+    /// Whether the response head was there before this reader.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
+    }
+
     /// The trailers, once the body has ended.
     pub(crate) fn trailers(&self) -> Option<HeaderMap> {
         self.flight.lock().trailers.clone()
@@ -272,6 +281,9 @@ impl Producer {
         let mut inner = self.flight.lock();
         inner.buffered += chunk.len();
         inner.chunks.push_back(chunk);
+        if inner.sliding {
+            inner.slide();
+        }
         let wakers = inner.take_wakers();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
@@ -283,6 +295,11 @@ impl Producer {
         let mut inner = self.flight.lock();
         inner.sliding = true;
         inner.slide();
+    }
+
+    /// Whether nobody reads.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.flight.lock().live == 0
     }
 
     /// Waits until the slowest reader leaves room.

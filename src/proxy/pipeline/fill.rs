@@ -6,19 +6,21 @@
 
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 use outrigger_coherence::{Seq, Verdict};
+use outrigger_policy::explain::coalesce_verdict;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::partial;
 use outrigger_semantics::storable::{self, RequestView};
 use outrigger_semantics::{
-    NotStored, RequestDirectives, Stored, UnixMillis, conditional, reuse, update,
+    NotStored, RequestDirectives, Stored, UnixMillis, Variant, conditional, reuse, update,
 };
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
-use crate::app::Worker;
+use crate::app::{Shared, Worker};
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::headers::from_upstream;
@@ -26,8 +28,19 @@ use crate::pipeline::job::Job;
 use crate::pipeline::store::Storing;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
-/// Where a response goes that belongs to the leader alone, with the reason.
-type Direct = oneshot::Sender<(UpstreamResponse, NotStored)>;
+/// The hint of a flight that nobody looks for.
+const UNJOINED: u64 = u64::MAX;
+
+/// What belongs to the leader alone, with the reason.
+pub(crate) enum Own {
+    /// The response itself.
+    Response(Box<UpstreamResponse>, NotStored),
+    /// What is stored, under the fields of a 304 that may not be stored.
+    Entry(Arc<Entry>),
+}
+
+/// Where it goes.
+type Direct = oneshot::Sender<Own>;
 
 /// A fetch to be run.
 pub(crate) struct Fill {
@@ -39,6 +52,7 @@ pub(crate) struct Fill {
     directives: RequestDirectives,
     stored: Option<Arc<Entry>>,
     validating: bool,
+    ranged: bool,
     pub(crate) call: Call,
 }
 
@@ -61,6 +75,7 @@ impl Fill {
             directives: job.directives,
             stored,
             validating,
+            ranged,
             call: job.keyed_call(headers),
         }
     }
@@ -76,7 +91,7 @@ impl Fill {
         match answered {
             Err(error) => context.failed(&listed, error),
             Ok(Asked::Confirmed(headers, exchange)) => {
-                context.confirmed(&listed, &headers, exchange, born_seq);
+                context.confirmed(&mut listed, &headers, exchange, born_seq, direct);
             }
             Ok(Asked::Response(upstream)) => {
                 if context.stale_instead(&listed, upstream.head.status) {
@@ -103,6 +118,7 @@ impl Fill {
             directives: self.directives,
             stored: self.stored,
             validating: self.validating,
+            ranged: self.ranged,
         };
         (context, self.call)
     }
@@ -117,6 +133,7 @@ pub(crate) struct Context {
     directives: RequestDirectives,
     stored: Option<Arc<Entry>>,
     validating: bool,
+    ranged: bool,
 }
 
 /// What the upstream said.
@@ -177,6 +194,10 @@ impl Context {
         }
     }
 
+    fn has_credentials(&self) -> bool {
+        self.request.contains_key(AUTHORIZATION) || self.request.contains_key(COOKIE)
+    }
+
     pub(crate) fn now(&self) -> UnixMillis {
         self.worker.shared.clock.now()
     }
@@ -196,9 +217,7 @@ impl Context {
 
     fn serve_stale(&self, listed: &Listed) -> bool {
         let Some(stored) = &self.stored else { return false };
-        let allowed = stored.is_good()
-            && self.worker.shared.log.verdict(stored) != Verdict::Void
-            && reuse::may_serve_on_error(&stored.lifetimes, &self.directives, self.now());
+        let allowed = may_stand_in(&self.worker.shared, stored, &self.directives, self.now());
         if allowed {
             listed.resolve(Resolution::Entry(Arc::clone(stored), Outcome::StaleIfError));
             listed.finish(true);
@@ -209,30 +228,40 @@ impl Context {
     /// A 304: the stored response lives on under new fields (RFC 9111 §4.3.4).
     fn confirmed(
         &self,
-        listed: &Listed,
+        listed: &mut Listed,
         newer: &HeaderMap,
         exchange: outrigger_semantics::freshness::Exchange,
         born_seq: Seq,
+        direct: Option<Direct>,
     ) {
         let Some(stored) = &self.stored else { return };
         let headers = update::updated(&stored.headers, newer);
         let decided =
             storable::decide(self.request(), stored.status, &headers, exchange, &self.route.store);
-        let entry = match decided {
+        let variant = Variant::of(&headers, &self.request);
+        match decided {
             Ok(Stored { lifetimes, omit }) => {
                 let entry =
-                    Arc::new(stored.freshened(&headers, &omit, lifetimes, born_seq, self.now()));
+                    stored.freshened(&headers, &omit, variant, lifetimes, born_seq, self.now());
+                let entry = Arc::new(entry);
                 self.keep(&entry);
-                entry
+                listed.resolve(Resolution::Entry(entry, Outcome::Revalidated));
             }
             Err(why) => {
-                // It answers this request and is then forgotten.
-                self.worker.shared.metrics.count_store(why.as_str());
-                self.worker.shared.memory.remove(self.key.digest());
-                Arc::new(stored.freshened(&headers, &[], stored.lifetimes, born_seq, self.now()))
+                // It answers the request that was sent, and nobody else's.
+                let shared = &self.worker.shared;
+                shared.metrics.count_store(why.as_str());
+                shared.memory.remove(self.key.digest());
+                listed.unlist();
+                let times = stored.lifetimes;
+                let entry = stored.freshened(&headers, &[], variant, times, born_seq, self.now());
+                if let Some(direct) = direct {
+                    // A leader that has left needs no answer.
+                    let _ = direct.send(Own::Entry(Arc::new(entry)));
+                }
+                listed.resolve(Resolution::Released);
             }
-        };
-        listed.resolve(Resolution::Entry(entry, Outcome::Revalidated));
+        }
         listed.finish(true);
     }
 
@@ -285,19 +314,21 @@ impl Context {
     ) {
         let shared = &self.worker.shared;
         shared.metrics.count_store(why.as_str());
-        // A failure says nothing about whether the next answer can be stored.
-        if !upstream.head.status.is_server_error() {
-            if why != NotStored::RequestNoStore && why != NotStored::Partial {
-                shared.uncacheable.insert(self.key.digest(), ());
-            }
-            if self.stored.is_some() {
-                // The upstream has a newer response: what is stored is out of date.
-                shared.memory.remove(self.key.digest());
-            }
+        // Only what the origin says about the response for everybody counts here: not what one
+        // client brought about by its credentials, its range, or an error.
+        let status = upstream.head.status;
+        let general = !self.ranged && !self.has_credentials() && why.is_of_the_response();
+        let good = status.as_u16() < 400;
+        if general && !status.is_server_error() && (good || self.stored.is_none()) {
+            shared.uncacheable.insert(self.key.digest(), ());
+        }
+        if general && good && self.stored.is_some() {
+            // The upstream has a newer response: what is stored is out of date.
+            shared.memory.remove(self.key.digest());
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.
-            let _ = direct.send((upstream, why));
+            let _ = direct.send(Own::Response(Box::new(upstream), why));
         }
         listed.resolve(Resolution::Released);
     }
@@ -320,10 +351,26 @@ impl Context {
     }
 }
 
+/// Whether a stored response may stand in for a failed upstream (RFC 5861 §4): a whole, good one
+/// that no purge has voided.
+pub(crate) fn may_stand_in(
+    shared: &Shared,
+    entry: &Entry,
+    directives: &RequestDirectives,
+    now: UnixMillis,
+) -> bool {
+    entry.part.is_none()
+        && entry.is_good()
+        && shared.log.verdict(entry) != Verdict::Void
+        && reuse::may_serve_on_error(&entry.lifetimes, directives, now)
+}
+
 /// Starts a refresh that nobody waits for, unless the key is being fetched already.
 pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
     let shared = &job.worker.shared;
-    let key = (job.key.digest(), 0);
+    // A refresh that carries credentials is nobody else's to join.
+    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
+    let key = (job.key.digest(), if shareable { 0 } else { UNJOINED });
     let Some(listed) = shared.flights.begin_refresh(key, shared.log.applied()) else {
         return;
     };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use outrigger_coherence::Seq;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
-use outrigger_semantics::{Stored, reuse, storable, update};
+use outrigger_semantics::{Stored, Variant, storable, update};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::headers::from_upstream;
-use crate::pipeline::fill::Fill;
+use crate::pipeline::fill::{Fill, may_stand_in};
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::pass;
 use crate::upstream::UpstreamResponse;
@@ -23,9 +23,10 @@ pub(crate) async fn forward(job: &mut Job, stored: Option<Arc<Entry>>, why: Forw
     let upstream = match pass::exchange(job).await {
         Ok(upstream) => upstream,
         Err(error) => {
-            return match stored.filter(|entry| {
-                reuse::may_serve_on_error(&entry.lifetimes, &job.directives, job.now)
-            }) {
+            let shared = &job.worker.shared;
+            let allowed =
+                |entry: &Arc<Entry>| may_stand_in(shared, entry, &job.directives, job.now);
+            return match stored.filter(allowed) {
                 Some(entry) => job.serve(&entry, Outcome::StaleIfError),
                 None => pass::failed(job, &error, status),
             };
@@ -59,7 +60,8 @@ fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, 
         &job.route.store,
     );
     if let Ok(Stored { lifetimes, omit }) = decided {
-        let fresh = entry.freshened(&headers, &omit, lifetimes, born_seq, context.now());
+        let variant = Variant::of(&headers, &context.request);
+        let fresh = entry.freshened(&headers, &omit, variant, lifetimes, born_seq, context.now());
         context.keep(&Arc::new(fresh));
     }
 }

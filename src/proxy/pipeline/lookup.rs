@@ -30,7 +30,7 @@ pub(crate) enum Found {
     Nothing(Forwarded),
 }
 
-/// Asks the memory tier. Takes no lock and waits for nothing.
+/// Asks the memory tier. Waits for nothing.
 pub(crate) fn memory(
     shared: &Shared,
     key: &CacheKey,
@@ -96,7 +96,11 @@ fn judge(
         Verdict::Valid => false,
     };
     if entry.part.is_some() {
-        return Found::Validate(entry, Forwarded::Partial);
+        // A part answers ranges while it is fresh, and nothing else.
+        return match reuse::decide(&entry.lifetimes, directives, now, soft) {
+            Reuse::Fresh => Found::Validate(entry, Forwarded::Partial),
+            _ => Found::Nothing(Forwarded::Partial),
+        };
     }
     match reuse::decide(&entry.lifetimes, directives, now, soft) {
         Reuse::Fresh => Found::Serve(entry, Outcome::Hit),

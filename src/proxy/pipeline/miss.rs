@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use outrigger_policy::explain::coalesce_verdict;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
 use outrigger_semantics::{conditional, range};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
@@ -16,10 +17,11 @@ use crate::body::{ResponseBody, SharedBody};
 use crate::coalesce::flight::{Flight, Reader, Resolution, SharedHead};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::pipeline::call::with_interims;
-use crate::pipeline::fill::Fill;
+use crate::pipeline::fill::{Fill, Own, may_stand_in};
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::{head, pass, respond};
+use crate::upstream::UpstreamError;
 
 /// How often a waiter whose response turned out to be another variant joins a further fetch.
 const REJOINS_MAX: usize = 2;
@@ -74,13 +76,11 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
                     shared.metrics.coalesce_timeouts.inc();
                     break;
                 };
-                if let Resolution::Streaming(head) = &resolution
-                    && !head.variant.matches(&job.parts.headers)
-                {
-                    key.1 = variant_hint(head, job);
-                    continue;
+                match fit(job, &reader, &resolution) {
+                    Fit::Yes => return share(job, reader, resolution, stored, why).await,
+                    Fit::Variant(hint) => key.1 = hint,
+                    Fit::No => break,
                 }
-                return share(job, reader, resolution, why).await;
             }
         }
     }
@@ -99,9 +99,48 @@ fn is_overtaken(job: &Job, flight: &Flight) -> bool {
     log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
 }
 
+/// Whether what a fetch brought answers a waiter.
+enum Fit {
+    Yes,
+    /// It is another variant; the waiter's own is fetched under this hint.
+    Variant(u64),
+    No,
+}
+
+/// A waiter takes what it could have been given from the store: its variant, reusable without
+/// validation, under its own directives (RFC 9111 §4). Who was there before the response was may
+/// also take one that has aged on its way.
+fn fit(job: &Job, reader: &Reader, resolution: &Resolution) -> Fit {
+    let request = &job.parts.headers;
+    let (variant, headers, times) = match resolution {
+        Resolution::Streaming(head) => (&head.variant, &head.headers, &head.lifetimes),
+        Resolution::Entry(entry, _) => (&entry.variant, &entry.headers, &entry.lifetimes),
+        Resolution::Released => return Fit::Yes,
+        Resolution::Failed(error) if matches!(**error, UpstreamError::Aborted) => return Fit::No,
+        Resolution::Failed(_) => return Fit::Yes,
+    };
+    if !variant.matches(request) {
+        return Fit::Variant(variant_hint(headers, job));
+    }
+    let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
+    let instead = matches!(resolution, Resolution::Entry(_, Outcome::StaleIfError));
+    let now = job.worker.shared.clock.now();
+    let usable = match reuse::decide(times, &job.directives, now, false) {
+        Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
+        Reuse::Validate(ValidateReason::NoCache) => validated && !reader.is_late(),
+        Reuse::Validate(ValidateReason::Request) => false,
+        Reuse::Validate(ValidateReason::Stale) => {
+            let had_lifetime = times.fresh_until > times.born || validated;
+            had_lifetime && !reader.is_late()
+        }
+    };
+    let stands_in = instead && reuse::may_serve_on_error(times, &job.directives, now);
+    if usable || stands_in { Fit::Yes } else { Fit::No }
+}
+
 /// Tells variants apart among fetches, once it is known what the response varies by.
-fn variant_hint(head: &SharedHead, job: &Job) -> u64 {
-    let variant = outrigger_semantics::Variant::of(&head.headers, &job.parts.headers);
+fn variant_hint(headers: &HeaderMap, job: &Job) -> u64 {
+    let variant = outrigger_semantics::Variant::of(headers, &job.parts.headers);
     // Zero stands for "not known yet".
     (outrigger_policy::key::digest(&variant.fingerprint()) as u64).max(1)
 }
@@ -154,20 +193,33 @@ async fn start(
         drop(reader);
         let status = CacheStatus { fwd: Some(why), ..CacheStatus::default() };
         return match ours.await {
-            Ok((upstream, refused)) => {
+            Ok(Own::Response(upstream, refused)) => {
                 let fwd_status = Some(upstream.head.status.as_u16());
                 let detail = Some(refused.as_str());
                 let status = CacheStatus { fwd_status, detail, ..status };
-                Answer { response: job.streamed(upstream, status), outcome: Outcome::Miss }
+                Answer { response: job.streamed(*upstream, status), outcome: Outcome::Miss }
             }
-            Err(_) => pass::failed(job, &crate::upstream::UpstreamError::Aborted, status),
+            Ok(Own::Entry(entry)) => job.serve(&entry, Outcome::Revalidated),
+            Err(_) => pass::failed(job, &UpstreamError::Aborted, status),
         };
     }
     answer(job, reader, resolution, why, Outcome::Miss)
 }
 
 /// A waiter's answer.
-async fn share(job: &mut Job, reader: Reader, resolution: Resolution, why: Forwarded) -> Answer {
+async fn share(
+    job: &mut Job,
+    reader: Reader,
+    resolution: Resolution,
+    stored: Option<Arc<Entry>>,
+    why: Forwarded,
+) -> Answer {
+    if let Resolution::Failed(_) = &resolution
+        && let Some(entry) = stored
+        && may_stand_in(&job.worker.shared, &entry, &job.directives, job.now)
+    {
+        return job.serve(&entry, Outcome::StaleIfError);
+    }
     if matches!(resolution, Resolution::Released) {
         job.worker.shared.metrics.coalesce_released.inc();
         drop(reader);
@@ -194,7 +246,7 @@ fn answer(
             job.serve(&entry, if how == Outcome::Hit { Outcome::Collapsed } else { how })
         }
         Resolution::Failed(error) => pass::failed(job, &error, status),
-        Resolution::Released => pass::failed(job, &crate::upstream::UpstreamError::Aborted, status),
+        Resolution::Released => pass::failed(job, &UpstreamError::Aborted, status),
     }
 }
 
@@ -235,6 +287,13 @@ fn shared_response(
         Response::new(ResponseBody::Shared(SharedBody { reader, length, trailed: false }));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.clone();
+    if status.collapsed {
+        let headers = response.headers_mut();
+        for name in &head.omit {
+            headers.remove(name);
+        }
+        headers.insert(http::header::AGE, HeaderValue::from(head.lifetimes.age_secs(now)));
+    }
     job.tell(&mut response, status);
     response
 }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use outrigger_policy::CacheKey;
+use outrigger_semantics::fields::strip_nominated;
 use outrigger_telemetry::Outcome;
 
 use crate::app::Worker;
@@ -39,8 +40,9 @@ use record::Record;
 pub(crate) async fn handle(
     worker: &Arc<Worker>,
     peer: &Peer,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
+    strip_nominated(request.headers_mut());
     let shared = &worker.shared;
     let now = shared.clock.now();
     let active = shared.policy.load();

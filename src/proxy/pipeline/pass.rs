@@ -8,12 +8,14 @@ use outrigger_policy::RequestTarget;
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::{Bypass, RouteQuery};
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_semantics::storable::{self, RequestView};
 use outrigger_semantics::{invalidate, tags};
 use outrigger_telemetry::Outcome;
 
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::respond;
+use crate::serve::Open;
 use crate::upgrade::tunnel;
 use crate::upstream::{UpstreamError, UpstreamResponse};
 
@@ -70,9 +72,29 @@ async fn finish(
     if invalidate::invalidates(&job.parts.method, upstream.head.status) {
         invalidate_stored(job, &upstream.head.headers).await;
     }
+    if outcome == Outcome::Pass && could_be_stored(job, &upstream) {
+        job.worker.shared.uncacheable.invalidate(&job.key.digest());
+    }
     let fwd_status = Some(upstream.head.status.as_u16());
     let response = job.streamed(upstream, CacheStatus { fwd_status, ..status });
     Answer { response, outcome }
+}
+
+/// Whether the response of a key that is remembered as not cacheable could have been stored: then
+/// the next request fetches through the cache again.
+fn could_be_stored(job: &Job, upstream: &UpstreamResponse) -> bool {
+    let request = RequestView {
+        method: &job.parts.method,
+        headers: &job.parts.headers,
+        directives: job.directives,
+        identity_in_key: job.key.holds_identity(),
+    };
+    let (status, headers) = (upstream.head.status, &upstream.head.headers);
+    let decided = storable::decide(request, status, headers, upstream.exchange, &job.route.store);
+    let bytes_max = job.worker.shared.settings.object_bytes_max;
+    // A body of unknown length may have been what was too large.
+    let length = http_body::Body::size_hint(&upstream.body).exact();
+    decided.is_ok() && length.is_some_and(|length| length <= bytes_max)
 }
 
 /// Hands the connection over, if the client asked for that and nothing else.
@@ -91,7 +113,7 @@ fn switch(job: &mut Job, mut upstream: UpstreamResponse, status: CacheStatus<'_>
     let headers = response.headers_mut();
     headers.insert(http::header::UPGRADE, protocol);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    tunnel(ours, theirs);
+    tunnel(ours, theirs, Open::count(&job.worker.shared));
     Answer { response, outcome: Outcome::Upgraded }
 }
 

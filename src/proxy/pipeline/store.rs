@@ -39,23 +39,25 @@ impl Storing {
             headers: self.headers.clone(),
             lifetimes: self.stored.lifetimes,
             variant: variant.clone(),
+            omit: self.stored.omit.clone(),
         })));
         let mut chunks = Collected { bytes_max: self.bytes_max, ..Collected::default() };
         let mut body = self.upstream.body;
         let flight = Arc::clone(listed.flight());
+        let shared = &context.worker.shared;
         let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut listed) => ended,
+            ended = pump(&mut body, &mut chunks, &mut listed, || {
+                shared.uncacheable.insert(context.key.digest(), ());
+            }) => ended,
             () = flight.abandoned() => return,
         };
-        let shared = &context.worker.shared;
+        if chunks.overflowed {
+            shared.metrics.count_store(NotStored::TooLarge.as_str());
+            return listed.finish(ended);
+        }
         if !ended {
             shared.metrics.count_store(NotStored::Truncated.as_str());
             return listed.finish(false);
-        }
-        if chunks.overflowed {
-            shared.metrics.count_store(NotStored::TooLarge.as_str());
-            shared.uncacheable.insert(context.key.digest(), ());
-            return listed.finish(true);
         }
         let body = chunks.join();
         let part = (self.status == StatusCode::PARTIAL_CONTENT)
@@ -80,7 +82,7 @@ impl Storing {
         };
         match part {
             None => context.keep(&Arc::new(Entry::new(draft))),
-            Some(Some(part)) => context.keep_part(draft, part),
+            Some(Some(part)) => context.keep_part(draft, part, self.bytes_max),
             Some(None) => shared.metrics.count_store(NotStored::Partial.as_str()),
         }
         listed.finish(true);
@@ -90,7 +92,7 @@ impl Storing {
 impl Context {
     /// Stores a part, joined with the part that is there already where both are of one
     /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
-    fn keep_part(&self, draft: Draft<'_>, part: Part) {
+    fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
         let shared = &self.worker.shared;
         let wanted = Wanted { digest: draft.digest, key: draft.key, headers: &self.request };
         let old = match shared.memory.get(wanted) {
@@ -108,6 +110,9 @@ impl Context {
         };
         let (left, right) =
             if joined.old_first { (&old.body, &draft.body) } else { (&draft.body, &old.body) };
+        if joined.part.range.count() > bytes_max {
+            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
+        }
         let overlap = usize::try_from(joined.overlap).unwrap_or(usize::MAX).min(right.len());
         let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
         body.extend_from_slice(left);
@@ -127,8 +132,6 @@ impl Context {
         } else {
             Entry::new(Draft { body: body.freeze(), part: Some(joined.part), born_seq, ..draft })
         };
-        // The joined entry must not look older than the part it replaces.
-        shared.memory.remove(entry.digest);
         self.keep(&Arc::new(entry));
     }
 }
@@ -154,7 +157,12 @@ impl Collected {
 }
 
 /// Moves the body from the upstream to the readers; `true` if it came to its end.
-async fn pump(body: &mut UpstreamBody, collected: &mut Collected, listed: &mut Listed) -> bool {
+async fn pump(
+    body: &mut UpstreamBody,
+    collected: &mut Collected,
+    listed: &mut Listed,
+    overflow: impl Fn(),
+) -> bool {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
         let chunk = match frame.into_data() {
@@ -173,9 +181,14 @@ async fn pump(body: &mut UpstreamBody, collected: &mut Collected, listed: &mut L
         collected.total += chunk.len() as u64;
         if collected.total > collected.bytes_max && !collected.overflowed {
             collected.overflowed = true;
+            overflow();
             collected.chunks = Vec::new();
             listed.unlist();
             listed.stop_keeping();
+        }
+        if collected.overflowed && listed.is_unread() {
+            // Nothing will be stored, and nobody is there for the rest.
+            return false;
         }
         if !collected.overflowed {
             collected.chunks.push(chunk.clone());

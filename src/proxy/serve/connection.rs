@@ -58,6 +58,7 @@ pub(crate) async fn serve(
         result = protocol(&worker, stream, ip, &activity, phase) => result,
         () = activity.over_limit() => return,
     };
+    activity.retire();
     if let Err(error) = result {
         worker.shared.metrics.protocol_errors.inc();
         tracing::debug!(%error, "client connection ended");
@@ -71,7 +72,12 @@ async fn protocol(
     activity: &Arc<Activity>,
     phase: watch::Receiver<Phase>,
 ) -> Result<(), hyper::Error> {
-    let Ok((ahead, http2)) = peek(&mut stream, activity).await else { return Ok(()) };
+    let mut ending = phase.clone();
+    let peeked = tokio::select! {
+        peeked = peek(&mut stream, activity) => peeked,
+        () = grace(&mut ending) => return Ok(()),
+    };
+    let Ok((ahead, http2)) = peeked else { return Ok(()) };
     if ahead.is_empty() {
         return Ok(());
     }
@@ -90,6 +96,13 @@ async fn protocol(
     } else {
         serve_http1(io, service, limits, phase).await
     }
+}
+
+/// Ends when a connection that has said nothing is no longer waited for.
+async fn grace(phase: &mut watch::Receiver<Phase>) {
+    // The sender lives as long as the process serves.
+    let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
+    tokio::time::sleep(FIRST_REQUEST).await;
 }
 
 /// Reads until it is clear which protocol the client speaks.

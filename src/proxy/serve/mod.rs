@@ -19,6 +19,7 @@ use crate::headers::Client;
 
 pub(crate) use io::InterimQueue;
 pub use listen::{Bound, ListenAddress, ListenError, bind};
+pub(crate) use workers::Open;
 pub use workers::{Running, run};
 
 /// The other side of a client connection.

@@ -45,6 +45,7 @@ pub(crate) struct Activity {
     ticker: Arc<Ticker>,
     requests: AtomicU32,
     served: AtomicBool,
+    retired: AtomicBool,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     stalled_since: AtomicU64,
@@ -56,6 +57,7 @@ impl Activity {
         Activity {
             requests: AtomicU32::new(0),
             served: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             idle_since: AtomicU64::new(ticker.now()),
             head_since: AtomicU64::new(NEVER),
             stalled_since: AtomicU64::new(NEVER),
@@ -97,6 +99,11 @@ impl Activity {
         } else if self.stalled_since.load(Ordering::Relaxed) == NEVER {
             self.stalled_since.store(self.ticker.now(), Ordering::Relaxed);
         }
+    }
+
+    /// The connection has ended, or has become a tunnel: no limit applies any more.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
     }
 
     /// Whether any request has begun on this connection.
@@ -146,6 +153,9 @@ impl Connections {
         let mut list = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         list.retain(|weak| {
             let Some(activity) = weak.upgrade() else { return false };
+            if activity.retired.load(Ordering::Relaxed) {
+                return false;
+            }
             match activity.verdict(now, limits) {
                 None => true,
                 Some(reason) => {

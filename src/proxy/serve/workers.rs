@@ -44,7 +44,6 @@ enum Accepted {
 pub struct Running {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
-    open: Arc<AtomicUsize>,
     acceptors: Vec<tokio::task::JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -62,7 +61,6 @@ impl std::fmt::Debug for Running {
 /// When a thread or a listener cannot be set up.
 pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Running> {
     let (phase, watching) = watch::channel(Phase::Serving);
-    let open = Arc::new(AtomicUsize::new(0));
     let connector = Arc::new(Connector::new(&shared.settings.upstream));
     let mut workers = Vec::new();
     let mut queues = Vec::new();
@@ -73,7 +71,6 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Runni
             shared: Arc::clone(shared),
             connector: Arc::clone(&connector),
             phase: watching.clone(),
-            open: Arc::clone(&open),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new()
@@ -84,15 +81,11 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Runni
     let turn = Arc::new(AtomicUsize::new(0));
     let mut acceptors = Vec::new();
     for listener in listeners {
-        let hand = Hand {
-            queues: queues.clone(),
-            turn: Arc::clone(&turn),
-            open: Arc::clone(&open),
-            shared: Arc::clone(shared),
-        };
+        let hand =
+            Hand { queues: queues.clone(), turn: Arc::clone(&turn), shared: Arc::clone(shared) };
         acceptors.push(spawn_acceptor(listener, hand, watching.clone())?);
     }
-    Ok(Running { shared: Arc::clone(shared), phase, open, acceptors, workers })
+    Ok(Running { shared: Arc::clone(shared), phase, acceptors, workers })
 }
 
 impl Running {
@@ -108,10 +101,10 @@ impl Running {
             // An acceptor that panicked has nothing left to close.
             let _ = acceptor.await;
         }
-        while self.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        while self.shared.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.open.load(Ordering::Acquire)
+        self.shared.open.load(Ordering::Acquire)
     }
 }
 
@@ -119,7 +112,6 @@ impl Running {
 struct Hand {
     queues: Vec<mpsc::Sender<Handed>>,
     turn: Arc<AtomicUsize>,
-    open: Arc<AtomicUsize>,
     shared: Arc<Shared>,
 }
 
@@ -127,7 +119,8 @@ impl Hand {
     async fn over(&self, accepted: Accepted) {
         let at = self.turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
         // A worker that is gone takes nothing any more; the connection is closed by dropping it.
-        let open = Open::count(&self.open, &self.shared);
+        self.shared.metrics.accepted.inc();
+        let open = Open::count(&self.shared);
         let _ = self.queues[at].send(Handed { accepted, open }).await;
     }
 }
@@ -203,7 +196,6 @@ struct WorkerContext {
     shared: Arc<Shared>,
     connector: Arc<Connector>,
     phase: watch::Receiver<Phase>,
-    open: Arc<AtomicUsize>,
 }
 
 impl WorkerContext {
@@ -234,8 +226,9 @@ impl WorkerContext {
             }
         }
         // All acceptors are gone; what is open is served to its end.
-        while self.open.load(Ordering::Acquire) > 0 {
+        while self.shared.open.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
+            connections.sweep(&ticker, &shared.settings.limits, &shared.metrics);
         }
     }
 }
@@ -267,23 +260,19 @@ fn begin(
 }
 
 /// Counts an open connection for as long as it lives.
-struct Open {
-    open: Arc<AtomicUsize>,
-    shared: Arc<Shared>,
-}
+pub(crate) struct Open(Arc<Shared>);
 
 impl Open {
-    fn count(open: &Arc<AtomicUsize>, shared: &Arc<Shared>) -> Self {
-        open.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn count(shared: &Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::AcqRel);
         shared.metrics.connections.inc();
-        shared.metrics.accepted.inc();
-        Open { open: Arc::clone(open), shared: Arc::clone(shared) }
+        Open(Arc::clone(shared))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
-        self.shared.metrics.connections.dec();
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.metrics.connections.dec();
     }
 }

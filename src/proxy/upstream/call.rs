@@ -225,6 +225,7 @@ impl Upstream {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
                 }
+                let sends_body = !request.body().is_empty();
                 let uri = request.uri().path_and_query().cloned();
                 *request.uri_mut() = uri.map_or_else(Uri::default, Uri::from);
                 match sender.try_send_request(request).await {
@@ -233,6 +234,7 @@ impl Upstream {
                             pool: Arc::clone(&self.pool),
                             endpoint: endpoint.clone(),
                             sender,
+                            sends_body,
                         };
                         Ok((response, Some(lease)))
                     }

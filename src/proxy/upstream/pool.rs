@@ -9,6 +9,9 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::RequestBody;
 
+/// How long a request body may still take after its response has ended; then the connection goes.
+const BODY_REST: Duration = Duration::from_secs(5);
+
 type Http1 = http1::SendRequest<RequestBody>;
 type Http2 = http2::SendRequest<RequestBody>;
 
@@ -104,10 +107,20 @@ pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
     pub(crate) endpoint: SocketAddr,
     pub(crate) sender: Http1,
+    /// Whether the request had a body, which may still be on its way when the response ends.
+    pub(crate) sends_body: bool,
 }
 
 impl Lease {
-    pub(crate) fn give_back(self) {
-        self.pool.put_http1(&self.endpoint, self.sender);
+    pub(crate) fn give_back(mut self) {
+        if !self.sends_body || self.sender.is_ready() {
+            return self.pool.put_http1(&self.endpoint, self.sender);
+        }
+        tokio::spawn(async move {
+            let ready = tokio::time::timeout(BODY_REST, self.sender.ready()).await;
+            if matches!(ready, Ok(Ok(()))) {
+                self.pool.put_http1(&self.endpoint, self.sender);
+            }
+        });
     }
 }
