@@ -2,12 +2,16 @@
 //! any port is touched.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{
     Address, Balance, ConnectionLimits, HealthCheckSettings, HostHeader, ListenAddress, Protocol,
     Settings, Timeouts, TlsSettings, UpstreamSettings,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::app::config::{
     BalanceConfig, Config, HostHeaderConfig, LimitsConfig, ListenerConfig, UpstreamConfig,
@@ -192,7 +196,8 @@ fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings
         return Ok(None);
     }
     let host = match &from_url.address {
-        Address::Tcp { host, .. } => host.clone(),
+        // A certificate names an IPv6 address without brackets.
+        Address::Tcp { host, .. } => host.trim_matches(['[', ']']).to_owned(),
         Address::Unix(_) => String::new(),
     };
     let server_name = config.tls.server_name.clone().unwrap_or(host);
@@ -201,15 +206,30 @@ fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings
         return Err(PlanError::new("upstream.tls.serverName", "it is missing"));
     }
     if let Some(path) = &config.tls.ca_file {
-        let text = std::fs::read(path).map_err(|error| {
-            PlanError::new("upstream.tls.caFile", format!("{}: {error}", path.display()))
+        check_certificates(path).map_err(|reason| {
+            PlanError::new("upstream.tls.caFile", format!("{}: {reason}", path.display()))
         })?;
-        if !text.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
-            let reason = format!("{}: no PEM certificate in it", path.display());
-            return Err(PlanError::new("upstream.tls.caFile", reason));
-        }
     }
     Ok(Some(TlsSettings { server_name, ca_file: config.tls.ca_file.clone() }))
+}
+
+/// Checks a file of trusted certificates, which the connector takes for granted.
+fn check_certificates(path: &Path) -> Result<(), String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let labels = String::from_utf8_lossy(&text);
+    let foreign = labels
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .find(|label| *label != "CERTIFICATE");
+    if let Some(label) = foreign {
+        return Err(format!("it holds a {label}; leave only certificates (PEM) in it"));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let certificate = certificate.map_err(|error| format!("no valid PEM: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("not a certificate: {error}"))?;
+    }
+    if roots.is_empty() { Err("no PEM certificate in it".to_owned()) } else { Ok(()) }
 }
 
 fn parse_url(url: &str) -> Result<FromUrl, PlanError> {

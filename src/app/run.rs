@@ -140,7 +140,7 @@ async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>
     };
     let access_log =
         (plan.config.telemetry.access_log == AccessLogConfig::Stdout).then(AccessLog::stdout);
-    Ok(Shared::start(Parts {
+    Shared::start(Parts {
         settings: plan.settings.clone(),
         snapshot: Arc::new(Snapshot::built_in()),
         tiers: Vec::new(),
@@ -151,7 +151,8 @@ async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>
         clock: Clock::system(),
         instance,
     })
-    .await)
+    .await
+    .map_err(|error| CliError::Startup(error.to_string()))
 }
 
 /// A token of this process, for `CDN-Loop` and traces.

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
 use crate::headers::Identity;
 use crate::settings::Settings;
-use crate::upstream::{EndpointState, Endpoints, Upstream};
+use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
 
 /// Keys remembered as not cacheable.
 const UNCACHEABLE_KEYS_MAX: u64 = 65_536;
@@ -57,6 +57,7 @@ pub struct Shared {
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) connector: Arc<Connector>,
     pub(crate) clock: Clock,
     pub(crate) draining: AtomicBool,
     /// Client connections and tunnels that are open.
@@ -93,11 +94,15 @@ pub struct Parts {
 
 impl Shared {
     /// Puts the parts together and resolves the upstream's endpoints.
-    pub async fn start(parts: Parts) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// When the certificates that the upstream is verified with cannot be loaded.
+    pub async fn start(parts: Parts) -> std::io::Result<Arc<Self>> {
+        let connector = Arc::new(Connector::new(&parts.settings.upstream)?);
         let endpoints = Endpoints::start(&parts.settings.upstream).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
         let active = Active::new(parts.snapshot, &parts.metrics);
-        Arc::new(Shared {
+        Ok(Arc::new(Shared {
             settings: parts.settings,
             policy: ArcSwap::from_pointee(active),
             memory,
@@ -113,10 +118,11 @@ impl Shared {
             tracing: parts.tracing,
             access_log: parts.access_log,
             endpoints,
+            connector,
             clock: parts.clock,
             draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
-        })
+        }))
     }
 
     /// Puts a policy in force. Requests under way keep the one they began with.

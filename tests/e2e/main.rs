@@ -8,8 +8,10 @@
 mod support;
 
 mod demo;
+mod endpoints;
 mod grpc;
 mod memory;
 mod nginx;
 mod otlp;
+mod tls;
 mod websocket;

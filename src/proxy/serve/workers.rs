@@ -18,7 +18,7 @@ use crate::serve::connection::{self, Phase};
 use crate::serve::io::ClientStream;
 use crate::serve::listen::Bound;
 use crate::serve::watch::{Activity, Connections, SWEEP, Ticker};
-use crate::upstream::{Connector, Upstream};
+use crate::upstream::Upstream;
 
 /// Connections that may wait for a worker to take them.
 const HANDOVER_QUEUE: usize = 1024;
@@ -61,17 +61,12 @@ impl std::fmt::Debug for Running {
 /// When a thread or a listener cannot be set up.
 pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Running> {
     let (phase, watching) = watch::channel(Phase::Serving);
-    let connector = Arc::new(Connector::new(&shared.settings.upstream));
     let mut workers = Vec::new();
     let mut queues = Vec::new();
     for number in 0..shared.settings.workers.max(1) {
         let (sender, receiver) = mpsc::channel(HANDOVER_QUEUE);
         queues.push(sender);
-        let context = WorkerContext {
-            shared: Arc::clone(shared),
-            connector: Arc::clone(&connector),
-            phase: watching.clone(),
-        };
+        let context = WorkerContext { shared: Arc::clone(shared), phase: watching.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -194,7 +189,6 @@ async fn pass_on(hand: &Hand, accepted: std::io::Result<Accepted>) {
 
 struct WorkerContext {
     shared: Arc<Shared>,
-    connector: Arc<Connector>,
     phase: watch::Receiver<Phase>,
 }
 
@@ -204,7 +198,7 @@ impl WorkerContext {
         let upstream = Upstream::new(
             Arc::new(shared.settings.upstream.clone()),
             Arc::clone(&shared.endpoints),
-            Arc::clone(&self.connector),
+            Arc::clone(&shared.connector),
             shared.settings.workers,
             Arc::clone(&shared.metrics),
             shared.clock.clone(),

@@ -34,14 +34,22 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(settings: &UpstreamSettings) -> Self {
-        let ca_file = settings.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
-        let options = ca_file.map(|path| {
-            let mut options = ConnectorOptions::new(1);
-            options.ca_file = Some(path.to_string_lossy().into_owned());
-            options
-        });
-        Connector { transport: TransportConnector::new(options) }
+    /// # Errors
+    /// When the certificates to trust cannot be loaded.
+    pub(crate) fn new(settings: &UpstreamSettings) -> std::io::Result<Self> {
+        // The library panics over certificates that it cannot read, the system's among them.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let make = || TransportConnector::new(connector_options(settings));
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
+        std::panic::set_hook(hook);
+        let transport = made.map_err(|_| {
+            std::io::Error::other(
+                "the trusted certificates cannot be read; check SSL_CERT_FILE, SSL_CERT_DIR and \
+                 upstream.tls.caFile",
+            )
+        })?;
+        Ok(Connector { transport })
     }
 
     /// Connects to an endpoint; TLS is verified against the configured name.
@@ -125,12 +133,25 @@ fn peer(endpoint: &SocketAddr, settings: &UpstreamSettings) -> Result<HttpPeer, 
     peer.options.connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
     peer.options.total_connection_timeout =
         Some(Duration::from_millis(timeouts.connect_ms + timeouts.tls_ms));
-    peer.options.alpn = match settings.protocol {
+    peer.options.alpn = alpn(settings.protocol);
+    Ok(peer)
+}
+
+/// What is offered in the TLS handshake, or spoken on plain connections.
+pub(crate) fn alpn(protocol: Protocol) -> ALPN {
+    match protocol {
         Protocol::Http1 => ALPN::H1,
         Protocol::Http2 => ALPN::H2,
         Protocol::Auto => ALPN::H2H1,
-    };
-    Ok(peer)
+    }
+}
+
+/// Whom connections trust; `None` for the system's certificates.
+pub(crate) fn connector_options(settings: &UpstreamSettings) -> Option<ConnectorOptions> {
+    let path = settings.tls.as_ref()?.ca_file.as_ref()?;
+    let mut options = ConnectorOptions::new(1);
+    options.ca_file = Some(path.to_string_lossy().into_owned());
+    Some(options)
 }
 
 /// The innermost cause, which is the one that an operator can act on.

@@ -3,16 +3,22 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use pingora_core::connectors::TransportConnector;
+use pingora_core::connectors::http::Connector as HttpConnector;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::health_check::{HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::{Consistent, RoundRobin};
 use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 
-use crate::upstream::settings::{Address, Balance, HealthCheckSettings, UpstreamSettings};
+use crate::upstream::connect::{alpn, connector_options};
+use crate::upstream::settings::{
+    Address, Balance, HealthCheckSettings, Protocol, UpstreamSettings,
+};
 
 /// Names are resolved again this often.
 const DNS_REFRESH: Duration = Duration::from_secs(30);
@@ -28,6 +34,7 @@ enum Selector {
 pub(crate) struct Endpoints {
     selector: Selector,
     interval: Duration,
+    turn: AtomicUsize,
 }
 
 impl std::fmt::Debug for Endpoints {
@@ -103,7 +110,7 @@ impl Endpoints {
             .health_check
             .as_ref()
             .map_or(DNS_REFRESH, |check| Duration::from_millis(check.interval_ms));
-        let endpoints = Arc::new(Endpoints { selector, interval });
+        let endpoints = Arc::new(Endpoints { selector, interval, turn: AtomicUsize::new(0) });
         endpoints.update().await;
         endpoints
     }
@@ -147,15 +154,18 @@ impl Endpoints {
             Selector::RoundRobin(lb) => lb.select(&key, CANDIDATES_MAX),
             Selector::Consistent(lb) => lb.select(&key, CANDIDATES_MAX),
         };
-        healthy
-            .or_else(|| match &self.selector {
-                Selector::RoundRobin(lb) => lb.select_with(&key, 1, |_, _| true),
-                Selector::Consistent(lb) => lb.select_with(&key, 1, |_, _| true),
-            })
-            .map(|backend| backend.addr)
+        healthy.map(|backend| backend.addr).or_else(|| self.any_but(&[]))
     }
 
-    /// A healthy endpoint for a key other than those tried.
+    /// One endpoint after the other, whatever its health check says.
+    fn any_but(&self, tried: &[SocketAddr]) -> Option<SocketAddr> {
+        let all = self.backends().get_backend();
+        let start = self.turn.fetch_add(1, Ordering::Relaxed) % all.len().max(1);
+        let rotated = all.iter().skip(start).chain(all.iter().take(start));
+        rotated.map(|backend| &backend.addr).find(|addr| !tried.contains(addr)).cloned()
+    }
+
+    /// An endpoint for a key other than those tried, a healthy one if there is one.
     pub(crate) fn another(&self, key: u128, tried: &[SocketAddr]) -> Option<SocketAddr> {
         let key = key.to_le_bytes();
         let fits = |backend: &Backend, healthy: bool| healthy && !tried.contains(&backend.addr);
@@ -163,7 +173,7 @@ impl Endpoints {
             Selector::RoundRobin(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
             Selector::Consistent(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
         };
-        found.map(|backend| backend.addr)
+        found.map(|backend| backend.addr).or_else(|| self.any_but(tried))
     }
 
     /// All endpoints with their state.
@@ -192,10 +202,20 @@ fn health_check(
         http.consecutive_failure = check.unhealthy_after;
         http.peer_template.options.connection_timeout = timeout;
         http.peer_template.options.read_timeout = timeout;
+        // With TLS, HTTP/1.1 is as good a sign of life as HTTP/2.
+        let http2 = settings.protocol == Protocol::Http2;
+        http.peer_template.options.alpn =
+            alpn(if http2 { Protocol::Http2 } else { Protocol::Http1 });
+        http.set_connector(HttpConnector::new(connector_options(settings)));
         if let Some(sni) = sni {
             http.peer_template.sni = sni;
         }
-        if let Ok(uri) = path.parse() {
+        // HTTP/2 takes the authority from the URI; a Host beside it would be one too many.
+        let origin = if http2 { format!("http://{}", settings.authority) } else { String::new() };
+        if http2 {
+            http.req.remove_header("host");
+        }
+        if let Ok(uri) = format!("{origin}{path}").parse() {
             http.req.set_uri(uri);
         }
         return Box::new(http);
@@ -207,5 +227,6 @@ fn health_check(
     tcp.consecutive_success = check.healthy_after;
     tcp.consecutive_failure = check.unhealthy_after;
     tcp.peer_template.options.connection_timeout = timeout;
+    tcp.set_connector(TransportConnector::new(connector_options(settings)));
     tcp
 }

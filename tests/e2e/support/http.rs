@@ -71,8 +71,10 @@ pub(crate) fn request(
     let authority = uri.authority().expect("a URL with an authority").clone();
     let mut request = Request::builder()
         .method(method)
-        .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(http::header::HOST, authority.as_str());
+        .uri(uri.path_and_query().map_or("/", |path| path.as_str()));
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request = request.header(http::header::HOST, authority.as_str());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

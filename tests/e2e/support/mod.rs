@@ -5,7 +5,7 @@ mod process;
 mod python;
 
 pub(crate) use http::{Origin, Reply, get, request};
-pub(crate) use process::{Outrigger, Process, free_port, tool};
+pub(crate) use process::{Outrigger, Process, free_port, outrigger_refuses, tool};
 pub(crate) use python::Peer;
 
 use std::time::{Duration, Instant};

@@ -181,4 +181,29 @@ impl Outrigger {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
+
+    /// The value of a metric without labels.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let page = get(&format!("http://{}/metrics", self.admin), &[]).body;
+        let page = String::from_utf8(page.into()).unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+    }
+}
+
+/// `outrigger run` with a bootstrap file that it refuses: its exit code and what it said.
+pub(crate) fn outrigger_refuses(config: &str) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outrigger.yaml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = Outrigger::command();
+    command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
+    let mut process = Process::start("outrigger", command.arg(file), folder.path());
+    let mut status = None;
+    wait_until("outrigger refuses its bootstrap file", Duration::from_secs(5), || {
+        status = process.exited();
+        status.is_some()
+    });
+    let said = std::fs::read_to_string(folder.path().join("outrigger.log")).unwrap();
+    (status.and_then(|status| status.code()), said)
 }
