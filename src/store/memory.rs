@@ -193,6 +193,9 @@ impl MemoryTier {
                 if have.born_seq > entry.born_seq {
                     return Err(NotStored::Overtaken);
                 }
+            } else if !have.variant.names().eq(entry.variant.names()) {
+                // The response varies by other fields now: the newest one says by which.
+                dropped += 1;
             } else if variants.len() < self.variants_max {
                 variants.push(Arc::clone(have));
             } else {

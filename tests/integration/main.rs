@@ -28,6 +28,7 @@ mod policy;
 mod purge;
 mod ranges;
 mod reload;
+mod sharing;
 mod stale;
 mod startup;
 mod storing;
