@@ -1,7 +1,7 @@
 //! The data path: listeners, the pipeline, coalescing, and the upstream.
 //!
-//! Every request goes through [`pipeline`]'s stages in the order that its root file shows. Client
-//! connections live on worker threads with a single-threaded runtime each ([`serve`]); what they
+//! Every request goes through `pipeline`'s stages in the order that its root file shows. Client
+//! connections live on worker threads with a single-threaded runtime each (`serve`); what they
 //! share is in [`Shared`]. Configuration arrives as plain [`Settings`] and a policy snapshot: no
 //! file is read here.
 
