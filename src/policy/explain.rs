@@ -122,7 +122,11 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
             Verdict { yes: false, reason: bypass.as_str(), because: bypass.explanation() }
         }
     };
-    let coalesce = coalesce_verdict(route.coalesce && lookup.yes, question.headers, &key);
+    let coalesce = if lookup.yes {
+        coalesce_verdict(route.coalesce, question.headers, &key)
+    } else {
+        Verdict { yes: false, reason: "bypass", because: "the store has no part in this request" }
+    };
     let store = question.response.map(|(status, headers)| {
         let request = RequestView {
             method: if *question.method == Method::HEAD { &Method::GET } else { question.method },
