@@ -8,12 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::coalesce::flight::Reader;
 use crate::upstream::UpstreamBody;
+
+/// Bytes of an unread request body that are thrown away before its connection is closed.
+const DRAIN_BYTES_MAX: usize = 8 << 20;
+/// How long that may take.
+const DRAIN_FOR: Duration = Duration::from_secs(5);
 
 /// Why a response body broke off. The client sees a broken transfer, never a silent end.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +50,17 @@ pub(crate) enum RequestBody {
 }
 
 /// A client's body, with a limit for its pauses.
+///
+/// Where the upstream answers without having read it, the rest is read and thrown away within
+/// limits: closing on a client that is still sending would reset the connection, and the answer
+/// with it.
 pub(crate) struct ClientBody {
-    incoming: Incoming,
+    incoming: Option<Incoming>,
     /// Dropped when the body has been read.
     read: Option<oneshot::Sender<()>>,
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
+    ended: bool,
 }
 
 impl RequestBody {
@@ -60,7 +71,9 @@ impl RequestBody {
         idle: Option<Duration>,
     ) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
-        let body = ClientBody { incoming, read: Some(sender), idle, timer: None };
+        let ended = incoming.is_end_stream();
+        let incoming = Some(incoming);
+        let body = ClientBody { incoming, read: Some(sender), idle, timer: None, ended };
         (Self::Client(Box::new(body)), receiver)
     }
 
@@ -71,9 +84,11 @@ impl RequestBody {
 
 impl ClientBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if self.incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.read.take();
+            self.ended = true;
         }
         match (polled, self.idle) {
             (Poll::Pending, Some(idle)) => {
@@ -85,6 +100,26 @@ impl ClientBody {
                 self.timer = None;
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
             }
+        }
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take().filter(|_| !self.ended) else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(tokio::time::timeout(DRAIN_FOR, discard(incoming)));
+        }
+    }
+}
+
+/// Reads what is left of a body and throws it away.
+async fn discard(mut incoming: Incoming) {
+    let mut left = DRAIN_BYTES_MAX;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
         }
     }
 }
@@ -106,14 +141,16 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Client(body) => body.incoming.as_ref().is_none_or(Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.incoming.size_hint(),
+            Self::Client(body) => {
+                body.incoming.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+            }
         }
     }
 }

@@ -46,8 +46,11 @@ fn same_origin_path(
     if text.is_empty() || text.contains("..") || text.contains(':') {
         return None;
     }
-    // A relative reference replaces the last segment (RFC 3986 §5.2.3).
     let path = target_path.split('?').next().unwrap_or("/");
+    if text.starts_with('?') {
+        return Some(format!("{path}{text}"));
+    }
+    // A relative reference replaces the last segment (RFC 3986 §5.2.3).
     let base = path.rfind('/').map_or("/", |at| &path[..=at]);
     Some(format!("{base}{text}"))
 }
@@ -76,6 +79,7 @@ mod tests {
         assert_eq!(of("/c"), ["/c"]);
         assert_eq!(of("http://SHOP.svc/c?d"), ["/c?d"]);
         assert_eq!(of("c"), ["/a/c"]);
+        assert_eq!(of("?y=1"), ["/a/b?y=1"]);
         assert!(of("http://evil.example/c").is_empty());
         assert!(of("//evil.example/c").is_empty());
         assert!(of("http:opaque").is_empty());

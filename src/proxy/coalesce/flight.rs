@@ -232,6 +232,11 @@ impl Reader {
         self.late
     }
 
+    /// Whether what is read can still be stored.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.flight.lock().sliding
+    }
+
     /// The trailers, once the body has ended.
     pub(crate) fn trailers(&self) -> Option<HeaderMap> {
         self.flight.lock().trailers.clone()

@@ -298,9 +298,11 @@ fn shared_response(
     response
 }
 
-/// Reads a shared fetch to its end.
+/// Reads a shared fetch to its end, for as long as it is for the store.
 async fn drain(mut reader: Reader) {
-    while let Some(Ok(_)) = std::future::poll_fn(|cx| reader.poll_chunk(cx)).await {}
+    while reader.is_kept() {
+        let Some(Ok(_)) = std::future::poll_fn(|cx| reader.poll_chunk(cx)).await else { return };
+    }
 }
 
 /// Answers a range from a stored part that covers it and is fresh.
