@@ -16,7 +16,7 @@ use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
 use outrigger_telemetry::logging::{self, LogFormat};
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Admin};
 use crate::app::build::Plan;
@@ -85,6 +85,8 @@ async fn serve(
     started: impl FnOnce(&[String], &str),
 ) -> Result<(), CliError> {
     let begun = Instant::now();
+    // Before the first request can come: none may be lost to an early signal.
+    let signals = Signals::register()?;
     let mut registry = Registry::with_prefix("outrigger");
     let metrics = Metrics::new(&mut registry);
     let shared = start_shared(&plan, &metrics).await?;
@@ -122,7 +124,7 @@ async fn serve(
     let millis = begun.elapsed().as_millis();
     tracing::info!(?addresses, admin = %admin_address, millis, "serving");
     started(&addresses, &admin_address.to_string());
-    wait_for_signal().await?;
+    signals.wait().await;
     ready.store(false, Ordering::Relaxed);
     drain(&plan, running).await;
     finish(shared).await;
@@ -174,25 +176,40 @@ fn controller(shared: &Arc<Shared>, metrics: &Arc<Metrics>) -> Arc<Controller> {
     ))
 }
 
-async fn wait_for_signal() -> Result<(), CliError> {
-    let failed =
-        |error: std::io::Error| CliError::Startup(format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on a signal no longer kills the process.
+    fn register() -> Result<Self, CliError> {
+        let failed = |error: std::io::Error| {
+            CliError::Startup(format!("cannot listen for signals: {error}"))
+        };
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
     }
-    // A second signal ends the process at once.
-    tokio::spawn(async move {
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        tracing::warn!("second signal: ending at once");
-        std::process::exit(0);
-    });
-    Ok(())
+    }
+
+    /// Waits for the first signal; the second one ends the process at once.
+    async fn wait(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(0);
+        });
+    }
 }
 
 async fn drain(plan: &Plan, running: outrigger_proxy::Running) {
