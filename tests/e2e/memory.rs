@@ -66,7 +66,10 @@ fn distinct_urls_do_not_outgrow_the_budget() {
     let hits =
         sample().filter(|number| get(&outrigger.url(&format!("/{number}")), &[]).is_hit()).count();
     println!("of {} URLs asked again, {hits} were hits", sample().count());
-    assert!(hits >= 20, "the tier fills: {hits} hits");
+    // Which URLs stay is the admission policy's choice; that the budget is used is ours.
+    assert!(hits > 0, "nothing is served from the tier");
+    let held = outrigger.metric("outrigger_memory_bytes");
+    assert!(held > BUDGET / 2, "the tier fills: {held} bytes");
 }
 
 /// Asks for every URL once, over a few kept connections.

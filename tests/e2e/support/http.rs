@@ -67,6 +67,16 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Reply {
+    try_request(method, url, headers, body).unwrap_or_else(|error| panic!("{url}: {error}"))
+}
+
+/// The same, for a server that may not be there yet.
+pub(crate) fn try_request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Reply, String> {
     let uri: Uri = url.parse().expect("a URL");
     let authority = uri.authority().expect("a URL with an authority").clone();
     let mut request = Request::builder()
@@ -96,8 +106,8 @@ pub(crate) fn request(
     };
     runtime()
         .block_on(async { tokio::time::timeout(REQUEST_LIMIT, exchange).await })
-        .unwrap_or_else(|_| panic!("{url}: no answer within {REQUEST_LIMIT:?}"))
-        .unwrap_or_else(|error| panic!("{url}: {error}"))
+        .map_err(|_| format!("no answer within {REQUEST_LIMIT:?}"))?
+        .map_err(|error| error.to_string())
 }
 
 fn runtime() -> tokio::runtime::Runtime {

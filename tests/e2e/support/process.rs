@@ -174,7 +174,8 @@ impl Outrigger {
             if let Some(status) = self.process.exited() {
                 panic!("outrigger ended at start: {status}");
             }
-            std::net::TcpStream::connect(&self.admin).is_ok() && get(&readiness, &[]).status == 200
+            super::http::try_request(::http::Method::GET, &readiness, &[], "")
+                .is_ok_and(|r| r.status == 200)
         });
     }
 
