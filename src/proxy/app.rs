@@ -1,7 +1,7 @@
 //! What the data path shares: between all workers, and within one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -59,7 +59,6 @@ pub struct Shared {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) clock: Clock,
-    pub(crate) draining: AtomicBool,
     /// Client connections and tunnels that are open.
     pub(crate) open: AtomicUsize,
 }
@@ -120,7 +119,6 @@ impl Shared {
             endpoints,
             connector,
             clock: parts.clock,
-            draining: AtomicBool::new(false),
             open: AtomicUsize::new(0),
         }))
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
+use outrigger_semantics::NotStored;
 use outrigger_semantics::storable::has_validator;
-use outrigger_semantics::{NotStored, UnixMillis};
 use smallvec::SmallVec;
 
 use crate::entry::Entry;
@@ -243,12 +243,6 @@ impl Entry {
         // Other statuses have their meaning without a body.
         let empty = self.status == http::StatusCode::OK && self.body.is_empty();
         self.status.as_u16() < 500 && !empty
-    }
-
-    /// The time until which the entry can be of any use, for lower tiers.
-    pub fn useful_until(&self) -> UnixMillis {
-        let millis = i64::try_from(useful_for(self).as_millis()).unwrap_or(i64::MAX / 8);
-        self.stored_at + millis
     }
 }
 

@@ -88,7 +88,6 @@ impl Running {
     /// Answers the number of connections that were still open at the end.
     pub async fn drain(self, quiet: Duration, limit: Duration) -> usize {
         let deadline = Instant::now() + limit;
-        self.shared.draining.store(true, Ordering::Relaxed);
         self.phase.send_replace(Phase::Closing);
         tokio::time::sleep(quiet.min(limit)).await;
         self.phase.send_replace(Phase::Ending);
