@@ -158,7 +158,8 @@ mod tests {
                 immutable: false,
                 source: FreshnessSource::MaxAge,
             },
-            born_seq,
+            log: outrigger_store::entry::LogSpan { born: born_seq, seen: born_seq },
+            policy_epoch: 0,
             now: UnixMillis(0),
             fetch_millis: 0,
         })

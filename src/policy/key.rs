@@ -56,13 +56,7 @@ impl std::fmt::Debug for CacheKey {
     }
 }
 
-/// The digest that finds a stored response: 128 bits of BLAKE3, the same in every pod.
-pub fn digest(text: &[u8]) -> u128 {
-    let hash = blake3::hash(text);
-    let mut first = [0; 16];
-    first.copy_from_slice(&hash.as_bytes()[..16]);
-    u128::from_le_bytes(first)
-}
+pub use outrigger_semantics::digest;
 
 impl CacheKey {
     /// Builds the key of a request.

@@ -14,6 +14,7 @@
 
 pub mod cache_status;
 pub mod conditional;
+pub mod digest;
 pub mod directives;
 pub mod fields;
 pub mod freshness;
@@ -29,6 +30,7 @@ pub mod update;
 pub mod vary;
 
 pub use cache_status::CacheStatus;
+pub use digest::digest;
 pub use directives::{RequestDirectives, ResponseDirectives};
 pub use freshness::{FreshnessSource, Lifetimes};
 pub use reuse::{Reuse, ValidateReason};

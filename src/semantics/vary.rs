@@ -39,6 +39,28 @@ impl Variant {
         Variant { selectors }
     }
 
+    /// The variant that a request selects among responses that vary by these fields.
+    pub fn of_names<'a>(
+        names: impl IntoIterator<Item = &'a HeaderName>,
+        request: &HeaderMap,
+    ) -> Self {
+        let selectors =
+            names.into_iter().map(|name| (name.clone(), normalised(request, name))).collect();
+        Variant { selectors }
+    }
+
+    /// A variant as it was told by [`Variant::selectors`].
+    pub fn from_selectors(
+        selectors: impl IntoIterator<Item = (HeaderName, Option<Box<[u8]>>)>,
+    ) -> Self {
+        Variant { selectors: selectors.into_iter().collect() }
+    }
+
+    /// The selecting fields with their normalised values.
+    pub fn selectors(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.selectors.iter().map(|(name, value)| (name, value.as_deref()))
+    }
+
     /// Whether the response does not vary at all.
     pub fn is_invariant(&self) -> bool {
         self.selectors.is_empty()

@@ -39,11 +39,59 @@ pub struct Entry {
     pub tags: Box<[Box<str>]>,
     /// Position of the purge log that this pod had applied before the fetch began.
     pub born_seq: u64,
+    /// Position that the purge log had reached when the response was there: what a reader has seen.
+    pub seen_seq: u64,
+    /// Which caching rules it was stored by: a hash of the route's.
+    pub policy_epoch: u64,
     /// When it was stored.
     pub stored_at: UnixMillis,
     /// How long the upstream took, milliseconds.
     pub fetch_millis: u32,
     checked: AtomicU64,
+}
+
+/// Positions of the purge log around a fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSpan {
+    /// What this pod had applied before the fetch began.
+    pub born: u64,
+    /// What the log had reached when the response was there; never less than `born`.
+    pub seen: u64,
+}
+
+/// An entry as it comes back from a tier, complete and already in the form in which it is served.
+#[derive(Debug)]
+pub struct Restored {
+    /// The canonical key.
+    pub key: Arc<[u8]>,
+    /// Digest of the canonical key.
+    pub digest: u128,
+    /// Length of the canonical URI within the key.
+    pub uri_len: usize,
+    /// Digest of the canonical URI.
+    pub uri_digest: u128,
+    /// Status.
+    pub status: StatusCode,
+    /// Header fields as served.
+    pub headers: HeaderMap,
+    /// Body.
+    pub body: Bytes,
+    /// Set if the body is a part.
+    pub part: Option<Part>,
+    /// The selecting fields.
+    pub variant: Variant,
+    /// Points in time that reuse depends on.
+    pub lifetimes: Lifetimes,
+    /// Tags for purging.
+    pub tags: Box<[Box<str>]>,
+    /// Positions of the purge log around its fetch.
+    pub log: LogSpan,
+    /// Which caching rules it was stored by.
+    pub policy_epoch: u64,
+    /// When it was stored.
+    pub stored_at: UnixMillis,
+    /// How long the upstream took, milliseconds.
+    pub fetch_millis: u32,
 }
 
 /// What an entry is made from.
@@ -71,8 +119,10 @@ pub struct Draft<'a> {
     pub variant: Variant,
     /// Points in time that reuse depends on.
     pub lifetimes: Lifetimes,
-    /// Position of the purge log before the fetch.
-    pub born_seq: u64,
+    /// Positions of the purge log around the fetch.
+    pub log: LogSpan,
+    /// Which caching rules it is stored by.
+    pub policy_epoch: u64,
     /// Now.
     pub now: UnixMillis,
     /// How long the upstream took, milliseconds.
@@ -104,7 +154,9 @@ impl Entry {
             part: draft.part,
             variant: draft.variant,
             lifetimes: draft.lifetimes,
-            born_seq: draft.born_seq,
+            born_seq: draft.log.born,
+            seen_seq: draft.log.seen.max(draft.log.born),
+            policy_epoch: draft.policy_epoch,
             stored_at: draft.now,
             fetch_millis: draft.fetch_millis,
             checked: AtomicU64::new(0),
@@ -118,7 +170,7 @@ impl Entry {
         omit: &[HeaderName],
         variant: Variant,
         lifetimes: Lifetimes,
-        born_seq: u64,
+        log: LogSpan,
         now: UnixMillis,
     ) -> Self {
         Entry::new(Draft {
@@ -133,10 +185,34 @@ impl Entry {
             part: self.part,
             variant,
             lifetimes,
-            born_seq,
+            log,
+            policy_epoch: self.policy_epoch,
             now,
             fetch_millis: self.fetch_millis,
         })
+    }
+
+    /// The entry that a tier gave back.
+    pub fn restored(from: Restored) -> Self {
+        Entry {
+            key: from.key,
+            digest: from.digest,
+            uri_len: from.uri_len,
+            uri_digest: from.uri_digest,
+            status: from.status,
+            headers: from.headers,
+            body: from.body,
+            part: from.part,
+            variant: from.variant,
+            lifetimes: from.lifetimes,
+            tags: from.tags,
+            born_seq: from.log.born,
+            seen_seq: from.log.seen,
+            policy_epoch: from.policy_epoch,
+            stored_at: from.stored_at,
+            fetch_millis: from.fetch_millis,
+            checked: AtomicU64::new(0),
+        }
     }
 
     /// The canonical URI.
@@ -154,6 +230,13 @@ impl Entry {
             self.headers.iter().map(|(n, v)| PER_FIELD + n.as_str().len() + v.len()).sum();
         let tags: usize = self.tags.iter().map(|tag| 16 + tag.len()).sum();
         FIXED + self.key.len() + headers + tags + self.variant.weight() + self.body.len()
+    }
+
+    /// Whether the entry may replace a good one.
+    pub fn is_good_enough(&self) -> bool {
+        // Other statuses have their meaning without a body.
+        let empty = self.status == StatusCode::OK && self.body.is_empty();
+        self.status.as_u16() < 500 && !empty
     }
 
     /// Whether this is worth protecting from being replaced by an error or an empty body.
@@ -231,7 +314,8 @@ pub(crate) mod tests {
                 immutable: false,
                 source: FreshnessSource::MaxAge,
             },
-            born_seq: 0,
+            log: LogSpan::default(),
+            policy_epoch: 0,
             now: UnixMillis(0),
             fetch_millis: 1,
         })

@@ -9,11 +9,14 @@
 //! directives) and `outrigger-coherence` (purges).
 
 pub mod entry;
+pub mod envelope;
 pub mod lookup;
 pub mod memory;
+pub mod shared;
 pub mod tier;
 
 pub use entry::Entry;
-pub use lookup::{Lookup, Miss, Unavailable};
+pub use lookup::{Lookup, Miss, Scope, ShareRules, Unavailable, Wanted};
 pub use memory::MemoryTier;
-pub use tier::Tier;
+pub use shared::RedisTier;
+pub use tier::{Claim, Settled, Ticket, Tier};

@@ -58,4 +58,50 @@ pub struct Wanted<'a> {
     pub key: &'a [u8],
     /// Header fields of the request.
     pub headers: &'a HeaderMap,
+    /// The rules by which a stored response must have been stored; only shared tiers, which
+    /// outlive a policy and are used by pods with different ones, look at it.
+    pub policy_epoch: u64,
+    /// Who shares the responses.
+    pub scope: Scope,
+}
+
+impl<'a> Wanted<'a> {
+    /// A key without regard to policy, for tiers within the process.
+    pub fn of(digest: u128, key: &'a [u8], headers: &'a HeaderMap) -> Self {
+        Wanted { digest, key, headers, policy_epoch: 0, scope: Scope::Workload }
+    }
+}
+
+/// Who shares the responses that a shared tier holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The pods of one workload.
+    #[default]
+    Workload,
+    /// All workloads of the namespace that say so too.
+    Namespace,
+}
+
+/// What of a route goes to shared tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareRules {
+    /// Whether anything does.
+    pub enabled: bool,
+    /// Who shares it.
+    pub scope: Scope,
+    /// Bytes of the largest body; `None` leaves the tier's own limit.
+    pub object_bytes_max: Option<u64>,
+    /// Shorter freshness lifetimes stay local, milliseconds; `None` leaves the tier's own limit.
+    pub ttl_ms_min: Option<i64>,
+}
+
+impl Default for ShareRules {
+    fn default() -> Self {
+        ShareRules {
+            enabled: true,
+            scope: Scope::Workload,
+            object_bytes_max: None,
+            ttl_ms_min: None,
+        }
+    }
 }

@@ -237,15 +237,6 @@ impl MemoryTier {
     }
 }
 
-impl Entry {
-    /// Whether the entry may replace a good one.
-    fn is_good_enough(&self) -> bool {
-        // Other statuses have their meaning without a body.
-        let empty = self.status == http::StatusCode::OK && self.body.is_empty();
-        self.status.as_u16() < 500 && !empty
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +244,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     fn get(tier: &MemoryTier, like: &Entry, headers: &HeaderMap) -> Lookup {
-        tier.get(Wanted { digest: like.digest, key: &like.key, headers })
+        tier.get(Wanted::of(like.digest, &like.key, headers))
     }
 
     #[test]

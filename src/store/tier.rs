@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::entry::Entry;
-use crate::lookup::{Lookup, Unavailable, Wanted};
+use crate::lookup::{Lookup, ShareRules, Unavailable, Wanted};
 
 /// A tier below memory. Implementors write [`Tier::fetch`]; callers use [`Tier::lookup`].
 #[async_trait]
@@ -20,8 +20,28 @@ pub trait Tier: Send + Sync {
     /// Asks the tier, without regard to time.
     async fn fetch(&self, wanted: Wanted<'_>) -> Lookup;
 
-    /// Hands a stored response to the tier. Must not wait: work is queued or dropped.
-    fn offer(&self, entry: &Arc<Entry>);
+    /// Hands a stored response to the tier. Must not wait: work is queued or dropped. `false` if
+    /// the tier will not have it.
+    fn offer(&self, entry: &Arc<Entry>, rules: &ShareRules) -> bool;
+
+    /// Called once on each worker's runtime before it takes traffic: connections that live there
+    /// need no hand-over between threads.
+    fn attach(&self, _worker: usize) {}
+
+    /// Notes a hit on an entry of the memory tier, for tiers that want to know what is hot. Called
+    /// for a sample of the hits.
+    fn note_hot(&self, _entry: &Entry, _rules: &ShareRules) {}
+
+    /// Notes that a purge has voided what a lookup found.
+    fn note_voided(&self) {}
+
+    /// Asks for the right to fetch what is missing, where pods fetch one at a time.
+    async fn claim(&self, _wanted: Wanted<'_>) -> Claim {
+        Claim::Free
+    }
+
+    /// Ends a claim, so that the others need not wait for its end in time.
+    fn settle(&self, _ticket: Ticket, _how: Settled) {}
 
     /// Asks the tier within its deadline.
     async fn lookup(&self, wanted: Wanted<'_>) -> Lookup {
@@ -30,6 +50,37 @@ pub trait Tier: Send + Sync {
             Err(_) => Lookup::Unavailable(Unavailable::Deadline),
         }
     }
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claim {
+    /// Nobody keeps order here: fetch.
+    Free,
+    /// Fetch, and settle the claim.
+    Lead(Ticket),
+    /// Another pod has fetched it meanwhile.
+    Fetched(Arc<Entry>),
+    /// Another pod found out that the response cannot be shared: fetch, without waiting.
+    Uncacheable,
+}
+
+/// The right to fetch one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The key in the tier.
+    pub name: Arc<[u8]>,
+    /// What tells this claim from others.
+    pub token: u64,
+}
+
+/// How a claimed fetch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// What there is to share has been offered, or there was an error.
+    Done,
+    /// The response is not for others.
+    Uncacheable,
 }
 
 #[cfg(test)]
@@ -49,13 +100,15 @@ mod tests {
         async fn fetch(&self, _: Wanted<'_>) -> Lookup {
             std::future::pending().await
         }
-        fn offer(&self, _: &Arc<Entry>) {}
+        fn offer(&self, _: &Arc<Entry>, _: &ShareRules) -> bool {
+            false
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_tier_that_hangs_is_unavailable_and_not_empty() {
         let headers = http::HeaderMap::new();
-        let found = Stuck.lookup(Wanted { digest: 1, key: b"k", headers: &headers }).await;
+        let found = Stuck.lookup(Wanted::of(1, b"k", &headers)).await;
         assert!(matches!(found, Lookup::Unavailable(Unavailable::Deadline)));
     }
 }

@@ -14,6 +14,7 @@ mod h2;
 mod origin;
 mod origin_conn;
 mod proxy;
+pub mod redis;
 mod response;
 mod script;
 mod wire;

@@ -47,6 +47,7 @@ pub struct Setup {
     config: String,
     listeners: usize,
     unix: bool,
+    args: Vec<String>,
 }
 
 impl Setup {
@@ -97,6 +98,12 @@ impl Setup {
         self
     }
 
+    /// With a flag and its value.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.args.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
     /// Starts it and waits until it is ready. A port that somebody else took in
     /// the meantime is no reason to fail: it is tried again with others.
     pub async fn start(&self) -> Proxy {
@@ -135,6 +142,7 @@ impl Setup {
             fs::write(&file, yaml).expect("the bootstrap is written");
             command.arg("--config").arg(file);
         }
+        command.args(&self.args);
         let log = dir.path().join("stderr.log");
         let out = File::create(&log).expect("a log file");
         let both = out.try_clone().expect("a second handle");
@@ -281,6 +289,20 @@ impl Proxy {
             ))
             .await;
         client.response("POST").await
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a VmRSS line");
+        let kibibytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kibibytes.expect("a number") * 1024
     }
 
     /// Sends a signal, such as `TERM`.

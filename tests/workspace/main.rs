@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Allowed edges: a crate, and the crates of this workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("outrigger-semantics", &[]),
     ("outrigger-policy", &["outrigger-semantics"]),
     ("outrigger-control", &["outrigger-policy"]),
-    ("outrigger-store", &["outrigger-semantics"]),
-    ("outrigger-coherence", &["outrigger-store"]),
+    ("outrigger-redis", &[]),
+    ("outrigger-store", &["outrigger-semantics", "outrigger-redis"]),
+    ("outrigger-coherence", &["outrigger-store", "outrigger-redis"]),
     ("outrigger-telemetry", &[]),
     (
         "outrigger-proxy",
@@ -28,6 +29,7 @@ const ALLOWED: [(&str, &[&str]); 8] = [
             "outrigger-semantics",
             "outrigger-policy",
             "outrigger-control",
+            "outrigger-redis",
             "outrigger-store",
             "outrigger-coherence",
             "outrigger-telemetry",

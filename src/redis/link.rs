@@ -1,0 +1,162 @@
+//! One connection that is kept alive. Who wants to use it gets it at once, or is told at once that
+//! there is none: opening a connection is never a request's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::{PushInfo, PushKind, RedisError};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::connect::{Conn, Target};
+use crate::error::{ConnectError, is_read_only, wants_reconnect};
+
+/// First pause after a failure.
+const BACKOFF: Duration = Duration::from_millis(50);
+/// Longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// A connection that lived this long was a good one.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+
+/// A connection that is kept alive by a task of the runtime on which it was started.
+#[derive(Clone, Debug)]
+pub struct Link {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    target: Arc<Target>,
+    conn: ArcSwapOption<Conn>,
+    broken: Notify,
+    state: watch::Sender<LinkState>,
+}
+
+/// What a link is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Opening the first connection.
+    Starting,
+    /// Connected; counts connections, so that each new one is a change.
+    Up(u64),
+    /// Not connected, with the reason.
+    Down(Arc<ConnectError>),
+}
+
+impl Link {
+    /// Starts a link on the current runtime. It ends when all clones of the link are gone.
+    pub fn start(target: Arc<Target>) -> Self {
+        let inner = Arc::new(Inner {
+            target,
+            conn: ArcSwapOption::empty(),
+            broken: Notify::new(),
+            state: watch::Sender::new(LinkState::Starting),
+        });
+        tokio::spawn(keep(Arc::downgrade(&inner)));
+        Link { inner }
+    }
+
+    /// The connection, if there is one.
+    pub fn conn(&self) -> Option<Conn> {
+        self.inner.conn.load().as_deref().cloned()
+    }
+
+    /// Notes an error of a command: some mean that the connection is of no use any more.
+    pub fn note(&self, error: &RedisError) {
+        let deposed = is_read_only(error) && self.inner.target.moves().is_some();
+        if wants_reconnect(error) || deposed {
+            self.reopen();
+        }
+    }
+
+    /// Drops the connection and opens another.
+    pub fn reopen(&self) {
+        self.inner.target.doubt();
+        self.inner.broken.notify_one();
+    }
+
+    /// The state as it changes.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.inner.state.subscribe()
+    }
+
+    /// Where it leads.
+    pub fn target(&self) -> &Arc<Target> {
+        &self.inner.target
+    }
+}
+
+async fn keep(link: std::sync::Weak<Inner>) {
+    let mut backoff = BACKOFF;
+    let mut count = 0;
+    loop {
+        let Some(inner) = link.upgrade() else { return };
+        let mut moves = inner.target.moves();
+        // What is there now is what we open; only later changes count.
+        moves.as_mut().map(watch::Receiver::mark_unchanged);
+        match inner.target.open().await {
+            Ok(opened) => {
+                count += 1;
+                let since = tokio::time::Instant::now();
+                inner.conn.store(Some(Arc::new(opened.conn)));
+                inner.state.send_replace(LinkState::Up(count));
+                drop(inner);
+                let alive = until_broken(&link, opened.pushes, moves).await;
+                let Some(inner) = link.upgrade().filter(|_| alive) else { return };
+                inner.conn.store(None);
+                let detail = "the connection was lost".to_owned();
+                let server = inner.target.name().to_owned();
+                let error = Arc::new(ConnectError::Failed { server, detail });
+                inner.state.send_replace(LinkState::Down(error));
+                if since.elapsed() > GOOD_AFTER {
+                    backoff = BACKOFF;
+                }
+            }
+            Err(error) => {
+                inner.target.doubt();
+                inner.state.send_replace(LinkState::Down(Arc::new(error)));
+            }
+        }
+        // Jittered, so that pods do not come back all at once.
+        tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64())).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Waits for the end of a connection; `false` if nobody holds the link any more.
+async fn until_broken(
+    link: &std::sync::Weak<Inner>,
+    mut pushes: Option<mpsc::UnboundedReceiver<PushInfo>>,
+    mut moves: Option<watch::Receiver<Option<crate::location::Server>>>,
+) -> bool {
+    loop {
+        let Some(inner) = link.upgrade() else { return false };
+        let dropped = async {
+            match &mut pushes {
+                Some(pushes) => loop {
+                    match pushes.recv().await {
+                        Some(push) if push.kind != PushKind::Disconnection => {}
+                        _ => return,
+                    }
+                },
+                None => std::future::pending().await,
+            }
+        };
+        let moved = async {
+            let changed = match &mut moves {
+                Some(moves) => moves.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = inner.broken.notified() => return true,
+            () = dropped => return true,
+            () = moved => return true,
+            // Looks now and then whether anybody still holds the link.
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}

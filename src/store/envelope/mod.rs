@@ -1,0 +1,230 @@
+//! The form in which a stored response travels to a shared tier and back.
+//!
+//! A value is a fixed head, then the fields of the entry, optionally compressed and sealed. The head
+//! names the version: a reader that does not know it takes the value as foreign, and never guesses.
+//! Within a version fields are told by numbers, and unknown ones are skipped, so that a later writer
+//! can add to what an earlier reader understands. Everything that comes from outside is bounded
+//! before it is believed: a hostile value costs a miss and a count.
+//!
+//! ```text
+//! "OR" | version | kind | compression | sealing | 2 bytes zero | length before compression (u32)
+//!      | CRC-32 of name, head and rest (u32) | sealed only: key number (u32), nonce (12) | rest
+//! ```
+//! Integers are little-endian. The checksum covers the name under which the value is stored, and so
+//! does the seal (as associated data): a value copied to another name is refused.
+
+mod compress;
+mod fields;
+pub mod seal;
+
+use http::HeaderName;
+
+use crate::entry::Entry;
+pub use compress::Compression;
+use seal::Keyring;
+
+/// The version that is written.
+const VERSION: u8 = 1;
+const MAGIC: [u8; 2] = *b"OR";
+const HEAD_BYTES: usize = 16;
+const CRC_AT: usize = 12;
+
+/// What a value holds.
+#[derive(Debug)]
+pub enum Value {
+    /// A stored response.
+    Entry(Box<Entry>),
+    /// The response under this key varies by these fields; each variant has a name of its own.
+    Descriptor {
+        /// The canonical key.
+        key: Vec<u8>,
+        /// The selecting fields.
+        names: Vec<HeaderName>,
+    },
+}
+
+/// Why a value was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not ours, or of a version that this reader does not know.
+    Foreign,
+    /// It is ours and damaged.
+    Corrupt,
+    /// It is sealed with a key that is not there, or by somebody else, or for another name.
+    Seal,
+    /// It is not sealed although it has to be.
+    Unsealed,
+}
+
+impl Refused {
+    /// The stable name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::Corrupt => "corrupt",
+            Self::Seal => "seal",
+            Self::Unsealed => "unsealed",
+        }
+    }
+}
+
+/// Writes and reads values.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    /// How values are compressed.
+    pub compression: Compression,
+    /// Smaller values are not compressed, bytes.
+    pub compress_bytes_min: usize,
+    /// Larger values are refused, bytes before compression.
+    pub value_bytes_max: usize,
+}
+
+impl Codec {
+    /// A stored response as a value for `name`. `None` if it is larger than a value may be.
+    pub fn entry(&self, entry: &Entry, name: &[u8], keys: Option<&Keyring>) -> Option<Vec<u8>> {
+        let compressible = fields::is_compressible(entry);
+        self.wrap(Kind::Entry, fields::write_entry(entry), compressible, name, keys)
+    }
+
+    /// A descriptor as a value for `name`.
+    pub fn descriptor<'a>(
+        &self,
+        key: &[u8],
+        names: impl Iterator<Item = &'a HeaderName>,
+        name: &[u8],
+        keys: Option<&Keyring>,
+    ) -> Option<Vec<u8>> {
+        self.wrap(Kind::Descriptor, fields::write_descriptor(key, names), false, name, keys)
+    }
+
+    fn wrap(
+        &self,
+        kind: Kind,
+        payload: Vec<u8>,
+        compressible: bool,
+        name: &[u8],
+        keys: Option<&Keyring>,
+    ) -> Option<Vec<u8>> {
+        let raw_length = u32::try_from(payload.len()).ok()?;
+        if payload.len() > self.value_bytes_max {
+            return None;
+        }
+        let wanted = compressible && payload.len() >= self.compress_bytes_min;
+        let (compression, mut rest) = match self.compression {
+            wish if wanted => wish.shrink(payload),
+            _ => (Compression::None, payload),
+        };
+        let mut head = Vec::with_capacity(HEAD_BYTES + seal::EXTRA_BYTES);
+        head.extend_from_slice(&MAGIC);
+        let sealing = u8::from(keys.is_some());
+        head.extend_from_slice(&[VERSION, kind as u8, compression.code(), sealing, 0, 0]);
+        head.extend_from_slice(&raw_length.to_le_bytes());
+        head.extend_from_slice(&[0; 4]);
+        if let Some(keys) = keys {
+            let extra = keys.seal(&head[..CRC_AT], name, &mut rest)?;
+            head.extend_from_slice(&extra);
+        }
+        let crc = checksum(name, &head[..CRC_AT], &head[HEAD_BYTES..], &rest);
+        head[CRC_AT..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
+        head.extend_from_slice(&rest);
+        Some(head)
+    }
+
+    /// Reads the value that is stored under `name`.
+    ///
+    /// # Errors
+    /// Why it is not believed.
+    pub fn read(
+        &self,
+        value: Vec<u8>,
+        name: &[u8],
+        keys: Option<&Keyring>,
+    ) -> Result<Value, Refused> {
+        let Some((head, after)) = value.split_first_chunk::<HEAD_BYTES>() else {
+            return Err(Refused::Foreign);
+        };
+        if head[..2] != MAGIC || head[2] != VERSION {
+            return Err(Refused::Foreign);
+        }
+        let kind = Kind::of(head[3]).ok_or(Refused::Foreign)?;
+        let compression = Compression::of(head[4]).ok_or(Refused::Foreign)?;
+        let raw_length = u32_at(head, 8) as usize;
+        if raw_length > self.value_bytes_max {
+            return Err(Refused::Foreign);
+        }
+        if checksum(name, &head[..CRC_AT], &[], after) != u32_at(head, CRC_AT) {
+            return Err(Refused::Corrupt);
+        }
+        let head = *head;
+        let payload = match (head[5], keys) {
+            (0, None) => compression.expand(Rest::whole(value, HEAD_BYTES), raw_length),
+            (0, Some(_)) => return Err(Refused::Unsealed),
+            (1, Some(keys)) => {
+                let opened = keys.open(&head[..CRC_AT], name, value, HEAD_BYTES)?;
+                compression.expand(opened, raw_length)
+            }
+            (1, None) => return Err(Refused::Seal),
+            _ => return Err(Refused::Foreign),
+        };
+        let payload = payload.ok_or(Refused::Corrupt)?;
+        match kind {
+            Kind::Entry => fields::read_entry(payload)
+                .map(|e| Value::Entry(Box::new(e)))
+                .ok_or(Refused::Corrupt),
+            Kind::Descriptor => fields::read_descriptor(&payload)
+                .map(|(key, names)| Value::Descriptor { key, names })
+                .ok_or(Refused::Corrupt),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Entry = 1,
+    Descriptor = 2,
+}
+
+impl Kind {
+    fn of(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Entry),
+            2 => Some(Self::Descriptor),
+            _ => None,
+        }
+    }
+}
+
+/// The part of a value behind what has been read, without copying it.
+pub(crate) struct Rest {
+    buffer: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+impl Rest {
+    fn whole(buffer: Vec<u8>, from: usize) -> Self {
+        let to = buffer.len();
+        Rest { buffer, from, to }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.from..self.to]
+    }
+}
+
+fn u32_at(head: &[u8; HEAD_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
+}
+
+fn checksum(name: &[u8], head: &[u8], extra: &[u8], rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [name, head, extra, rest] {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

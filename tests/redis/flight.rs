@@ -1,0 +1,143 @@
+//! Single flight over pods: of many that miss the same key, one fetches.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::pods::{Pod, pod};
+use crate::support::redis::RedisServer;
+use crate::support::{Client, Gate, Origin, Proxy, Reply, Response, Script, eventually, get};
+
+/// Longest wait of a pod for another one in these tests.
+const WAIT: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(2);
+
+fn flying(origin: &Origin, url: &str) -> Pod {
+    let wait = WAIT.as_millis();
+    pod(origin, url).set("singleFlight", &format!("{{enabled: true, waitMsMax: {wait}}}"))
+}
+
+async fn three(setup: &Pod) -> [Proxy; 3] {
+    tokio::join!(setup.start(), setup.start(), setup.start()).into()
+}
+
+/// Thirty requests over the pods, beside the test, with the time that each took.
+fn ask_all(pods: &[Proxy], path: &'static str) -> JoinSet<(Response, Duration)> {
+    let mut all = JoinSet::new();
+    for n in 0..30 {
+        let addr: SocketAddr = pods[n % pods.len()].addr;
+        all.spawn(async move {
+            let began = Instant::now();
+            (get(addr, path).await, began.elapsed())
+        });
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_requests_over_three_pods_are_one_for_the_origin() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    let gate = Gate::new();
+    let slow = Script::new().gate(&gate).reply(Reply::cached("max-age=600", "slow"));
+    origin.always("/slow", slow);
+    let pods = three(&flying(&origin, &redis.url())).await;
+    let all = ask_all(&pods, "/slow");
+    origin.arrived("/slow", 1).await;
+    // A negative needs a while: the others had time to ask, and did not.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(origin.hits("/slow"), 1);
+    assert_eq!(redis.keys("or:shop:cart:f:*").await.len(), 1);
+    gate.open();
+    for (response, took) in all.join_all().await {
+        response.assert_is(200, "slow");
+        assert!(took < WAIT, "{took:?}");
+    }
+    assert_eq!(origin.hits("/slow"), 1);
+    eventually("the lock is gone", || async {
+        redis.keys("or:shop:cart:f:*").await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_single_flight_each_pod_fetches() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    let gate = Gate::new();
+    let slow = Script::new().gate(&gate).reply(Reply::cached("max-age=600", "slow"));
+    origin.always("/slow", slow);
+    let pods = three(&pod(&origin, redis.url())).await;
+    let all = ask_all(&pods, "/slow");
+    origin.arrived("/slow", 3).await;
+    gate.open();
+    for (response, _) in all.join_all().await {
+        response.assert_is(200, "slow");
+    }
+    assert_eq!(origin.hits("/slow"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_leaves_nobody_stuck() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    origin.on("/d", |r| {
+        if r.nth == 1 { Script::new().hang() } else { Reply::cached("max-age=600", "fine").into() }
+    });
+    let [leader, b, c] = three(&flying(&origin, &redis.url())).await;
+    let mut client = Client::connect(leader.addr).await;
+    client.request("GET", "/d", &[]).await;
+    origin.arrived("/d", 1).await;
+    let others = [b, c];
+    let all = ask_all(&others, "/d");
+    leader.signal("KILL");
+    for (response, took) in all.join_all().await {
+        response.assert_is(200, "fine");
+        assert!(took < WAIT + SLACK, "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_takes_too_long_is_not_waited_for() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/l", move |r| {
+        let reply = Reply::cached("max-age=600", "fine");
+        if r.nth == 1 { Script::new().gate(&held).reply(reply) } else { reply.into() }
+    });
+    let [leader, b, _c] = three(&flying(&origin, &redis.url())).await;
+    let mut client = Client::connect(leader.addr).await;
+    client.request("GET", "/l", &[]).await;
+    origin.arrived("/l", 1).await;
+    let began = Instant::now();
+    b.get("/l").await.assert_is(200, "fine");
+    assert!(began.elapsed() < WAIT + SLACK, "{:?}", began.elapsed());
+    gate.open();
+    client.response("GET").await.assert_is(200, "fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uncacheable_response_makes_nobody_wait() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    origin.always("/no", Reply::cached("no-store", "own"));
+    origin.always("/broken", Reply::new(503).body("broken"));
+    let pods = three(&flying(&origin, &redis.url())).await;
+    for (path, status, body) in [("/no", 200, "own"), ("/broken", 503, "broken")] {
+        for (response, took) in ask_all(&pods, path).join_all().await {
+            response.assert_is(status, body);
+            assert!(took < WAIT / 2, "{path}: {took:?}");
+        }
+    }
+    assert!(redis.keys("or:shop:cart:f:*").await.is_empty(), "no lock is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_gone_makes_nobody_wait() {
+    let (origin, mut redis) = (Origin::start().await, RedisServer::start().await);
+    origin.always("/x", Reply::cached("max-age=600", "own"));
+    let pods = three(&flying(&origin, &redis.url())).await;
+    redis.kill();
+    for (response, took) in ask_all(&pods, "/x").join_all().await {
+        response.assert_is(200, "own");
+        assert!(took < WAIT / 2, "{took:?}");
+    }
+}

@@ -1,0 +1,24 @@
+//! The Redis tier against real servers.
+//!
+//! Several Outrigger processes before one origin share a Redis that the test
+//! starts, watches, and breaks. What the tests stand on is in `../support`.
+
+// A test says what it expects by failing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod basics;
+mod envelope;
+mod faults;
+mod flight;
+mod harness;
+mod lifetimes;
+mod load;
+mod pods;
+mod quota;
+mod sealing;
+mod sharing;
+mod topologies;
+mod warm;
