@@ -1,129 +1,246 @@
-//! The purge log as its users see it: append an event, ask about an entry.
+//! The purge log as its users see it: append an event, ask about an entry, wait for the others.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
 use outrigger_store::Entry;
+use tokio::sync::watch;
 
 use crate::Seq;
-use crate::event::{Event, PurgeRequest};
+use crate::event::{Content, Event, PurgeRequest};
+use crate::follow::{Absorbed, Follower};
 use crate::mirror::{Mirror, Verdict};
+use crate::shared::SharedLog;
 
 /// Events kept for an operator to look at.
 const RECENT_MAX: usize = 256;
 
-/// Why an event got no place in the log.
+/// Why something could not be done with the log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SequenceError {
+pub enum LogError {
     /// The log cannot be reached.
     #[error("the purge log cannot be reached: {0}")]
     Unreachable(String),
 }
 
-/// Gives events their place in the total order.
-#[async_trait]
-pub trait Sequence: Send + Sync {
-    /// Who shares the order: `pod`, or a wider circle.
-    fn scope(&self) -> &'static str;
-
-    /// The next position for this event.
-    ///
-    /// # Errors
-    /// When the event could not be appended; it has then no effect anywhere.
-    async fn append(&self, request: &PurgeRequest) -> Result<Seq, SequenceError>;
+/// What became of a purge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// It has its place in the log and is in effect in this pod.
+    Applied(Event),
+    /// The log cannot be reached. It is in effect in this pod, and will be appended.
+    Queued,
 }
 
-/// The order of one process.
-#[derive(Debug, Default)]
-pub struct LocalSequence(std::sync::atomic::AtomicU64);
-
-#[async_trait]
-impl Sequence for LocalSequence {
-    fn scope(&self) -> &'static str {
-        "pod"
-    }
-
-    async fn append(&self, _: &PurgeRequest) -> Result<Seq, SequenceError> {
-        Ok(self.0.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1)
-    }
+/// Who has applied an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acks {
+    /// Live pods that have.
+    pub applied: usize,
+    /// Live pods.
+    pub live: usize,
+    /// Live pods that have not, or not yet.
+    pub missing: Vec<String>,
 }
 
-/// The purge log.
-pub struct PurgeLog {
-    sequence: Box<dyn Sequence>,
-    /// Held from getting a position to applying it: a position counts as applied only when all
-    /// before it have been.
-    order: tokio::sync::Mutex<()>,
-    mirror: Mirror,
+/// What one process knows of the log: shared between those who follow it and those who ask.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) mirror: Mirror,
     recent: Mutex<VecDeque<Event>>,
+    applied: watch::Sender<Seq>,
+    gaps: AtomicU64,
+    clock: std::time::Instant,
 }
 
-impl std::fmt::Debug for PurgeLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PurgeLog").field("mirror", &self.mirror).finish_non_exhaustive()
-    }
-}
-
-impl PurgeLog {
-    /// A log ordered by `sequence`.
-    pub fn new(sequence: Box<dyn Sequence>) -> Self {
-        PurgeLog {
-            sequence,
-            order: tokio::sync::Mutex::default(),
+impl Default for State {
+    fn default() -> Self {
+        State {
             mirror: Mirror::default(),
             recent: Mutex::default(),
+            applied: watch::Sender::new(0),
+            gaps: AtomicU64::new(0),
+            clock: std::time::Instant::now(),
         }
     }
+}
 
-    /// A log of this process alone.
-    pub fn local() -> Self {
-        Self::new(Box::new(LocalSequence::default()))
+impl State {
+    /// Milliseconds of the process's clock, which only goes forward.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Who shares the log.
-    pub fn scope(&self) -> &'static str {
-        self.sequence.scope()
+    /// Applies what a shared log said.
+    pub(crate) fn absorb(&self, follower: &mut Follower, record: &crate::event::Record) {
+        let absorbed = follower.absorb(&self.mirror, record, self.now());
+        if absorbed == Absorbed::AfterGap {
+            self.gaps.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(seq = record.seq, "purge log has a gap: what was stored before is void");
+        }
+        if let (false, Some(content)) = (absorbed == Absorbed::Known, &record.content) {
+            // Positions of a shared log are microseconds of its server's clock.
+            self.remember(record.seq, record.seq / 1000, content.clone());
+        }
+        self.applied.send_replace(self.mirror.applied());
     }
 
-    /// The position applied last.
-    pub fn applied(&self) -> Seq {
-        self.mirror.applied()
-    }
-
-    /// The mirror, for figures.
-    pub fn mirror(&self) -> &Mirror {
-        &self.mirror
-    }
-
-    /// Appends an event and applies it here. When this returns, this pod serves nothing that the
-    /// event forbids.
-    ///
-    /// # Errors
-    /// When the event could not be appended.
-    pub async fn purge(&self, request: PurgeRequest) -> Result<Event, SequenceError> {
-        let ordered = self.order.lock().await;
-        let seq = self.sequence.append(&request).await?;
-        self.mirror.apply(seq, &request.matcher, request.uri_digest, request.mode);
-        drop(ordered);
-        let event = Event { seq, matcher: request.matcher, mode: request.mode, by: request.by };
+    fn remember(&self, seq: Seq, at_unix_millis: u64, content: Content) -> Event {
+        let event = Event { seq, at_unix_millis, content };
         let mut recent = self.recent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if recent.len() == RECENT_MAX {
             recent.pop_front();
         }
         recent.push_back(event.clone());
-        Ok(event)
+        event
+    }
+
+    /// Waits until a position has been applied.
+    pub(crate) async fn until_applied(&self, seq: Seq, limit: Duration) -> bool {
+        let mut applied = self.applied.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= seq);
+        tokio::time::timeout(limit, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+}
+
+enum Order {
+    /// The order of this process. Held from taking a position to applying it: a position counts as
+    /// applied only when all before it have been.
+    Local(tokio::sync::Mutex<Seq>),
+    /// The order of a log in Redis.
+    Shared(Arc<SharedLog>),
+}
+
+/// The purge log.
+pub struct PurgeLog {
+    state: Arc<State>,
+    order: Order,
+}
+
+impl std::fmt::Debug for PurgeLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PurgeLog").field("scope", &self.scope()).finish_non_exhaustive()
+    }
+}
+
+impl PurgeLog {
+    /// A log of this process alone.
+    pub fn local() -> Self {
+        PurgeLog { state: Arc::default(), order: Order::Local(tokio::sync::Mutex::new(0)) }
+    }
+
+    /// The log of a namespace.
+    pub fn shared(log: Arc<SharedLog>) -> Self {
+        PurgeLog { state: Arc::clone(log.state()), order: Order::Shared(log) }
+    }
+
+    /// Who shares the log: `pod` or `namespace`.
+    pub fn scope(&self) -> &'static str {
+        match self.order {
+            Order::Local(_) => "pod",
+            Order::Shared(_) => "namespace",
+        }
+    }
+
+    /// The shared log, if it is one.
+    pub fn as_shared(&self) -> Option<&Arc<SharedLog>> {
+        match &self.order {
+            Order::Local(_) => None,
+            Order::Shared(log) => Some(log),
+        }
+    }
+
+    /// The position applied last.
+    pub fn applied(&self) -> Seq {
+        self.state.mirror.applied()
+    }
+
+    /// The mirror, for figures.
+    pub fn mirror(&self) -> &Mirror {
+        &self.state.mirror
+    }
+
+    /// How often records were missing.
+    pub fn gaps(&self) -> u64 {
+        self.state.gaps.load(Ordering::Relaxed)
     }
 
     /// What the log says about an entry now.
     pub fn verdict(&self, entry: &Entry) -> Verdict {
-        self.mirror.verdict(entry)
+        self.state.mirror.verdict(entry)
     }
 
     /// The latest events, oldest first.
     pub fn recent(&self) -> Vec<Event> {
-        let recent = self.recent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let recent = self.state.recent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         recent.iter().cloned().collect()
+    }
+
+    /// Appends a purge. When this returns, this pod serves nothing that it forbids, whether the log
+    /// could be reached or not.
+    pub async fn purge(&self, request: PurgeRequest) -> Purged {
+        match &self.order {
+            Order::Local(order) => Purged::Applied(self.append_locally(order, request).await),
+            Order::Shared(log) => log.purge(request, None).await,
+        }
+    }
+
+    async fn append_locally(
+        &self,
+        order: &tokio::sync::Mutex<Seq>,
+        request: PurgeRequest,
+    ) -> Event {
+        let content = Content::purge(request, None, "");
+        let mut last = order.lock().await;
+        *last += 1;
+        let seq = *last;
+        self.state.mirror.apply(seq, &content, self.state.now());
+        self.state.applied.send_replace(seq);
+        drop(last);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.state.remember(seq, millis, content)
+    }
+
+    /// Waits until every live pod has applied a position, at most `limit`.
+    pub async fn acknowledged(&self, seq: Seq, limit: Duration) -> Acks {
+        match &self.order {
+            Order::Local(_) => Acks { applied: 1, live: 1, missing: Vec::new() },
+            Order::Shared(log) => log.acknowledged(seq, limit).await,
+        }
+    }
+
+    /// Whether this pod knows all that the log says up to a position.
+    pub fn covers(&self, seq: Seq) -> bool {
+        self.applied() >= seq
+            || match &self.order {
+                Order::Local(_) => false,
+                Order::Shared(log) => log.covers(seq),
+            }
+    }
+
+    /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`.
+    pub async fn until_covers(&self, seq: Seq, limit: Duration) -> bool {
+        self.covers(seq) || self.state.until_applied(seq, limit).await || self.covers(seq)
+    }
+
+    /// Whether this pod may answer from its store where consistency is strong. A log of this
+    /// process alone has no other pods.
+    pub fn has_lease(&self) -> bool {
+        match &self.order {
+            Order::Local(_) => true,
+            Order::Shared(log) => log.has_lease(),
+        }
+    }
+
+    /// Whether stored responses of other pods can be judged: not before the log has been read.
+    pub fn knows_others(&self) -> bool {
+        match &self.order {
+            Order::Local(_) => true,
+            Order::Shared(log) => log.has_caught_up(),
+        }
     }
 }
 
@@ -166,14 +283,14 @@ mod tests {
     }
 
     fn request(matcher: Matcher, mode: Mode, uri_digest: u128) -> PurgeRequest {
-        PurgeRequest { matcher, mode, by: "test", uri_digest }
+        PurgeRequest { matcher, mode, by: "test", reason: None, uri_digest }
     }
 
     #[tokio::test]
     async fn a_purge_beats_a_fill_that_was_already_on_its_way() {
         let log = PurgeLog::local();
         let born = log.applied();
-        log.purge(request(Matcher::Tag("a".into()), Mode::Hard, 0)).await.unwrap();
+        log.purge(request(Matcher::Tag("a".into()), Mode::Hard, 0)).await;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Void);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", log.applied())), Verdict::Valid);
         assert_eq!(log.verdict(&entry("http://h/", 1, "b", born)), Verdict::Valid);
@@ -190,10 +307,10 @@ mod tests {
             let log = PurgeLog::local();
             let hit = entry("http://h/a", 5, "t", 0);
             assert_eq!(log.verdict(&hit), Verdict::Valid);
-            log.purge(request(matcher.clone(), Mode::Soft, digest)).await.unwrap();
+            log.purge(request(matcher.clone(), Mode::Soft, digest)).await;
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}");
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}, remembered");
-            log.purge(request(matcher, Mode::Hard, digest)).await.unwrap();
+            log.purge(request(matcher, Mode::Hard, digest)).await;
             assert_eq!(log.verdict(&hit), Verdict::Void);
         }
     }
@@ -203,7 +320,7 @@ mod tests {
         let log = PurgeLog::local();
         for n in 0..=crate::mirror::PREFIXES_MAX {
             let matcher = Matcher::Prefix(format!("http://other{n}/"));
-            log.purge(request(matcher, Mode::Soft, 0)).await.unwrap();
+            log.purge(request(matcher, Mode::Soft, 0)).await;
         }
         assert_eq!(log.mirror().collapses(), 1);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Void);
@@ -230,7 +347,8 @@ mod tests {
                     _ => Matcher::Prefix(format!("http://h/{which}")),
                 };
                 let mode = if *is_hard { Mode::Hard } else { Mode::Soft };
-                mirror.apply(seq, &matcher, u128::from(*which), mode);
+                let content = Content::purge(request(matcher, mode, u128::from(*which)), None, "");
+                mirror.apply(seq, &content, 0);
                 if *which == 1 && seq > born {
                     hard |= *is_hard;
                     soft |= !*is_hard;

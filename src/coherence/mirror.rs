@@ -6,16 +6,19 @@
 //! always safe.
 
 use std::collections::HashMap;
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use outrigger_store::Entry;
 
 use crate::Seq;
-use crate::event::{Matcher, Mode};
+use crate::event::{Action, Content, Matcher, Mode};
+use crate::holds::{Ends, Holds};
 
 /// With more matchers than this the older half is shed.
 pub const MATCHERS_MAX: usize = 65_536;
+/// A hold whose pod does not end it ends by itself after this, milliseconds.
+pub const HOLD_MS_MAX: u64 = 120_000;
 /// Prefixes are compared one by one; with more than this the older half is shed.
 pub const PREFIXES_MAX: usize = 256;
 
@@ -59,6 +62,7 @@ struct Tables {
     all: Marks,
     /// The latest event for any tag.
     latest_tag: Seq,
+    holds: Holds,
 }
 
 impl Tables {
@@ -116,10 +120,20 @@ impl Tables {
 pub struct Mirror {
     applied: AtomicU64,
     collapses: AtomicU64,
+    /// Number of holds, so that a hit need not look where there are none.
+    held: AtomicUsize,
     tables: RwLock<Tables>,
 }
 
 impl Mirror {
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// The position applied last. A fetch reads it before it begins.
     pub fn applied(&self) -> Seq {
         self.applied.load(Ordering::Acquire)
@@ -132,16 +146,42 @@ impl Mirror {
 
     /// Number of matchers remembered.
     pub fn matchers(&self) -> usize {
-        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tables = self.read();
         tables.len() + tables.prefixes.len()
     }
 
+    /// Number of holds.
+    pub fn holds(&self) -> usize {
+        self.held.load(Ordering::Acquire)
+    }
+
     /// Applies an event. Events must come in the order of their positions: what has been checked
-    /// up to a position is not checked against earlier ones again.
-    pub fn apply(&self, seq: Seq, matcher: &Matcher, uri_digest: u128, mode: Mode) {
-        let mut tables = self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match matcher {
-            Matcher::Url(_) => tables.urls.entry(uri_digest).or_default().set(mode, seq),
+    /// up to a position is not checked against earlier ones again. `now` is in milliseconds of the
+    /// process's clock, for the end of a hold.
+    pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
+        let mut tables = self.write();
+        let mode = match content.action {
+            Action::Purge { mode, ends } => {
+                tables.holds.end(|have| match have {
+                    Ends::Event(at, _) => Some(at) == ends,
+                    Ends::Applied(at) => at <= seq,
+                    Ends::Released(_) => false,
+                });
+                mode
+            }
+            Action::Hold => {
+                let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
+                tables.holds.place(content.matcher.clone(), content.uri_digest, ends);
+                Mode::Hard
+            }
+            Action::Reset => {
+                tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
+                Mode::Hard
+            }
+        };
+        self.held.store(tables.holds.len(), Ordering::Release);
+        match &content.matcher {
+            Matcher::Url(_) => tables.urls.entry(content.uri_digest).or_default().set(mode, seq),
             Matcher::Tag(tag) => {
                 tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq);
                 tables.latest_tag = tables.latest_tag.max(seq);
@@ -166,6 +206,46 @@ impl Mirror {
         self.applied.fetch_max(seq, Ordering::AcqRel);
     }
 
+    /// Takes everything born before a position as purged.
+    pub fn void_before(&self, seq: Seq) {
+        self.write().all.set(Mode::Hard, seq);
+        // What was checked before must be checked again: the next event to be applied, which comes
+        // right behind, sees to that.
+    }
+
+    /// Places a hold that does not come from the log.
+    pub fn hold(&self, matcher: Matcher, uri_digest: u128, ends: Ends) {
+        let mut tables = self.write();
+        if matches!(ends, Ends::Applied(seq) if seq <= self.applied()) {
+            return;
+        }
+        tables.holds.place(matcher, uri_digest, ends);
+        self.held.store(tables.holds.len(), Ordering::Release);
+    }
+
+    /// Ends a hold that does not come from the log.
+    pub fn release(&self, id: u64) {
+        let mut tables = self.write();
+        tables.holds.end(|ends| ends == Ends::Released(id));
+        self.held.store(tables.holds.len(), Ordering::Release);
+    }
+
+    /// Ends the holds of the log whose time has passed.
+    pub fn expire_holds(&self, now: u64) {
+        if self.holds() == 0 {
+            return;
+        }
+        let mut tables = self.write();
+        tables.holds.end(|ends| matches!(ends, Ends::Event(_, until) if until <= now));
+        self.held.store(tables.holds.len(), Ordering::Release);
+    }
+
+    /// Whether a response of this URL may neither be served nor stored now. While its tags are not
+    /// known, any tag may be one of them.
+    pub fn is_held(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
+        self.holds() > 0 && self.read().holds.covers(uri, uri_digest, tags)
+    }
+
     /// Whether an event after `born_seq` may concern what a fetch for this URI brings. While its
     /// head is not there, `tags` is `None`, and any tag may be one of them.
     pub fn may_concern(
@@ -175,7 +255,10 @@ impl Mirror {
         tags: Option<&[Box<str>]>,
         born_seq: Seq,
     ) -> bool {
-        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tables = self.read();
+        if tables.holds.covers(uri, uri_digest, tags) {
+            return true;
+        }
         let mut marks = tables.marks_for_uri(uri, uri_digest);
         match tags {
             None => marks.join(&Marks { hard: tables.latest_tag, soft: 0 }),
@@ -191,6 +274,9 @@ impl Mirror {
     /// What the log says about an entry now.
     pub fn verdict(&self, entry: &Entry) -> Verdict {
         let applied = self.applied();
+        if self.holds() > 0 && self.is_held(entry.uri(), entry.uri_digest, Some(&entry.tags)) {
+            return Verdict::Void;
+        }
         if entry.born_seq >= applied {
             return Verdict::Valid;
         }
@@ -198,7 +284,7 @@ impl Mirror {
         if checked >= applied {
             return if soft { Verdict::Soft } else { Verdict::Valid };
         }
-        let tables = self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tables = self.read();
         let marks = tables.marks_for(entry);
         drop(tables);
         if marks.hard > entry.born_seq {

@@ -1,0 +1,93 @@
+//! Holds: what may neither be served nor stored for the time being, because a write is on its way
+//! to the upstream, or because a purge could not be appended to the log yet.
+
+use crate::Seq;
+use crate::event::Matcher;
+
+/// More holds than this are taken as one of everything.
+pub const HOLDS_MAX: usize = 4096;
+
+/// What ends a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The purge that names this position, or the passing of time (milliseconds of the process's
+    /// clock): its pod may have died.
+    Event(Seq, u64),
+    /// Applying the event at this position.
+    Applied(Seq),
+    /// Being released by the one who placed it.
+    Released(u64),
+}
+
+#[derive(Debug)]
+struct Hold {
+    matcher: Matcher,
+    uri_digest: u128,
+    ends: Ends,
+}
+
+/// The holds of one pod.
+#[derive(Debug, Default)]
+pub struct Holds {
+    list: Vec<Hold>,
+    /// Holds that did not fit the list: as long as there are any, everything is held.
+    spilled: Vec<Ends>,
+}
+
+impl Holds {
+    /// Places a hold.
+    pub fn place(&mut self, matcher: Matcher, uri_digest: u128, ends: Ends) {
+        if self.list.len() < HOLDS_MAX {
+            self.list.push(Hold { matcher, uri_digest, ends });
+        } else {
+            self.spilled.push(ends);
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len() + self.spilled.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.spilled.is_empty()
+    }
+
+    /// Ends the holds for which this is so.
+    pub fn end(&mut self, is_over: impl Fn(Ends) -> bool) {
+        self.list.retain(|hold| !is_over(hold.ends));
+        self.spilled.retain(|ends| !is_over(*ends));
+    }
+
+    /// Whether a response is held. While its tags are not known, any tag may be one of them.
+    pub fn covers(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
+        !self.spilled.is_empty()
+            || self.list.iter().any(|hold| match &hold.matcher {
+                Matcher::Url(_) => hold.uri_digest == uri_digest,
+                Matcher::Tag(tag) => {
+                    tags.is_none_or(|tags| tags.iter().any(|have| **have == **tag))
+                }
+                Matcher::Prefix(prefix) => uri.starts_with(prefix.as_bytes()),
+                Matcher::All => true,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_holds_hold_everything() {
+        let mut holds = Holds::default();
+        for n in 0..=HOLDS_MAX as u64 {
+            holds.place(Matcher::Url(String::new()), u128::from(n), Ends::Released(n));
+        }
+        assert!(holds.covers(b"http://other/", u128::MAX, Some(&[])));
+        holds.end(|ends| ends == Ends::Released(HOLDS_MAX as u64));
+        assert!(!holds.covers(b"http://other/", u128::MAX, Some(&[])));
+        assert!(holds.covers(b"http://other/", 5, Some(&[])));
+        assert_eq!(holds.len(), HOLDS_MAX);
+    }
+}
