@@ -4,23 +4,74 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use outrigger_proxy::Shared;
+use outrigger_store::shared::{LookupResult, WriteResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::app::redis::Redis;
+
 #[derive(Debug)]
-struct State(Arc<Shared>);
+struct State {
+    shared: Arc<Shared>,
+    redis: Option<Redis>,
+}
 
 /// Registers the gauges.
-pub fn register(registry: &mut Registry, shared: &Arc<Shared>) {
-    registry.register_collector(Box::new(State(Arc::clone(shared))));
+pub fn register(registry: &mut Registry, shared: &Arc<Shared>, redis: Option<&Redis>) {
+    let state = State { shared: Arc::clone(shared), redis: redis.cloned() };
+    registry.register_collector(Box::new(state));
+}
+
+/// What the tier and the log that pods share tell.
+fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<(), std::fmt::Error> {
+    let tier = &redis.tier;
+    let counts = tier.counts();
+    let lookups = LookupResult::ALL.map(|result| (result.as_str(), counts.lookups(result)));
+    let writes = WriteResult::ALL.map(|result| (result.as_str(), counts.writes(result)));
+    for (name, help, values) in [
+        ("tier_lookups", "Shared tier: lookups by result", &lookups[..]),
+        ("tier_writes", "Shared tier: writes by result", &writes[..]),
+    ] {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (result, value) in values {
+            let labels = [("tier", "redis"), ("result", result)];
+            ConstCounter::new(*value).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Shared tier: 1 if it can be used";
+    let mut family = encoder.encode_descriptor("tier_up", help, None, MetricType::Gauge)?;
+    let up = ConstGauge::new(i64::from(tier.is_up()));
+    up.encode(family.encode_family(&[("tier", "redis")])?)?;
+    let mut gauges =
+        vec![("tier_queue_bytes", "Shared tier: bytes waiting to be written", tier.queue_bytes())];
+    if let Some((used, max)) = tier.quota() {
+        let number = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        gauges.push(("tier_quota_bytes", "Shared tier: bytes of the namespace", number(used)));
+        gauges.push(("tier_quota_bytes_max", "Shared tier: its quota", number(max)));
+    }
+    if let Some(log) = &redis.log {
+        let connected = usize::from(log.is_connected());
+        gauges.push(("purge_log_connected", "Purge log: 1 if it is followed", connected));
+        gauges.push(("purge_queued", "Purge log: purges waiting to be appended", log.queued()));
+    }
+    for (name, help, value) in gauges {
+        let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        let descriptor = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+        metric.encode(descriptor)?;
+    }
+    Ok(())
 }
 
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let shared = &self.0;
+        if let Some(redis) = &self.redis {
+            encode_redis(&mut encoder, redis)?;
+        }
+        let shared = &self.shared;
         let memory = shared.memory();
         let counts = memory.counts();
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -36,6 +87,11 @@ impl Collector for State {
                 "purge_matchers",
                 "Purge log: matchers remembered",
                 signed(shared.log().mirror().matchers() as u64),
+            ),
+            (
+                "purge_holds",
+                "Purge log: holds in effect",
+                signed(shared.log().mirror().holds() as u64),
             ),
             ("upstream_endpoints", "Upstream endpoints known", signed(endpoints.len() as u64)),
             ("upstream_endpoints_healthy", "Upstream endpoints in use", signed(healthy as u64)),
@@ -61,6 +117,7 @@ impl Collector for State {
                 "Purge log: times that the mirror outgrew its bound",
                 shared.log().mirror().collapses(),
             ),
+            ("purge_gaps", "Purge log: times that events were missing", shared.log().gaps()),
         ];
         for (name, help, value) in counters {
             let metric = ConstCounter::new(value);

@@ -6,11 +6,11 @@
 pub mod gauges;
 mod pages;
 mod purge;
+mod redis;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,6 +27,8 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
 use crate::app::config::Config;
+use crate::app::ready::{Readiness, Ready};
+use crate::app::redis::Redis;
 
 /// A request head must be complete within this.
 const HEADER_READ_MAX: Duration = Duration::from_secs(10);
@@ -42,7 +44,9 @@ pub struct Admin {
     /// Metrics.
     pub registry: Registry,
     /// Whether this instance wants traffic.
-    pub ready: Arc<AtomicBool>,
+    pub ready: Arc<Readiness>,
+    /// Redis, where it is used.
+    pub redis: Option<Redis>,
     /// The bootstrap in force.
     pub config: Config,
     /// When the process began to serve.
@@ -108,18 +112,23 @@ async fn route(admin: &Admin, request: Request<Incoming>) -> Page {
         "/purge" if *request.method() == Method::POST => purge::post(admin, request).await,
         "/purge" => not_allowed("POST"),
         "/" | "/healthz" | "/readyz" | "/metrics" | "/config_dump" | "/explain" | "/stats"
+        | "/purges"
             if !reads =>
         {
             not_allowed("GET, HEAD")
         }
         "/" => pages::index(),
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if admin.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => match admin.ready.get() {
+            Ready::Yes => text(StatusCode::OK, "ready\n"),
+            Ready::Warming => text(StatusCode::SERVICE_UNAVAILABLE, "warming\n"),
+            Ready::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        },
         "/metrics" => pages::metrics(admin),
         "/config_dump" => pages::config_dump(admin),
-        "/explain" => pages::explain(admin, &request),
-        "/stats" => pages::stats(admin),
+        "/explain" => pages::explain(admin, request.uri().query().unwrap_or("")).await,
+        "/stats" => pages::stats(admin).await,
+        "/purges" => purge::list(admin),
         _ => text(StatusCode::NOT_FOUND, "nothing here; GET / lists the pages\n"),
     }
 }

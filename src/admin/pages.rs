@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use outrigger_policy::RequestTarget;
-use outrigger_proxy::explain_live;
+use outrigger_proxy::{Live, explain_live};
 use outrigger_telemetry::Outcome;
 use serde_json::json;
 
-use crate::admin::{Admin, Page, json, page, text};
+use crate::admin::{Admin, Page, json, page, redis, text};
+use crate::app::ready::Ready;
 
 pub(super) fn index() -> Page {
     text(
@@ -23,7 +24,9 @@ pub(super) fn index() -> Page {
          GET  /metrics      the same for Prometheus\n\
          GET  /explain?url=http://host/path[&method=GET][&header=Name:value]\n\
          GET  /config_dump  bootstrap and policy in force\n\
-         POST /purge        {\"url\"|\"tag\"|\"prefix\": \"…\"} or {\"all\": true}, \"mode\": \"hard\"|\"soft\"\n",
+         GET  /purges       the latest purges: what, who, why, when\n\
+         POST /purge        {\"url\"|\"tag\"|\"prefix\": \"…\"} or {\"all\": true}, \"mode\": \"hard\"|\"soft\",\n\
+        \x20                   \"wait\": \"none\"|\"appended\"|\"all\", \"timeout\": \"2s\", \"reason\": \"…\"\n",
     )
 }
 
@@ -68,7 +71,7 @@ pub(super) fn config_dump(admin: &Admin) -> Page {
     )
 }
 
-pub(super) fn stats(admin: &Admin) -> Page {
+pub(super) async fn stats(admin: &Admin) -> Page {
     let shared = &admin.shared;
     let active = shared.active();
     let mut routes = BTreeMap::new();
@@ -100,7 +103,7 @@ pub(super) fn stats(admin: &Admin) -> Page {
         StatusCode::OK,
         &json!({
             "uptimeSeconds": admin.began.elapsed().as_secs(),
-            "ready": admin.ready.load(Ordering::Relaxed),
+            "ready": admin.ready.get() == Ready::Yes,
             "requests": total,
             "sparedUpstream": spared,
             "sparedUpstreamRatio": ratio,
@@ -112,26 +115,22 @@ pub(super) fn stats(admin: &Admin) -> Page {
                 "evictions": memory.counts().evicted.load(Ordering::Relaxed),
             },
             "fetches": shared.fetches(),
-            "purgeLog": {
-                "scope": shared.log().scope(),
-                "applied": shared.log().applied(),
-                "matchers": shared.log().mirror().matchers(),
-                "recent": shared.log().recent(),
-            },
+            "redis": redis::tier(admin.redis.as_ref()),
+            "purgeLog": redis::log(admin).await,
             "upstream": {"endpoints": endpoints},
             "policy": active.snapshot.version(),
         }),
     )
 }
 
-pub(super) fn explain<B>(admin: &Admin, request: &Request<B>) -> Page {
-    match explanation(admin, request.uri().query().unwrap_or("")) {
+pub(super) async fn explain(admin: &Admin, query: &str) -> Page {
+    match explanation(admin, query).await {
         Ok(value) => json(StatusCode::OK, &value),
         Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
     }
 }
 
-fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, String> {
+async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, String> {
     let mut url = None;
     let mut method = Method::GET;
     let mut headers = HeaderMap::new();
@@ -170,19 +169,27 @@ fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, String> 
         path: if uri.path().is_empty() { "/" } else { uri.path() },
         query: uri.query(),
     };
-    let (explanation, live) = explain_live(&admin.shared, &method, target, &headers);
+    let found = explain_live(&admin.shared, &method, target, &headers).await;
+    let tiers: Vec<_> = found.tiers.iter().map(live_json).collect();
     Ok(json!({
-        "policy": explanation,
-        "stored": {
-            "state": live.state,
-            "status": live.status,
-            "ageSeconds": live.age_seconds,
-            "ttlSeconds": live.ttl_seconds,
-            "bodyBytes": live.body_bytes,
-            "bornSeq": live.born_seq,
-            "rememberedUncacheable": live.remembered_uncacheable,
-        },
+        "policy": found.policy,
+        "stored": tiers.first(),
+        "tiers": tiers,
+        "rememberedUncacheable": found.remembered_uncacheable,
     }))
+}
+
+fn live_json(live: &Live) -> serde_json::Value {
+    json!({
+        "tier": live.tier,
+        "state": live.state,
+        "status": live.status,
+        "ageSeconds": live.age_seconds,
+        "ttlSeconds": live.ttl_seconds,
+        "bodyBytes": live.body_bytes,
+        "bornSeq": live.born_seq,
+        "tags": live.tags,
+    })
 }
 
 fn percent_decoded(text: &str) -> Option<String> {

@@ -1,20 +1,39 @@
-//! `POST /purge`.
+//! `POST /purge` and `GET /purges`.
+
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use outrigger_coherence::{Matcher, Mode};
-use outrigger_proxy::{PurgeCommand, PurgeError, purge};
+use outrigger_coherence::{Action, Event, Matcher, Mode, Purged};
+use outrigger_policy::values::Span;
+use outrigger_proxy::{PurgeCommand, purge};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::admin::{Admin, Page, json};
 
 /// A larger body is refused.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long acknowledgements are waited for when nothing is said, and at most.
+const WAIT_DEFAULT: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// What an operator sends: one of the matchers, and a mode.
+/// What a purge waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wait {
+    /// Nothing: the answer comes at once.
+    None,
+    /// Its place in the log, and this pod.
+    #[default]
+    Appended,
+    /// All live pods.
+    All,
+}
+
+/// What an operator sends: one of the matchers, a mode, and what to wait for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct PurgeBody {
@@ -23,6 +42,9 @@ struct PurgeBody {
     prefix: Option<String>,
     all: Option<bool>,
     mode: Mode,
+    wait: Wait,
+    timeout: Option<Span>,
+    reason: Option<String>,
 }
 
 impl PurgeBody {
@@ -35,7 +57,9 @@ impl PurgeBody {
             matchers.push(Matcher::All);
         }
         match (matchers.pop(), matchers.is_empty()) {
-            (Some(matcher), true) => Ok(PurgeCommand { matcher, mode: self.mode }),
+            (Some(matcher), true) => {
+                Ok(PurgeCommand { matcher, mode: self.mode, reason: self.reason })
+            }
             _ => {
                 Err("say exactly one of \"url\", \"tag\", \"prefix\" and \"all\": true".to_owned())
             }
@@ -63,27 +87,77 @@ pub(super) async fn post(admin: &Admin, request: Request<Incoming>) -> Page {
     let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
         return refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off");
     };
-    let parsed = serde_json::from_slice::<PurgeBody>(&body.to_bytes())
-        .map_err(|error| error.to_string())
-        .and_then(PurgeBody::command);
-    let command = match parsed {
-        Ok(command) => command,
-        Err(reason) => return refused(StatusCode::BAD_REQUEST, &reason),
+    let body = match serde_json::from_slice::<PurgeBody>(&body.to_bytes()) {
+        Ok(body) => body,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    match purge(&admin.shared, command).await {
-        Ok(event) => {
-            tracing::info!(seq = event.seq, matcher = ?event.matcher, mode = event.mode.as_str(), "purged");
-            let log = admin.shared.log();
-            json(
-                StatusCode::OK,
-                &json!({"seq": event.seq, "applied": log.applied(), "scope": log.scope()}),
-            )
-        }
-        Err(error @ PurgeError::Log(_)) => {
-            refused(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
-        }
-        Err(error) => refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    let wait = body.wait;
+    let limit = body.timeout.map_or(WAIT_DEFAULT, |span| Duration::from_millis(span.0));
+    match body.command() {
+        Ok(command) => carry_out(admin, command, wait, limit.min(WAIT_MAX)).await,
+        Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
     }
+}
+
+async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Duration) -> Page {
+    if wait == Wait::None {
+        // Mistakes are told all the same.
+        if let Err(error) = outrigger_proxy::check_purge(&admin.shared, &command) {
+            return refused(StatusCode::BAD_REQUEST, &error.to_string());
+        }
+        let shared = std::sync::Arc::clone(&admin.shared);
+        tokio::spawn(async move { purge(&shared, command).await });
+        let scope = admin.shared.log().scope();
+        return json(StatusCode::ACCEPTED, &json!({"seq": null, "scope": scope}));
+    }
+    let event = match purge(&admin.shared, command).await {
+        Ok(Purged::Applied(event)) => event,
+        Ok(Purged::Queued) => {
+            tracing::warn!("purged in this pod; the purge log cannot be reached");
+            let note = "the purge log cannot be reached: in effect in this pod, and appended when \
+                        the log is back";
+            let scope = admin.shared.log().scope();
+            let answer = json!({"seq": null, "scope": scope, "queued": true, "note": note});
+            return json(StatusCode::ACCEPTED, &answer);
+        }
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let log = admin.shared.log();
+    let mode = event.content.action.as_str();
+    tracing::info!(seq = event.seq, matcher = ?event.content.matcher, mode, "purged");
+    let mut answer = json!({"seq": event.seq, "scope": log.scope()});
+    if wait == Wait::All || log.scope() == "pod" {
+        let acks = log.acknowledged(event.seq, limit).await;
+        answer["applied"] = acks.applied.into();
+        answer["live"] = acks.live.into();
+        answer["missing"] = acks.missing.into();
+    }
+    json(StatusCode::OK, &answer)
+}
+
+/// The latest events, newest first: what was purged, by whom, why and when.
+pub(super) fn list(admin: &Admin) -> Page {
+    let recent: Vec<Value> = admin.shared.log().recent().iter().rev().map(event_json).collect();
+    json(StatusCode::OK, &json!({"purges": recent}))
+}
+
+/// An event as operators see it.
+pub(super) fn event_json(event: &Event) -> Value {
+    let content = &event.content;
+    let ends = match content.action {
+        Action::Purge { ends, .. } => ends,
+        _ => None,
+    };
+    json!({
+        "seq": event.seq,
+        "atUnixMillis": event.at_unix_millis,
+        "matcher": content.matcher,
+        "mode": content.action.as_str(),
+        "by": content.by,
+        "pod": content.pod,
+        "reason": content.reason,
+        "endsHold": ends,
+    })
 }
 
 #[cfg(test)]
@@ -94,11 +168,16 @@ mod tests {
     fn exactly_one_matcher_is_taken() {
         let command = |text: &str| serde_json::from_str::<PurgeBody>(text).unwrap().command();
         assert_eq!(
-            command("{\"tag\": \"a\", \"mode\": \"soft\"}"),
-            Ok(PurgeCommand { matcher: Matcher::Tag("a".into()), mode: Mode::Soft })
+            command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}"),
+            Ok(PurgeCommand {
+                matcher: Matcher::Tag("a".into()),
+                mode: Mode::Soft,
+                reason: Some("r".to_owned())
+            })
         );
         assert!(command("{}").is_err());
         assert!(command("{\"all\": false}").is_err());
         assert!(command("{\"tag\": \"a\", \"url\": \"b\"}").is_err());
+        assert!(serde_json::from_str::<PurgeBody>("{\"all\": true, \"timeout\": \"3\"}").is_err());
     }
 }

@@ -17,6 +17,7 @@ use crate::app::config::{
     BalanceConfig, Config, HostHeaderConfig, LimitsConfig, ListenerConfig, UpstreamConfig,
 };
 use crate::app::memory_limit::memory_limit_bytes;
+use crate::app::redis::{self, RedisPlan};
 
 /// Where traffic is taken when nothing else is said.
 const DEFAULT_LISTENER: &str = "127.0.0.1:15480";
@@ -32,6 +33,8 @@ pub struct Plan {
     pub admin: SocketAddr,
     /// The data path.
     pub settings: Settings,
+    /// Redis.
+    pub redis: Option<RedisPlan>,
     /// The document, for parts that take it as it is.
     pub config: Config,
 }
@@ -95,7 +98,13 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
         workers,
         show_key: config.cache_status.key,
     };
-    Ok(Plan { listeners, admin, settings, config })
+    let redis = match &config.redis {
+        Some(redis) => {
+            Some(redis::plan::plan(redis, settings.workers, |name| std::env::var(name).ok())?)
+        }
+        None => None,
+    };
+    Ok(Plan { listeners, admin, settings, redis, config })
 }
 
 fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, PlanError> {

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::build::{self, Plan};
+use crate::app::redis::RedisConfig;
+use crate::app::redis::config::RedisUrl;
 use crate::cli::{CliError, RunArgs};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).
@@ -24,6 +26,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The memory tier.
     pub memory: MemoryConfig,
+    /// Redis: the tier and the purge log that pods share. Absent: neither.
+    pub redis: Option<RedisConfig>,
     /// Where policy comes from.
     pub policy: PolicyConfig,
     /// Limits on client connections.
@@ -409,6 +413,12 @@ pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
     }
     if let Some(file) = &args.policy {
         config.policy.file = Some(file.clone());
+    }
+    if let Some(url) = &args.redis {
+        match &mut config.redis {
+            Some(redis) => redis.url = RedisUrl(url.clone()),
+            None => config.redis = Some(RedisConfig::at(url)),
+        }
     }
     if let Some(url) = &args.otlp {
         let root_sample_percent =

@@ -6,4 +6,6 @@
 pub mod build;
 pub mod config;
 pub mod memory_limit;
+pub mod ready;
+pub mod redis;
 pub mod run;

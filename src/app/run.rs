@@ -6,13 +6,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use outrigger_coherence::PurgeLog;
 use outrigger_control::{Controller, Layer, watch_file};
 use outrigger_policy::Snapshot;
 use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
+use outrigger_store::Tier;
 use outrigger_telemetry::logging::{self, LogFormat};
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
@@ -21,6 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{self, Admin};
 use crate::app::build::Plan;
 use crate::app::config::{AccessLogConfig, LogConfig};
+use crate::app::ready::{Readiness, Ready};
+use crate::app::redis::{self, Redis};
 use crate::cli::CliError;
 
 /// Runs a plan until SIGTERM or SIGINT.
@@ -89,8 +91,9 @@ async fn serve(
     let signals = Signals::register()?;
     let mut registry = Registry::with_prefix("outrigger");
     let metrics = Metrics::new(&mut registry);
-    let shared = start_shared(&plan, &metrics).await?;
-    admin::gauges::register(&mut registry, &shared);
+    let redis = plan.redis.as_ref().map(redis::start).transpose()?;
+    let shared = start_shared(&plan, &metrics, redis.as_ref()).await?;
+    admin::gauges::register(&mut registry, &shared, redis.as_ref());
     let controller = controller(&shared, &metrics);
     if let Some((path, text)) = policy.file {
         let source = path.display().to_string();
@@ -108,13 +111,15 @@ async fn serve(
     }
     let running = outrigger_proxy::run(&shared, listeners)
         .map_err(|error| CliError::Startup(format!("cannot start the workers: {error}")))?;
-    let ready = Arc::new(AtomicBool::new(true));
+    let ready = Arc::new(Readiness::default());
+    warm_up(&plan, &shared, redis.as_ref(), &ready);
     let admin_address = admin_listener.local_addr().unwrap_or(plan.admin);
     let admin = Arc::new(Admin {
         shared: Arc::clone(&shared),
         controller,
         registry,
         ready: Arc::clone(&ready),
+        redis: redis.clone(),
         config: plan.config.clone(),
         began: Instant::now(),
     });
@@ -125,13 +130,36 @@ async fn serve(
     tracing::info!(?addresses, admin = %admin_address, millis, "serving");
     started(&addresses, &admin_address.to_string());
     signals.wait().await;
-    ready.store(false, Ordering::Relaxed);
+    ready.set(Ready::Draining);
     drain(&plan, running).await;
+    if let Some(redis) = redis {
+        redis.finish().await;
+    }
     finish(shared).await;
     Ok(())
 }
 
-async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>, CliError> {
+/// Loads hot keys beside the start, or before readiness where that is asked for.
+fn warm_up(plan: &Plan, shared: &Arc<Shared>, redis: Option<&Redis>, ready: &Arc<Readiness>) {
+    let warm = plan.redis.as_ref().and_then(|redis| redis.warm);
+    let (Some(redis), Some((bounds, before_ready))) = (redis.cloned(), warm) else {
+        return ready.set(Ready::Yes);
+    };
+    if !before_ready {
+        ready.set(Ready::Yes);
+    }
+    let (shared, ready) = (Arc::clone(shared), Arc::clone(ready));
+    tokio::spawn(async move {
+        redis.warm(&shared, bounds).await;
+        ready.set(Ready::Yes);
+    });
+}
+
+async fn start_shared(
+    plan: &Plan,
+    metrics: &Arc<Metrics>,
+    redis: Option<&Redis>,
+) -> Result<Arc<Shared>, CliError> {
     let instance = instance_id();
     let tracing = match &plan.config.telemetry.otlp {
         None => None,
@@ -145,8 +173,8 @@ async fn start_shared(plan: &Plan, metrics: &Arc<Metrics>) -> Result<Arc<Shared>
     Shared::start(Parts {
         settings: plan.settings.clone(),
         snapshot: Arc::new(Snapshot::built_in()),
-        tiers: Vec::new(),
-        log: PurgeLog::local(),
+        tiers: redis.map(|redis| Arc::clone(&redis.tier) as Arc<dyn Tier>).into_iter().collect(),
+        log: redis.map_or_else(PurgeLog::local, Redis::purge_log),
         metrics: Arc::clone(metrics),
         tracing,
         access_log,

@@ -1,8 +1,11 @@
 //! The command line: one file per command. Names and exit codes are a contract.
 
+mod admin_client;
+mod cache;
 mod check;
 mod demo;
 mod explain;
+mod purge;
 mod run;
 mod schema;
 
@@ -13,8 +16,10 @@ use clap::{Parser, Subcommand};
 
 /// Wrong usage or configuration.
 pub const EXIT_USAGE: u8 = 64;
-/// The process could not start.
+/// The process could not start, or one that runs could not be reached.
 pub const EXIT_STARTUP: u8 = 1;
+/// A purge was not acknowledged by all.
+pub const EXIT_INCOMPLETE: u8 = 3;
 
 /// Why a command failed, with its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,9 @@ pub enum CliError {
     /// The process could not start.
     #[error("{0}")]
     Startup(String),
+    /// It was done, but not everywhere.
+    #[error("{0}")]
+    Incomplete(String),
 }
 
 impl CliError {
@@ -32,6 +40,7 @@ impl CliError {
         ExitCode::from(match self {
             Self::Usage(_) => EXIT_USAGE,
             Self::Startup(_) => EXIT_STARTUP,
+            Self::Incomplete(_) => EXIT_INCOMPLETE,
         })
     }
 }
@@ -63,6 +72,11 @@ enum Command {
     },
     /// Explain what would happen to a request, and to its response.
     Explain(ExplainArgs),
+    /// Purge stored responses through the admin port of a running process.
+    Purge(PurgeArgs),
+    /// See what a running process has stored.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the JSON Schema of a kind of file.
     Schema {
         /// Which kind.
@@ -98,6 +112,9 @@ pub struct RunArgs {
     /// Admin address: health, metrics, purging [default: 127.0.0.1:15490].
     #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN")]
     pub admin: Option<String>,
+    /// Redis, shared by all pods: redis://host:port and other forms, see `outrigger schema config`.
+    #[arg(long, value_name = "URL", env = "OUTRIGGER_REDIS", hide_env_values = true)]
+    pub redis: Option<String>,
     /// Export traces to this OTLP gRPC endpoint, such as http://127.0.0.1:4317.
     #[arg(long, value_name = "URL", env = "OUTRIGGER_OTLP")]
     pub otlp: Option<String>,
@@ -138,6 +155,101 @@ struct ExplainArgs {
     json: bool,
 }
 
+/// Where a running process takes questions.
+const DEFAULT_ADMIN: &str = "127.0.0.1:15490";
+
+/// `outrigger purge`.
+#[derive(Clone, Debug, clap::Args)]
+struct PurgeArgs {
+    /// Admin address of a running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    #[command(flatten)]
+    what: PurgeWhat,
+    /// Make responses stale instead of voiding them.
+    #[arg(long)]
+    soft: bool,
+    /// What to wait for.
+    #[arg(long, value_enum, default_value = "appended")]
+    wait: WaitFor,
+    /// How long to wait for acknowledgements.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    timeout: String,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which stored responses: exactly one of these.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct PurgeWhat {
+    /// Those of a URL, in every variant.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Those that carry a tag.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Those whose URL begins so.
+    #[arg(long, value_name = "URL")]
+    prefix: Option<String>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+}
+
+/// What a purge waits for.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum WaitFor {
+    /// Nothing.
+    None,
+    /// Its place in the purge log.
+    Appended,
+    /// All live pods.
+    All,
+}
+
+impl WaitFor {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Appended => "appended",
+            Self::All => "all",
+        }
+    }
+}
+
+/// `outrigger cache`.
+#[derive(Clone, Debug, Subcommand)]
+enum CacheCommand {
+    /// What is stored for a URL, in each tier.
+    Get {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Request header, which may select a variant; may be repeated.
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+        headers: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// URL, with scheme and host.
+        url: String,
+    },
+    /// How full the tiers are and what they do.
+    Stat {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -154,6 +266,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(&args),
         Command::Check { files } => check::check(&files),
         Command::Explain(args) => explain::explain(&args),
+        Command::Purge(args) => purge::purge(&args),
+        Command::Cache(command) => cache::cache(&command),
         Command::Schema { kind } => schema::schema(kind),
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));

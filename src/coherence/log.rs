@@ -235,6 +235,14 @@ impl PurgeLog {
         }
     }
 
+    /// The position of the log now: what somebody who reads the upstream now may have seen.
+    pub async fn seen(&self) -> Seq {
+        match &self.order {
+            Order::Local(_) => self.applied(),
+            Order::Shared(log) => log.seen().await,
+        }
+    }
+
     /// Whether stored responses of other pods can be judged: not before the log has been read.
     pub fn knows_others(&self) -> bool {
         match &self.order {

@@ -7,15 +7,15 @@ use http::HeaderName;
 use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::document::{
-    CacheDocument, Document, GuardDocument, InvalidAgeDocument, MatchDocument,
-    RequestDirectivesDocument, RouteDocument, SetCookieDocument,
+    CacheDocument, Document, GuardDocument, InvalidAgeDocument, MatchDocument, RedisDocument,
+    RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument,
 };
 use crate::error::{PolicyError, parse_yaml};
 use crate::index::RouteIndex;
 use crate::key::{KeyRules, digest};
 use crate::query::QueryRules;
-use crate::snapshot::{GuardRules, Route, Snapshot};
-use crate::values::{FieldName, PartitionBy, Span};
+use crate::snapshot::{GuardRules, RedisRules, Route, Snapshot};
+use crate::values::{Consistency, FieldName, PartitionBy, Span};
 
 /// The name of the route that applies where no other does.
 pub const FALLBACK_ROUTE: &str = "default";
@@ -153,7 +153,25 @@ fn compile_route(
             first_byte_ms: guard.first_byte_timeout.map(|span| span.0),
             idle_ms: guard.idle_timeout.map(|span| span.0),
         },
+        consistency: cache.consistency,
+        redis: RedisRules {
+            enabled: cache.redis.enabled,
+            for_namespace: cache.redis.scope == ScopeDocument::Namespace,
+            object_bytes_max: cache.redis.max_object_size.map(|size| size.0),
+            ttl_ms_min: cache.redis.min_ttl.map(Span::millis),
+        },
+        epoch: epoch(cache),
     }
+}
+
+/// A hash of what decides about storing: how coherent copies are, and where they go, do not.
+fn epoch(cache: &CacheDocument) -> u64 {
+    let deciding = CacheDocument {
+        consistency: Consistency::Eventual,
+        redis: RedisDocument::default(),
+        ..cache.clone()
+    };
+    digest(&serde_json::to_vec(&deciding).unwrap_or_default()) as u64
 }
 
 fn store_rules(cache: &CacheDocument) -> StoreRules {

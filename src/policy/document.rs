@@ -135,6 +135,8 @@ pub struct CacheDocument {
     pub partition: PartitionBy,
     /// How coherent the copies of several pods are.
     pub consistency: Consistency,
+    /// What goes to Redis, where the process uses it.
+    pub redis: RedisDocument,
     /// What happens to responses that set cookies.
     pub set_cookie: SetCookieDocument,
     /// Requests are authenticated although no `Authorization` arrives, since the mesh removed it.
@@ -164,6 +166,7 @@ impl Default for CacheDocument {
             key: KeyDocument::default(),
             partition: PartitionBy::None,
             consistency: Consistency::Eventual,
+            redis: RedisDocument::default(),
             set_cookie: SetCookieDocument::Bypass,
             authenticated: false,
             max_object_size: None,
@@ -254,6 +257,44 @@ pub struct QueryDocument {
     pub allow: Option<Vec<NamePattern>>,
     /// Parameters are put in the order of their names.
     pub sort: bool,
+}
+
+/// The part of Redis in a route.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct RedisDocument {
+    /// Whether responses go to Redis and come from there.
+    pub enabled: bool,
+    /// Who shares them.
+    pub scope: ScopeDocument,
+    /// Larger bodies stay in the pod. Absent: the limit of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_object_size: Option<ByteSize>,
+    /// Responses with a shorter lifetime stay in the pod. Absent: the limit of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_ttl: Option<Span>,
+}
+
+impl Default for RedisDocument {
+    fn default() -> Self {
+        RedisDocument {
+            enabled: true,
+            scope: ScopeDocument::Workload,
+            max_object_size: None,
+            min_ttl: None,
+        }
+    }
+}
+
+/// Who shares what is in Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ScopeDocument {
+    /// The pods of this workload.
+    #[default]
+    Workload,
+    /// All workloads of the namespace whose routes say so: only for what everybody may see.
+    Namespace,
 }
 
 /// What happens to a response that sets a cookie.

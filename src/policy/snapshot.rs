@@ -7,6 +7,7 @@ use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 
 use crate::index::RouteIndex;
 use crate::key::KeyRules;
+use crate::values::Consistency;
 
 /// What to do for the requests of one route.
 #[derive(Debug, PartialEq)]
@@ -29,6 +30,26 @@ pub struct Route {
     pub honor_request_directives: bool,
     /// Deadlines for the upstream.
     pub guard: GuardRules,
+    /// How coherent the copies of several pods are.
+    pub consistency: Consistency,
+    /// What goes to the tier that pods share.
+    pub redis: RedisRules,
+    /// A hash of the caching rules: stored responses outlive a policy in a tier that is shared by
+    /// pods with different ones.
+    pub epoch: u64,
+}
+
+/// What of a route goes to the tier that pods share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedisRules {
+    /// Whether anything does.
+    pub enabled: bool,
+    /// Whether the whole namespace shares it, or the workload alone.
+    pub for_namespace: bool,
+    /// Bytes of the largest body; `None` leaves the process's limit.
+    pub object_bytes_max: Option<u64>,
+    /// Shorter freshness lifetimes stay local, milliseconds; `None` leaves the process's limit.
+    pub ttl_ms_min: Option<i64>,
 }
 
 /// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.

@@ -400,12 +400,17 @@ impl fmt::Display for PartitionBy {
 
 text_value!(PartitionBy, "Partition", "none, or header:NAME", "^(none|header:.+)$");
 
-/// How coherent the copies of several pods are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// How coherent the copies of several pods are, the weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Consistency {
     /// Each pod follows the purge log at its own pace.
     #[default]
     Eventual,
+    /// A client that hands back its `Outrigger-Session` sees its own writes, and never an older
+    /// state than it has seen before, through any pod.
+    Causal,
+    /// Reads and writes through any pod are linearizable.
+    Strong,
 }
 
 impl Consistency {
@@ -416,21 +421,24 @@ impl Consistency {
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "eventual" => Ok(Self::Eventual),
-            "causal" | "strong" => Err(format!(
-                "consistency \"{text}\" needs a purge log shared by all pods, which this version does not have yet: write eventual"
-            )),
-            _ => Err(format!("invalid consistency \"{text}\": write eventual")),
+            "causal" => Ok(Self::Causal),
+            "strong" => Ok(Self::Strong),
+            _ => Err(format!("invalid consistency \"{text}\": write eventual, causal or strong")),
         }
     }
 }
 
 impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("eventual")
+        f.write_str(match self {
+            Self::Eventual => "eventual",
+            Self::Causal => "causal",
+            Self::Strong => "strong",
+        })
     }
 }
 
-text_value!(Consistency, "Consistency", "eventual", "^eventual$");
+text_value!(Consistency, "Consistency", "eventual, causal or strong", "^(eventual|causal|strong)$");
 
 #[cfg(test)]
 mod tests {
@@ -467,6 +475,6 @@ mod tests {
     #[test]
     fn what_this_version_cannot_do_is_refused_with_a_reason() {
         assert!(PartitionBy::parse("peer").unwrap_err().contains("header:NAME"));
-        assert!(Consistency::parse("strong").unwrap_err().contains("eventual"));
+        assert!(Consistency::parse("linear").unwrap_err().contains("eventual"));
     }
 }

@@ -19,8 +19,8 @@ mod upstream;
 
 pub use app::{Active, Parts, Shared};
 pub use clock::Clock;
-pub use pipeline::live::{Live, explain_live};
-pub use purge::{PurgeCommand, PurgeError, purge};
+pub use pipeline::live::{Inspection, Live, explain_live};
+pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
 pub use settings::{ConnectionLimits, Settings};
 pub use upstream::{

@@ -1,7 +1,7 @@
 //! Purging on behalf of an operator: from what a person writes to an event of the log.
 
 use http::{HeaderMap, Method, Uri};
-use outrigger_coherence::{Event, Matcher, Mode, PurgeRequest, SequenceError};
+use outrigger_coherence::{Matcher, Mode, PurgeRequest, Purged};
 use outrigger_policy::RequestTarget;
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
@@ -15,6 +15,8 @@ pub struct PurgeCommand {
     pub matcher: Matcher,
     /// Hard or soft.
     pub mode: Mode,
+    /// Why, in the operator's words.
+    pub reason: Option<String>,
 }
 
 /// Why a purge was refused.
@@ -31,22 +33,28 @@ pub enum PurgeError {
     /// The tag is empty.
     #[error("the tag is empty")]
     Tag,
-    /// The log refused it.
-    #[error(transparent)]
-    Log(#[from] SequenceError),
 }
 
 /// Appends a purge to the log and applies it here.
 ///
 /// # Errors
-/// When the command cannot be understood, or the log cannot take it.
-pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Event, PurgeError> {
+/// When the command cannot be understood.
+pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Purged, PurgeError> {
     let (matcher, uri_digest) = canonical(shared, command.matcher)?;
     let kind = matcher.kind();
-    let request = PurgeRequest { matcher, mode: command.mode, by: "admin", uri_digest };
-    let event = shared.log.purge(request).await?;
-    shared.metrics.count_purge(kind, command.mode.as_str());
-    Ok(event)
+    let PurgeCommand { mode, reason, .. } = command;
+    let request = PurgeRequest { matcher, mode, by: "admin", reason, uri_digest };
+    let purged = shared.log.purge(request).await;
+    shared.metrics.count_purge(kind, mode.as_str());
+    Ok(purged)
+}
+
+/// Whether a purge can be understood.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_purge(shared: &Shared, command: &PurgeCommand) -> Result<(), PurgeError> {
+    canonical(shared, command.matcher.clone()).map(|_| ())
 }
 
 fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), PurgeError> {

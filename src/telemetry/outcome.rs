@@ -5,6 +5,8 @@
 pub enum Outcome {
     /// Answered from the store, fresh.
     Hit,
+    /// Answered from the tier that pods share, fresh.
+    RedisHit,
     /// Answered stale because the request allowed it (`max-stale`).
     StaleAllowed,
     /// Answered stale while a refresh runs behind (RFC 5861 §3).
@@ -29,6 +31,8 @@ pub enum Outcome {
     Rejected,
     /// The request came back to the instance that it had already passed.
     Loop,
+    /// A write was not made, since the other pods could not be told of it.
+    Unwritten,
     /// The upstream could not be reached or broke off.
     UpstreamError,
     /// The upstream did not answer in time.
@@ -37,8 +41,9 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of [`Outcome::index`].
-    pub const ALL: [Outcome; 15] = [
+    pub const ALL: [Outcome; 17] = [
         Outcome::Hit,
+        Outcome::RedisHit,
         Outcome::StaleAllowed,
         Outcome::StaleWhileRevalidate,
         Outcome::StaleIfError,
@@ -51,6 +56,7 @@ impl Outcome {
         Outcome::OnlyIfCached,
         Outcome::Rejected,
         Outcome::Loop,
+        Outcome::Unwritten,
         Outcome::UpstreamError,
         Outcome::UpstreamTimeout,
     ];
@@ -59,6 +65,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::RedisHit => "redis-hit",
             Self::StaleAllowed => "stale-allowed",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::StaleIfError => "stale-if-error",
@@ -71,6 +78,7 @@ impl Outcome {
             Self::OnlyIfCached => "only-if-cached",
             Self::Rejected => "rejected",
             Self::Loop => "loop",
+            Self::Unwritten => "unwritten",
             Self::UpstreamError => "upstream-error",
             Self::UpstreamTimeout => "upstream-timeout",
         }
@@ -85,7 +93,11 @@ impl Outcome {
     pub fn spared_upstream(self) -> bool {
         matches!(
             self,
-            Self::Hit | Self::StaleAllowed | Self::StaleWhileRevalidate | Self::Collapsed
+            Self::Hit
+                | Self::RedisHit
+                | Self::StaleAllowed
+                | Self::StaleWhileRevalidate
+                | Self::Collapsed
         )
     }
 
@@ -97,6 +109,7 @@ impl Outcome {
             | Self::StaleWhileRevalidate
             | Self::StaleIfError
             | Self::Revalidated => "memory",
+            Self::RedisHit => "redis",
             Self::Miss | Self::Collapsed | Self::Pass | Self::Bypass | Self::Upgraded => "upstream",
             _ => "none",
         }

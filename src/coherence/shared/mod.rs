@@ -42,7 +42,7 @@ pub struct SharedSettings {
 
 impl SharedSettings {
     /// The stream. The braces are a hash tag: in a cluster all that scripts touch is on one node.
-    fn log_name(&self) -> String {
+    pub fn log_name(&self) -> String {
         format!("or:{{{}}}:log", self.namespace)
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct SharedHead {
     pub variant: Variant,
     /// Fields that only the client whose request was sent may see.
     pub omit: Vec<HeaderName>,
+    /// Position that the purge log had reached when the head was there.
+    pub seen_seq: Seq,
 }
 
 /// How a fetch turned out.

@@ -10,6 +10,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 use outrigger_coherence::{Seq, Verdict};
 use outrigger_policy::explain::coalesce_verdict;
+use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::partial;
 use outrigger_semantics::storable::{self, RequestView};
@@ -17,6 +18,7 @@ use outrigger_semantics::{
     NotStored, RequestDirectives, Stored, UnixMillis, Variant, conditional, reuse, update,
 };
 use outrigger_store::Entry;
+use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
@@ -24,7 +26,9 @@ use crate::app::{Shared, Worker};
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::headers::from_upstream;
+use crate::pipeline::fleet::{Claimed, Inquiry, share_rules};
 use crate::pipeline::job::Job;
+use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::store::Storing;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
@@ -53,6 +57,8 @@ pub(crate) struct Fill {
     stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
+    /// The right to fetch for all pods, given back when the fetch is over.
+    pub(crate) claimed: Option<Claimed>,
     pub(crate) call: Call,
 }
 
@@ -76,7 +82,19 @@ impl Fill {
             stored,
             validating,
             ranged,
+            claimed: None,
             call: job.keyed_call(headers),
+        }
+    }
+
+    fn inquiry(&self) -> Inquiry<'_> {
+        Inquiry {
+            shared: &self.worker.shared,
+            route: &self.route,
+            key: &self.key,
+            headers: &self.request,
+            directives: &self.directives,
+            now: self.worker.shared.clock.now(),
         }
     }
 
@@ -88,16 +106,17 @@ impl Fill {
             answered = context.ask(call) => answered,
             () = Arc::clone(listed.flight()).abandoned() => return,
         };
+        let log = LogSpan { born: born_seq, seen: context.seen(born_seq).await };
         match answered {
             Err(error) => context.failed(&listed, error),
             Ok(Asked::Confirmed(headers, exchange)) => {
-                context.confirmed(&mut listed, &headers, exchange, born_seq, direct);
+                context.confirmed(&mut listed, &headers, exchange, log, direct);
             }
             Ok(Asked::Response(upstream)) => {
                 if context.stale_instead(&listed, upstream.head.status) {
                     return;
                 }
-                match context.judge(*upstream, born_seq) {
+                match context.judge(*upstream, log) {
                     Ok(storing) => storing.stream(&context, listed).await,
                     Err(refused) => {
                         let (upstream, why) = *refused;
@@ -119,6 +138,7 @@ impl Fill {
             stored: self.stored,
             validating: self.validating,
             ranged: self.ranged,
+            claimed: self.claimed,
         };
         (context, self.call)
     }
@@ -134,6 +154,7 @@ pub(crate) struct Context {
     stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
+    claimed: Option<Claimed>,
 }
 
 /// What the upstream said.
@@ -178,6 +199,14 @@ impl Context {
         Ok(Asked::Response(Box::new(upstream)))
     }
 
+    /// What the response may reflect: only where clients carry sessions it costs a question.
+    async fn seen(&self, born: Seq) -> Seq {
+        match self.route.consistency {
+            Consistency::Causal => self.worker.shared.log.seen().await.max(born),
+            _ => born,
+        }
+    }
+
     fn clean(&self, upstream: &mut UpstreamResponse) {
         let identity = &self.worker.shared.identity;
         let version = upstream.head.version;
@@ -196,6 +225,11 @@ impl Context {
 
     fn has_credentials(&self) -> bool {
         self.request.contains_key(AUTHORIZATION) || self.request.contains_key(COOKIE)
+    }
+
+    /// The rules by which is stored.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.route.epoch
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
@@ -231,7 +265,7 @@ impl Context {
         listed: &mut Listed,
         newer: &HeaderMap,
         exchange: outrigger_semantics::freshness::Exchange,
-        born_seq: Seq,
+        log: LogSpan,
         direct: Option<Direct>,
     ) {
         let Some(stored) = &self.stored else { return };
@@ -241,8 +275,9 @@ impl Context {
         let variant = Variant::of(&headers, &self.request);
         match decided {
             Ok(Stored { lifetimes, omit }) => {
-                let entry =
-                    stored.freshened(&headers, &omit, variant, lifetimes, born_seq, self.now());
+                let mut entry =
+                    stored.freshened(&headers, &omit, variant, lifetimes, log, self.now());
+                entry.policy_epoch = self.route.epoch;
                 let entry = Arc::new(entry);
                 self.keep(&entry);
                 listed.resolve(Resolution::Entry(entry, Outcome::Revalidated));
@@ -254,7 +289,7 @@ impl Context {
                 shared.memory.remove(self.key.digest());
                 listed.unlist();
                 let times = stored.lifetimes;
-                let entry = stored.freshened(&headers, &[], variant, times, born_seq, self.now());
+                let entry = stored.freshened(&headers, &[], variant, times, log, self.now());
                 if let Some(direct) = direct {
                     // A leader that has left needs no answer.
                     let _ = direct.send(Own::Entry(Arc::new(entry)));
@@ -269,7 +304,7 @@ impl Context {
     fn judge(
         &self,
         mut upstream: UpstreamResponse,
-        born_seq: Seq,
+        log: LogSpan,
     ) -> Result<Storing, Box<(UpstreamResponse, NotStored)>> {
         // A copy with the fields as they will be stored; what is passed on is cleaned later.
         let original = upstream.head.headers.clone();
@@ -301,7 +336,7 @@ impl Context {
         {
             return Err(Box::new((upstream, NotStored::Partial)));
         }
-        Ok(Storing { stored, status, headers, upstream, born_seq, bytes_max })
+        Ok(Storing { stored, status, headers, upstream, log, bytes_max })
     }
 
     /// A response that cannot be shared goes to the leader alone; the others are sent on.
@@ -314,6 +349,9 @@ impl Context {
     ) {
         let shared = &self.worker.shared;
         shared.metrics.count_store(why.as_str());
+        if let Some(claimed) = &self.claimed {
+            claimed.is_uncacheable();
+        }
         // Only what the origin says about the response for everybody counts here: not what one
         // client brought about by its credentials, its range, or an error.
         let status = upstream.head.status;
@@ -344,7 +382,11 @@ impl Context {
             Ok(()) => {
                 shared.metrics.count_store("stored");
                 shared.uncacheable.invalidate(&self.key.digest());
-                shared.tiers.iter().for_each(|tier| tier.offer(entry));
+                let rules = share_rules(&self.route);
+                let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
+                if let (0, Some(claimed)) = (offered, &self.claimed) {
+                    claimed.is_uncacheable();
+                }
             }
             Err(why) => shared.metrics.count_store(why.as_str()),
         }
@@ -376,5 +418,15 @@ pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
     };
     let mut fill = Fill::of(job, Some(Arc::clone(entry)), false);
     fill.call.method = http::Method::GET;
-    tokio::spawn(fill.run(listed, None));
+    tokio::spawn(async move {
+        // Another pod may have refreshed it already.
+        if let Some(Found::Serve(entry, _)) = lookup::shared_copy(fill.inquiry()).await
+            && entry.lifetimes.is_fresh(fill.worker.shared.clock.now())
+        {
+            listed.resolve(Resolution::Entry(entry, Outcome::Hit));
+            listed.finish(true);
+            return;
+        }
+        fill.run(listed, None).await;
+    });
 }

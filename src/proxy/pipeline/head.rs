@@ -7,6 +7,7 @@ use outrigger_coherence::Seq;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
 use outrigger_semantics::{Stored, Variant, storable, update};
 use outrigger_store::Entry;
+use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 
 use crate::headers::from_upstream;
@@ -39,10 +40,10 @@ pub(crate) async fn forward(job: &mut Job, stored: Option<Arc<Entry>>, why: Forw
     }
     let fwd_status = Some(upstream.head.status.as_u16());
     let response = job.streamed(upstream, CacheStatus { fwd_status, ..status });
-    Answer { response, outcome: Outcome::Miss }
+    Answer::new(response, Outcome::Miss)
 }
 
-fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, born_seq: Seq) {
+fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, born: Seq) {
     let context = Fill::of(job, Some(Arc::clone(entry)), false).split().0;
     let mut newer = upstream.head.headers.clone();
     let now = upstream.exchange.responded_at;
@@ -61,7 +62,9 @@ fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, 
     );
     if let Ok(Stored { lifetimes, omit }) = decided {
         let variant = Variant::of(&headers, &context.request);
-        let fresh = entry.freshened(&headers, &omit, variant, lifetimes, born_seq, context.now());
+        let log = LogSpan { born, seen: entry.seen_seq.max(born) };
+        let mut fresh = entry.freshened(&headers, &omit, variant, lifetimes, log, context.now());
+        fresh.policy_epoch = context.epoch();
         context.keep(&Arc::new(fresh));
     }
 }

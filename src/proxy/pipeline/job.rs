@@ -6,6 +6,8 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
+use outrigger_coherence::Seq;
+use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::cache_status::CacheStatus;
 use outrigger_semantics::{RequestDirectives, UnixMillis};
@@ -21,6 +23,14 @@ use crate::serve::Peer;
 pub(crate) struct Answer {
     pub(crate) response: Response<ResponseBody>,
     pub(crate) outcome: Outcome,
+    /// Position of the purge log that the response may reflect, where that is known.
+    pub(crate) seen: Option<Seq>,
+}
+
+impl Answer {
+    pub(crate) fn new(response: Response<ResponseBody>, outcome: Outcome) -> Self {
+        Answer { response, outcome, seen: None }
+    }
 }
 
 /// A request on its way through the slower stages.
@@ -36,6 +46,8 @@ pub(crate) struct Job {
     pub(crate) directives: RequestDirectives,
     pub(crate) now: UnixMillis,
     pub(crate) upgrade: bool,
+    /// How coherent its answer has to be: as the route says, or as what it changes does.
+    pub(crate) consistency: Consistency,
 }
 
 impl Job {
@@ -57,6 +69,7 @@ impl Job {
         Job {
             worker: Arc::clone(worker),
             active,
+            consistency: route.consistency,
             route,
             peer: peer.clone(),
             parts,
@@ -97,7 +110,7 @@ impl Job {
             respond::status_of_entry(&self.worker.shared, entry, self.now, outcome, &self.key);
         let response =
             respond::serve_entry(entry, &self.parts.method, &self.parts.headers, self.now, status);
-        Answer { response, outcome }
+        Answer { response, outcome, seen: Some(entry.seen_seq) }
     }
 
     /// Writes `Cache-Status` into a response.

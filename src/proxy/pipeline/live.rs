@@ -5,15 +5,18 @@ use outrigger_coherence::Verdict;
 use outrigger_policy::explain::{Explanation, Question, explain};
 use outrigger_policy::{CacheKey, RequestTarget};
 use outrigger_semantics::reuse;
-use outrigger_store::Lookup;
 use outrigger_store::lookup::Wanted;
+use outrigger_store::{Lookup, Miss};
 
 use crate::app::Shared;
+use crate::pipeline::fleet::Inquiry;
 
-/// What the store holds for a request, for operators.
+/// What a tier holds for a request, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Live {
-    /// `hit`, `stale`, `purged`, `vary-miss` or `miss`.
+    /// The tier.
+    pub tier: &'static str,
+    /// `hit`, `stale`, `purged`, `vary-miss`, `miss`, `off` or `unavailable`.
     pub state: &'static str,
     /// Status of the stored response.
     pub status: Option<u16>,
@@ -25,21 +28,32 @@ pub struct Live {
     pub body_bytes: Option<usize>,
     /// Position of the purge log when its fetch began.
     pub born_seq: Option<u64>,
+    /// Its tags.
+    pub tags: Vec<String>,
+}
+
+/// All that the process knows about a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inspection {
+    /// The policy's answer.
+    pub policy: Explanation,
+    /// What each tier holds, memory first.
+    pub tiers: Vec<Live>,
     /// Whether the key is remembered as not cacheable.
     pub remembered_uncacheable: bool,
 }
 
 /// Explains a GET (or another method) for a URL.
-pub fn explain_live(
+pub async fn explain_live(
     shared: &Shared,
     method: &Method,
     target: RequestTarget<'_>,
     headers: &HeaderMap,
-) -> (Explanation, Live) {
+) -> Inspection {
     let active = shared.active();
     let now = shared.clock.now();
     let question = Question { method, target, headers, response: None, now };
-    let explanation = explain(&active.snapshot, &question);
+    let policy = explain(&active.snapshot, &question);
     let route = active.snapshot.route(outrigger_policy::snapshot::RouteQuery {
         host: target.authority,
         path: target.path,
@@ -47,34 +61,59 @@ pub fn explain_live(
         headers,
     });
     let key = CacheKey::build(target, headers, &route.key);
-    let wanted = Wanted { digest: key.digest(), key: key.text(), headers };
-    let mut live = Live {
-        state: "miss",
-        status: None,
-        age_seconds: None,
-        ttl_seconds: None,
-        body_bytes: None,
-        born_seq: None,
-        remembered_uncacheable: shared.uncacheable.contains_key(&key.digest()),
-    };
-    match shared.memory.get(wanted) {
-        Lookup::Hit(entry) => {
-            let verdict = shared.log.verdict(&entry);
-            let directives = route.request_directives(headers);
-            let reuse = reuse::decide(&entry.lifetimes, &directives, now, verdict == Verdict::Soft);
-            live.state = match (verdict, reuse) {
-                (Verdict::Void, _) => "purged",
-                (_, reuse::Reuse::Fresh) => "hit",
-                _ => "stale",
-            };
-            live.status = Some(entry.status.as_u16());
-            live.age_seconds = Some(entry.lifetimes.age_secs(now));
-            live.ttl_seconds = Some(entry.lifetimes.ttl_secs(now));
-            live.body_bytes = Some(entry.body.len());
-            live.born_seq = Some(entry.born_seq);
+    let directives = route.request_directives(headers);
+    let inquiry = Inquiry { shared, route, key: &key, headers, directives: &directives, now };
+    let memory = shared.memory.get(Wanted::of(key.digest(), key.text(), headers));
+    let mut tiers = vec![live(&inquiry, "memory", memory)];
+    for tier in &shared.tiers {
+        if inquiry.may_ask() {
+            tiers.push(live(&inquiry, tier.name(), tier.lookup(inquiry.wanted()).await));
+        } else {
+            tiers.push(Live::nothing(tier.name(), "off"));
         }
-        Lookup::Miss(outrigger_store::Miss::Variant) => live.state = "vary-miss",
-        _ => {}
     }
-    (explanation, live)
+    let remembered_uncacheable = shared.uncacheable.contains_key(&key.digest());
+    Inspection { policy, tiers, remembered_uncacheable }
+}
+
+impl Live {
+    fn nothing(tier: &'static str, state: &'static str) -> Self {
+        Live {
+            tier,
+            state,
+            status: None,
+            age_seconds: None,
+            ttl_seconds: None,
+            body_bytes: None,
+            born_seq: None,
+            tags: Vec::new(),
+        }
+    }
+}
+
+fn live(inquiry: &Inquiry<'_>, tier: &'static str, found: Lookup) -> Live {
+    let entry = match found {
+        Lookup::Hit(entry) => entry,
+        Lookup::Miss(Miss::Variant) => return Live::nothing(tier, "vary-miss"),
+        Lookup::Miss(Miss::Uri) => return Live::nothing(tier, "miss"),
+        Lookup::Unavailable(_) => return Live::nothing(tier, "unavailable"),
+    };
+    let now = inquiry.now;
+    let verdict = inquiry.shared.log.verdict(&entry);
+    let soft = verdict == Verdict::Soft;
+    let state = match (verdict, reuse::decide(&entry.lifetimes, inquiry.directives, now, soft)) {
+        (Verdict::Void, _) => "purged",
+        (_, reuse::Reuse::Fresh) => "hit",
+        _ => "stale",
+    };
+    Live {
+        tier,
+        state,
+        status: Some(entry.status.as_u16()),
+        age_seconds: Some(entry.lifetimes.age_secs(now)),
+        ttl_seconds: Some(entry.lifetimes.ttl_secs(now)),
+        body_bytes: Some(entry.body.len()),
+        born_seq: Some(entry.born_seq),
+        tags: entry.tags.iter().map(|tag| tag.to_string()).collect(),
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use outrigger_coherence::Verdict;
-use outrigger_policy::CacheKey;
 use outrigger_policy::snapshot::Bypass;
+use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
 use outrigger_semantics::{RequestDirectives, UnixMillis};
@@ -14,12 +14,16 @@ use outrigger_store::{Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
+use crate::pipeline::fleet::{Inquiry, share_rules};
 use crate::pipeline::job::Job;
+use crate::pipeline::trust::{self, Distrust};
 
 /// What the store says to a request.
 pub(crate) enum Found {
     /// The store is not asked.
     Bypass(Bypass),
+    /// The store may not answer here and now.
+    Distrusted(Distrust),
     /// Serve this.
     Serve(Arc<Entry>, Outcome),
     /// Serve this stale and refresh it behind the response.
@@ -38,8 +42,7 @@ pub(crate) fn memory(
     directives: &RequestDirectives,
     now: UnixMillis,
 ) -> Found {
-    let wanted = Wanted { digest: key.digest(), key: key.text(), headers };
-    match shared.memory.get(wanted) {
+    match shared.memory.get(Wanted::of(key.digest(), key.text(), headers)) {
         Lookup::Hit(entry) => {
             let found = judge(shared, entry, directives, now);
             match &found {
@@ -59,28 +62,74 @@ pub(crate) fn memory(
     }
 }
 
-/// Asks the tiers below memory where memory has nothing. What is found is copied up.
-pub(crate) async fn below(job: &Job, found: Found) -> Found {
-    if job.worker.shared.tiers.is_empty() || !matches!(found, Found::Nothing(_)) {
+/// Notes one in so many hits, so that tiers learn what is hot.
+pub(crate) fn sample(shared: &Shared, route: &Route, entry: &Entry) {
+    const ONE_IN: u32 = 64;
+    if !shared.tiers.is_empty() && fastrand::u32(..ONE_IN) == 0 {
+        let rules = share_rules(route);
+        shared.tiers.iter().for_each(|tier| tier.note_hot(entry, &rules));
+    }
+}
+
+/// Looks into memory after all, if the reason for not trusting it goes away.
+pub(crate) async fn trusted(job: &Job, found: Found) -> Found {
+    let Found::Distrusted(why) = found else { return found };
+    let shared = &job.worker.shared;
+    if !trust::regained(&shared.log, why).await {
         return found;
     }
-    let shared = &job.worker.shared;
-    let wanted =
-        Wanted { digest: job.key.digest(), key: job.key.text(), headers: &job.parts.headers };
-    for tier in &shared.tiers {
-        match tier.lookup(wanted).await {
-            Lookup::Hit(entry) => {
-                // A refused copy only means that memory keeps what it has.
-                let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Void);
-                return judge(shared, entry, &job.directives, job.now);
-            }
+    memory(shared, &job.key, &job.parts.headers, &job.directives, job.now)
+}
+
+/// Asks the tiers below memory where memory has nothing fresh. What is found is copied up.
+pub(crate) async fn below(job: &Job, found: Found) -> Found {
+    let helps = matches!(found, Found::Nothing(_) | Found::Validate(_, Forwarded::Stale));
+    if !helps {
+        return found;
+    }
+    match (shared_copy(Inquiry::of(job)).await, found) {
+        (Some(copy), Found::Nothing(_)) => copy,
+        (Some(Found::Validate(theirs, why)), Found::Validate(ours, _)) => {
+            let newer = if theirs.stored_at > ours.stored_at { theirs } else { ours };
+            Found::Validate(newer, why)
+        }
+        (Some(Found::Nothing(_)) | None, found) => found,
+        (Some(copy), _) => copy,
+    }
+}
+
+/// What the tiers below memory have for a request; `None` if nothing.
+pub(crate) async fn shared_copy(inquiry: Inquiry<'_>) -> Option<Found> {
+    if !inquiry.may_ask() {
+        return None;
+    }
+    for tier in &inquiry.shared.tiers {
+        match tier.lookup(inquiry.wanted()).await {
+            Lookup::Hit(entry) => match adopted(inquiry, entry) {
+                Found::Nothing(_) => tier.note_voided(),
+                found => return Some(found),
+            },
             Lookup::Miss(_) => {}
             Lookup::Unavailable(why) => {
                 tracing::debug!(tier = tier.name(), why = why.as_str(), "tier unavailable");
             }
         }
     }
-    found
+    None
+}
+
+/// What may be done with a response that another pod has stored. It is copied to memory.
+pub(crate) fn adopted(inquiry: Inquiry<'_>, entry: Arc<Entry>) -> Found {
+    let shared = inquiry.shared;
+    let found = judge(shared, Arc::clone(&entry), inquiry.directives, inquiry.now);
+    if !matches!(found, Found::Nothing(_)) {
+        // A refused copy only means that memory keeps what it has.
+        let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Void);
+    }
+    match found {
+        Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
+        found => found,
+    }
 }
 
 /// What may be done with a stored response, by the purge log and RFC 9111.

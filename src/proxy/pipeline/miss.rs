@@ -18,8 +18,10 @@ use crate::coalesce::flight::{Flight, Reader, Resolution, SharedHead};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::pipeline::call::with_interims;
 use crate::pipeline::fill::{Fill, Own, may_stand_in};
+use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn};
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::trust::Distrust;
 use crate::pipeline::{head, pass, respond};
 use crate::upstream::UpstreamError;
 
@@ -35,7 +37,7 @@ pub(crate) async fn fetch(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwar
         let mut response = respond::only_if_cached();
         let detail = Some(Outcome::OnlyIfCached.as_str());
         job.tell(&mut response, CacheStatus { detail, ..CacheStatus::default() });
-        return Answer { response, outcome: Outcome::OnlyIfCached };
+        return Answer::new(response, Outcome::OnlyIfCached);
     }
     if job.parts.method == Method::HEAD {
         return head::forward(job, stored, why).await;
@@ -90,7 +92,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
 /// Whether a purge since a fetch began may concern what it brings: then it is not joined.
 fn is_overtaken(job: &Job, flight: &Flight) -> bool {
     let log = &job.worker.shared.log;
-    if flight.born_seq() >= log.applied() {
+    if flight.born_seq() >= log.applied() && log.mirror().holds() == 0 {
         return false;
     }
     let tags = flight.tags();
@@ -150,7 +152,7 @@ async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged
     let (listed, Some(reader)) = Listed::private(job.worker.shared.log.applied()) else {
         return pass::known_uncacheable(job, why).await;
     };
-    start(job, listed, reader, stored, why, ranged).await
+    start(job, listed, reader, Asking { stored, why, ranged, claimed: None }).await
 }
 
 /// Leads a fetch that others may join.
@@ -169,19 +171,48 @@ async fn lead(
         listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
         return job.serve(&entry, Outcome::Collapsed);
     }
-    start(job, listed, reader, stored, why, false).await
+    let claimed = match fleet::turn(job).await {
+        Turn::Ours(claimed) => claimed,
+        Turn::Fetched(entry) => match lookup::adopted(Inquiry::of(job), entry) {
+            Found::Serve(entry, _) => {
+                listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
+                return job.serve(&entry, Outcome::Collapsed);
+            }
+            _ => None,
+        },
+        Turn::Uncacheable => {
+            listed.resolve(Resolution::Released);
+            drop(reader);
+            return pass::known_uncacheable(job, why).await;
+        }
+    };
+    start(job, listed, reader, Asking { stored, why, ranged: false, claimed }).await
 }
 
-/// Starts the fetch in a task of its own, which outlives this client if others wait.
-async fn start(
-    job: &mut Job,
-    listed: Listed,
-    reader: Reader,
+/// What a fetch is about.
+struct Asking {
     stored: Option<Arc<Entry>>,
     why: Forwarded,
     ranged: bool,
-) -> Answer {
+    claimed: Option<Claimed>,
+}
+
+/// Fetches although something may be stored, and without joining a fetch that may have begun before
+/// the client saw what it saw.
+pub(crate) async fn past_store(job: &mut Job, distrust: Distrust) -> Answer {
+    if job.directives.only_if_cached || job.parts.method == Method::HEAD {
+        return fetch(job, None, Forwarded::Bypass).await;
+    }
+    let ranged = range::parse(&job.parts.headers).is_some();
+    tracing::debug!(why = distrust.as_str(), "past the store");
+    alone(job, None, Forwarded::Bypass, ranged).await
+}
+
+/// Starts the fetch in a task of its own, which outlives this client if others wait.
+async fn start(job: &mut Job, listed: Listed, reader: Reader, asking: Asking) -> Answer {
+    let Asking { stored, why, ranged, claimed } = asking;
     let mut fill = Fill::of(job, stored, ranged);
+    fill.claimed = claimed;
     let interims = job.interims().map(|(sender, receiver)| {
         fill.call.interim = Some(sender);
         receiver
@@ -197,7 +228,7 @@ async fn start(
                 let fwd_status = Some(upstream.head.status.as_u16());
                 let detail = Some(refused.as_str());
                 let status = CacheStatus { fwd_status, detail, ..status };
-                Answer { response: job.streamed(*upstream, status), outcome: Outcome::Miss }
+                Answer::new(job.streamed(*upstream, status), Outcome::Miss)
             }
             Ok(Own::Entry(entry)) => job.serve(&entry, Outcome::Revalidated),
             Err(_) => pass::failed(job, &UpstreamError::Aborted, status),
@@ -240,7 +271,7 @@ fn answer(
     match resolution {
         Resolution::Streaming(head) => {
             let response = shared_response(job, reader, &head, status);
-            Answer { response, outcome }
+            Answer { response, outcome, seen: Some(head.seen_seq) }
         }
         Resolution::Entry(entry, how) => {
             job.serve(&entry, if how == Outcome::Hit { Outcome::Collapsed } else { how })

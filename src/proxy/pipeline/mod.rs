@@ -1,7 +1,7 @@
 //! The life of a request, stage by stage.
 //!
 //! `admit` checks the request and finds its route; `classify` (in policy) tells whether the store
-//! may answer; `lookup` looks for a stored response; what it finds is served, or `miss` fetches
+//! may answer, and `trust` whether this pod knows enough to; `lookup` looks for a stored response; what it finds is served, or `miss` fetches
 //! through the coalescer and `fill` stores; `pass` forwards what the store has no part in. Each
 //! request keeps one policy snapshot and one reading of the clock from start to end, and ends in
 //! one `Outcome`, which `record` hands to metrics, access log and span.
@@ -9,6 +9,7 @@
 mod admit;
 mod call;
 mod fill;
+mod fleet;
 mod head;
 mod job;
 
@@ -19,12 +20,15 @@ mod pass;
 mod record;
 mod respond;
 mod store;
+mod trust;
+mod unsafe_method;
 
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use outrigger_policy::CacheKey;
+use outrigger_policy::values::Consistency;
 use outrigger_semantics::fields::strip_nominated;
 use outrigger_telemetry::Outcome;
 
@@ -65,14 +69,22 @@ pub(crate) async fn handle(
         admitted.route.classify(request.method(), request.headers(), &directives, has_body);
     let target = admitted.target();
     let key = CacheKey::build(target, request.headers(), &admitted.route.key);
+    let consistency = admitted.route.consistency;
     let found = match classified {
-        Ok(()) => lookup::memory(shared, &key, request.headers(), &directives, now),
+        Ok(()) => match trust::check(&shared.log, consistency, request.headers()) {
+            Ok(()) => lookup::memory(shared, &key, request.headers(), &directives, now),
+            Err(why) => Found::Distrusted(why),
+        },
         Err(bypass) => Found::Bypass(bypass),
     };
     if let Found::Serve(entry, outcome) = &found {
-        let response = respond::from_entry(shared, entry, &request, now, *outcome);
+        lookup::sample(shared, admitted.route, entry);
+        let mut response = respond::from_entry(shared, entry, &request, now, *outcome);
+        if consistency == Consistency::Causal {
+            trust::tell(&mut response, request.headers(), entry.seen_seq);
+        }
         let record = Record::of_request(shared, &active, Some(admitted.route), &request, now, span);
-        return record.finish(Answer { response, outcome: *outcome });
+        return record.finish(Answer::new(response, *outcome));
     }
     let route = Arc::clone(admitted.route);
     let (authority, upgrade) = (admitted.authority.to_owned(), admitted.upgrade);
@@ -91,9 +103,11 @@ async fn slow(
     if let Some(span) = &span {
         span.inject(&mut job.parts.headers);
     }
+    let found = lookup::trusted(&job, found).await;
     let found = lookup::below(&job, found).await;
-    let answer = match found {
+    let mut answer = match found {
         Found::Bypass(bypass) => pass::bypass(&mut job, bypass).await,
+        Found::Distrusted(why) => miss::past_store(&mut job, why).await,
         Found::Serve(entry, outcome) => job.serve(&entry, outcome),
         Found::ServeAndRefresh(entry) => {
             fill::refresh(&job, &entry);
@@ -102,5 +116,12 @@ async fn slow(
         Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,
         Found::Nothing(why) => miss::fetch(&mut job, None, why).await,
     };
+    if job.consistency == Consistency::Causal {
+        let seen = match answer.seen {
+            Some(seen) => seen,
+            None => job.worker.shared.log.seen().await,
+        };
+        trust::tell(&mut answer.response, &job.parts.headers, seen);
+    }
     Record::of_job(&job, span).finish(answer)
 }

@@ -2,19 +2,17 @@
 //! off, and keys known not to be cacheable. Successful unsafe requests invalidate (RFC 9111 §4.4).
 
 use http::header::CONNECTION;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use outrigger_coherence::{Matcher, Mode, PurgeRequest};
-use outrigger_policy::RequestTarget;
-use outrigger_policy::key::{canonical_uri, digest};
-use outrigger_policy::snapshot::{Bypass, RouteQuery};
+use http::{HeaderValue, StatusCode};
+use outrigger_coherence::LogError;
+use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_semantics::invalidate;
 use outrigger_semantics::storable::{self, RequestView};
-use outrigger_semantics::{invalidate, tags};
 use outrigger_telemetry::Outcome;
 
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
-use crate::pipeline::respond;
+use crate::pipeline::{respond, unsafe_method};
 use crate::serve::Open;
 use crate::upgrade::tunnel;
 use crate::upstream::{UpstreamError, UpstreamResponse};
@@ -24,7 +22,30 @@ pub(crate) async fn bypass(job: &mut Job, why: Bypass) -> Answer {
     let fwd = if why == Bypass::Method { Forwarded::Method } else { Forwarded::Bypass };
     let status =
         CacheStatus { fwd: Some(fwd), detail: Some(why.as_str()), ..CacheStatus::default() };
-    forward(job, status, Outcome::Bypass).await
+    if invalidate::is_safe(&job.parts.method) {
+        return forward(job, status, Outcome::Bypass).await;
+    }
+    let writing = match unsafe_method::begin(job).await {
+        Ok(writing) => writing,
+        Err(error) => return not_written(job, &error, status),
+    };
+    job.consistency = writing.consistency;
+    let exchanged = exchange(job).await;
+    let head = exchanged.as_ref().ok().map(|upstream| &upstream.head);
+    let seen = unsafe_method::end(job, writing, head).await;
+    let answer = match exchanged {
+        Ok(upstream) => finish(job, upstream, status, Outcome::Bypass),
+        Err(error) => failed(job, &error, status),
+    };
+    Answer { seen, ..answer }
+}
+
+/// The others cannot be told of a write that they must know of: it is not made.
+fn not_written(job: &Job, error: &LogError, status: CacheStatus<'_>) -> Answer {
+    tracing::warn!(%error, "a write to a strongly consistent route was refused");
+    let mut response = respond::unavailable("the purge log cannot be reached");
+    job.tell(&mut response, CacheStatus { detail: Some("purge-log"), ..status });
+    Answer::new(response, Outcome::Unwritten)
 }
 
 /// Forwards a request whose response is known not to be storable.
@@ -37,7 +58,7 @@ pub(crate) async fn known_uncacheable(job: &mut Job, fwd: Forwarded) -> Answer {
 /// Forwards a request as it is and streams the response back.
 pub(crate) async fn forward(job: &mut Job, status: CacheStatus<'_>, outcome: Outcome) -> Answer {
     match exchange(job).await {
-        Ok(upstream) => finish(job, upstream, status, outcome).await,
+        Ok(upstream) => finish(job, upstream, status, outcome),
         Err(error) => failed(job, &error, status),
     }
 }
@@ -57,10 +78,10 @@ pub(crate) fn failed(job: &Job, error: &UpstreamError, status: CacheStatus<'_>) 
     tracing::debug!(%error, "upstream failed");
     let mut response = respond::upstream_failed(error);
     job.tell(&mut response, CacheStatus { detail: Some(error.code()), ..status });
-    Answer { response, outcome: error.outcome() }
+    Answer::new(response, error.outcome())
 }
 
-async fn finish(
+fn finish(
     job: &mut Job,
     upstream: UpstreamResponse,
     status: CacheStatus<'_>,
@@ -69,15 +90,12 @@ async fn finish(
     if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS {
         return switch(job, upstream, status);
     }
-    if invalidate::invalidates(&job.parts.method, upstream.head.status) {
-        invalidate_stored(job, &upstream.head.headers).await;
-    }
     if outcome == Outcome::Pass && could_be_stored(job, &upstream) {
         job.worker.shared.uncacheable.invalidate(&job.key.digest());
     }
     let fwd_status = Some(upstream.head.status.as_u16());
     let response = job.streamed(upstream, CacheStatus { fwd_status, ..status });
-    Answer { response, outcome }
+    Answer::new(response, outcome)
 }
 
 /// Whether the response of a key that is remembered as not cacheable could have been stored: then
@@ -114,43 +132,5 @@ fn switch(job: &mut Job, mut upstream: UpstreamResponse, status: CacheStatus<'_>
     headers.insert(http::header::UPGRADE, protocol);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     tunnel(ours, theirs, Open::count(&job.worker.shared));
-    Answer { response, outcome: Outcome::Upgraded }
-}
-
-/// Invalidates the target URI, same-origin `Location` and `Content-Location`, and the groups that
-/// the response names (RFC 9111 §4.4, RFC 9875 §3).
-async fn invalidate_stored(job: &Job, response: &HeaderMap) {
-    let target = job.target();
-    let mut paths = vec![target.as_str().to_owned()];
-    paths.extend(invalidate::further_targets(&job.authority, target.as_str(), response));
-    for path in paths {
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (path.as_str(), None),
-        };
-        // The stored responses were keyed by the route that serves GET.
-        let route = job.active.snapshot.route(RouteQuery {
-            host: &job.authority,
-            path,
-            method: &Method::GET,
-            headers: &job.parts.headers,
-        });
-        let target = RequestTarget { scheme: "http", authority: &job.authority, path, query };
-        let uri = canonical_uri(target, &route.key);
-        let uri_digest = digest(&uri);
-        let matcher = Matcher::Url(String::from_utf8_lossy(&uri).into_owned());
-        purge(job, matcher, uri_digest).await;
-    }
-    for group in tags::invalidated_groups(response) {
-        purge(job, Matcher::Tag(group), 0).await;
-    }
-}
-
-async fn purge(job: &Job, matcher: Matcher, uri_digest: u128) {
-    let shared = &job.worker.shared;
-    shared.metrics.count_purge(matcher.kind(), Mode::Hard.as_str());
-    let request = PurgeRequest { matcher, mode: Mode::Hard, by: "unsafe-method", uri_digest };
-    if let Err(error) = shared.log.purge(request).await {
-        tracing::warn!(%error, "an unsafe request could not invalidate");
-    }
+    Answer::new(response, Outcome::Upgraded)
 }

@@ -62,7 +62,7 @@ impl<'a> Record<'a> {
 
     /// Tells the outcome and hands the response out.
     pub(crate) fn finish(self, answer: Answer) -> Response<ResponseBody> {
-        let Answer { response, outcome } = answer;
+        let Answer { response, outcome, .. } = answer;
         if let Some(route) = self.route {
             let metrics = self.active.metrics(route);
             metrics.count(outcome);

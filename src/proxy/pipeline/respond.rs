@@ -213,12 +213,19 @@ pub(crate) fn refused(refusal: Refusal) -> Answer {
     response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     let status = CacheStatus { detail: Some(refusal.detail), ..CacheStatus::default() };
     append_status(response.headers_mut(), &status);
-    Answer { response, outcome: refusal.outcome }
+    Answer::new(response, refusal.outcome)
 }
 
 /// Nothing is stored and the client wants nothing else (RFC 9111 §5.2.1.7).
 pub(crate) fn only_if_cached() -> Response<ResponseBody> {
     own(StatusCode::GATEWAY_TIMEOUT, "nothing stored, and only-if-cached\n".to_owned())
+}
+
+/// Something that the request needs is not there at the moment.
+pub(crate) fn unavailable(why: &str) -> Response<ResponseBody> {
+    let mut response = own(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// The upstream failed and there is nothing to serve instead. The one place that maps its errors

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use outrigger_coherence::{Seq, Verdict};
+use outrigger_coherence::Verdict;
 use outrigger_policy::key;
 use outrigger_semantics::partial::{self, Part};
 use outrigger_semantics::{NotStored, Stored, Variant};
-use outrigger_store::entry::Draft;
+use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
 
@@ -25,7 +25,7 @@ pub(crate) struct Storing {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) upstream: UpstreamResponse,
-    pub(crate) born_seq: Seq,
+    pub(crate) log: LogSpan,
     /// Bytes of the largest body to store.
     pub(crate) bytes_max: u64,
 }
@@ -40,6 +40,7 @@ impl Storing {
             lifetimes: self.stored.lifetimes,
             variant: variant.clone(),
             omit: self.stored.omit.clone(),
+            seen_seq: self.log.seen,
         })));
         let mut chunks = Collected { bytes_max: self.bytes_max, ..Collected::default() };
         let mut body = self.upstream.body;
@@ -76,7 +77,8 @@ impl Storing {
             part: None,
             variant,
             lifetimes: self.stored.lifetimes,
-            born_seq: self.born_seq,
+            log: self.log,
+            policy_epoch: context.epoch(),
             now: context.now(),
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };
@@ -94,7 +96,7 @@ impl Context {
     /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
     fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
         let shared = &self.worker.shared;
-        let wanted = Wanted { digest: draft.digest, key: draft.key, headers: &self.request };
+        let wanted = Wanted::of(draft.digest, draft.key, &self.request);
         let old = match shared.memory.get(wanted) {
             Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => Some(old),
             _ => None,
@@ -119,18 +121,21 @@ impl Context {
         body.extend_from_slice(&right[overlap..]);
         let mut headers = draft.headers.clone();
         headers.remove(http::header::CONTENT_RANGE);
-        let born_seq = draft.born_seq.min(old.born_seq);
+        let log = LogSpan {
+            born: draft.log.born.min(old.born_seq),
+            seen: draft.log.seen.max(old.seen_seq),
+        };
         let entry = if joined.part.is_complete() {
             Entry::new(Draft {
                 status: StatusCode::OK,
                 headers: &headers,
                 body: body.freeze(),
                 part: None,
-                born_seq,
+                log,
                 ..draft
             })
         } else {
-            Entry::new(Draft { body: body.freeze(), part: Some(joined.part), born_seq, ..draft })
+            Entry::new(Draft { body: body.freeze(), part: Some(joined.part), log, ..draft })
         };
         self.keep(&Arc::new(entry));
     }

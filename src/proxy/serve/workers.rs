@@ -68,9 +68,13 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Runni
         queues.push(sender);
         let context = WorkerContext { shared: Arc::clone(shared), phase: watching.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{number}"))
-            .spawn(move || runtime.block_on(context.work(receiver)))?;
+        let thread =
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                runtime.block_on(async move {
+                    context.shared.tiers.iter().for_each(|tier| tier.attach(number));
+                    context.work(receiver).await;
+                });
+            })?;
         workers.push(thread);
     }
     let turn = Arc::new(AtomicUsize::new(0));

@@ -71,6 +71,9 @@ pub struct RedisSettings {
     pub single_flight: Option<Duration>,
     /// Worker threads that will ask.
     pub workers: usize,
+    /// Whether all pods have one purge log. Without it the positions of others mean nothing, and
+    /// every purge of this pod counts against what they stored.
+    pub shared_log: bool,
 }
 
 /// The shared tier.
@@ -140,6 +143,11 @@ impl RedisTier {
         &self.shards[self.ring.as_ref().map_or(0, |ring| ring.place(name))]
     }
 
+    /// The server that holds a name.
+    pub fn target_of(&self, name: &[u8]) -> Arc<Target> {
+        Arc::clone(self.shard(name).link.target())
+    }
+
     /// Counts since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
@@ -200,7 +208,7 @@ impl RedisTier {
     }
 
     /// Whether an entry answers what was asked.
-    fn checked(&self, entry: Entry, wanted: &Wanted<'_>) -> Lookup {
+    fn checked(&self, mut entry: Entry, wanted: &Wanted<'_>) -> Lookup {
         if *entry.key != *wanted.key {
             self.counts.lookup(LookupResult::Foreign);
             return Lookup::Miss(Miss::Uri);
@@ -212,6 +220,9 @@ impl RedisTier {
         if !entry.variant.matches(wanted.headers) {
             self.counts.lookup(LookupResult::VaryMiss);
             return Lookup::Miss(Miss::Variant);
+        }
+        if !self.settings.shared_log {
+            (entry.born_seq, entry.seen_seq) = (0, 0);
         }
         self.counts.lookup(LookupResult::Hit);
         Lookup::Hit(Arc::new(entry))

@@ -1,0 +1,94 @@
+//! Redis in a running process: the tier and the purge log that pods share.
+
+pub mod config;
+pub mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use outrigger_coherence::{PurgeLog, SharedLog, Verdict};
+use outrigger_proxy::Shared;
+use outrigger_store::envelope::seal::Keys;
+use outrigger_store::shared::{RedisTier, WarmSettings};
+
+use crate::cli::CliError;
+pub use config::RedisConfig;
+pub use plan::RedisPlan;
+
+/// How long the last writes may take at the end.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// What was started.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// The tier.
+    pub tier: Arc<RedisTier>,
+    /// The log, if it is shared.
+    pub log: Option<Arc<SharedLog>>,
+}
+
+/// Starts tier and log on the current runtime. Redis need not be there.
+///
+/// # Errors
+/// When the sealing keys cannot be used.
+pub fn start(plan: &RedisPlan) -> Result<Redis, CliError> {
+    let keys = match &plan.keys {
+        None => None,
+        Some(folder) => Some(
+            Keys::open(folder)
+                .map_err(|error| CliError::Usage(format!("redis.seal.directory: {error}")))?,
+        ),
+    };
+    let tier = RedisTier::start(plan.tier.clone(), keys);
+    let log = plan.log.clone().map(|settings| {
+        let target = tier.target_of(settings.log_name().as_bytes());
+        SharedLog::start(settings, &target)
+    });
+    Ok(Redis { tier, log })
+}
+
+impl Redis {
+    /// The purge log to use.
+    pub fn purge_log(&self) -> PurgeLog {
+        self.log.clone().map_or_else(PurgeLog::local, PurgeLog::shared)
+    }
+
+    /// Loads the hottest keys into memory, as far as they are valid.
+    pub async fn warm(&self, shared: &Shared, bounds: WarmSettings) {
+        let log = shared.log();
+        let read = async {
+            while !log.knows_others() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Without the log nothing can be judged, and nothing is loaded.
+        if tokio::time::timeout(bounds.timeout, read).await.is_err() {
+            tracing::warn!("no warm start: the purge log could not be read in time");
+            return;
+        }
+        let valid = |entry: &outrigger_store::Entry| log.verdict(entry) != Verdict::Void;
+        let report = self
+            .tier
+            .warm(bounds, |entry| {
+                if valid(&entry) {
+                    // A refused copy only means that memory keeps what it has.
+                    let _ = shared.memory().put(&entry, valid);
+                }
+            })
+            .await;
+        tracing::info!(
+            hot = report.listed,
+            loaded = report.loaded,
+            bytes = report.bytes,
+            "warm start"
+        );
+    }
+
+    /// Writes what waits, and tells the others that this pod is gone.
+    pub async fn finish(&self) {
+        self.tier.flush(FLUSH_MAX).await;
+        if let Some(log) = &self.log {
+            log.leave().await;
+        }
+    }
+}

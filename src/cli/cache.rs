@@ -1,0 +1,106 @@
+//! `outrigger cache`: what a running process has stored.
+
+use serde_json::Value;
+
+use crate::cli::admin_client::{ask, encoded};
+use crate::cli::{CacheCommand, CliError};
+
+/// Asks the admin port of a running process.
+pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
+    match command {
+        CacheCommand::Get { admin, headers, json, url } => {
+            let mut target = format!("/explain?method=GET&url={}", encoded(url));
+            for header in headers {
+                target.push_str(&format!("&header={}", encoded(header)));
+            }
+            let answer = answered(admin, &target)?;
+            if *json {
+                println!("{answer}");
+            } else {
+                print!("{}", entry_text(&answer));
+            }
+        }
+        CacheCommand::Stat { admin, json } => {
+            let answer = answered(admin, "/stats")?;
+            if *json {
+                println!("{answer}");
+            } else {
+                print!("{}", stat_text(&answer));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn answered(admin: &str, target: &str) -> Result<Value, CliError> {
+    let (status, answer) = ask(admin, target, None)?;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    Err(CliError::Usage(answer.as_str().map_or_else(|| answer.to_string(), str::to_owned)))
+}
+
+fn entry_text(answer: &Value) -> String {
+    let policy = &answer["policy"];
+    let mut out = format!("route   {}\nkey     {}\n", text(&policy["route"]), text(&policy["key"]));
+    for tier in answer["tiers"].as_array().into_iter().flatten() {
+        out.push_str(&format!("{:<7} {}", text(&tier["tier"]), text(&tier["state"])));
+        if let Some(status) = tier["status"].as_u64() {
+            let tags: Vec<&str> =
+                tier["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            out.push_str(&format!(
+                ": {status}, {} bytes, age {} s, ttl {} s, born at {}",
+                tier["bodyBytes"], tier["ageSeconds"], tier["ttlSeconds"], tier["bornSeq"]
+            ));
+            if !tags.is_empty() {
+                out.push_str(&format!(", tags {}", tags.join(" ")));
+            }
+        }
+        out.push('\n');
+    }
+    if answer["rememberedUncacheable"] == true {
+        out.push_str("the key is remembered as not cacheable for the moment\n");
+    }
+    out
+}
+
+fn stat_text(answer: &Value) -> String {
+    let memory = &answer["memory"];
+    let mut out = format!(
+        "requests  {}, upstream spared {:.1} %\nmemory    {} keys, {} of {} bytes\n",
+        answer["requests"],
+        answer["sparedUpstreamRatio"].as_f64().unwrap_or(0.0) * 100.0,
+        memory["keys"],
+        memory["bytes"],
+        memory["bytesMax"],
+    );
+    let redis = &answer["redis"];
+    if redis.is_null() {
+        out.push_str("redis     none\n");
+    } else {
+        let state = if redis["up"] == true { "up" } else { "down" };
+        let counted = |counts: &Value| {
+            let pairs = counts.as_object().into_iter().flatten();
+            let seen = pairs.filter(|(_, n)| n.as_u64() != Some(0));
+            let words: Vec<String> = seen.map(|(name, n)| format!("{name} {n}")).collect();
+            if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+        };
+        out.push_str(&format!(
+            "redis     {state}; lookups: {}; writes: {}\n",
+            counted(&redis["lookups"]),
+            counted(&redis["writes"]),
+        ));
+    }
+    let log = &answer["purgeLog"];
+    out.push_str(&format!("purge log {}, applied {}", text(&log["scope"]), log["applied"]));
+    if let Some(pods) = log["pods"].as_array() {
+        let state = if log["connected"] == true { "connected" } else { "not connected" };
+        out.push_str(&format!(", {state}, {} pods", pods.len()));
+    }
+    out.push('\n');
+    out
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}

@@ -1,0 +1,67 @@
+//! `outrigger purge`.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::cli::admin_client::ask;
+use crate::cli::{CliError, PurgeArgs};
+
+/// Purges through the admin port of a running process.
+pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
+    let what = &args.what;
+    let mut body = json!({
+        "mode": if args.soft { "soft" } else { "hard" },
+        "wait": args.wait.as_str(),
+        "timeout": args.timeout,
+    });
+    let matchers = [("url", &what.url), ("tag", &what.tag), ("prefix", &what.prefix)];
+    for (name, value) in matchers {
+        if let Some(value) = value {
+            body[name] = value.as_str().into();
+        }
+    }
+    if what.all {
+        body["all"] = true.into();
+    }
+    if let Some(reason) = &args.reason {
+        body["reason"] = reason.as_str().into();
+    }
+    let (status, answer) = ask(&args.admin, "/purge", Some(&body))?;
+    if args.json {
+        println!("{answer}");
+    }
+    if !status.is_success() {
+        let reason = answer["error"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+        return Err(CliError::Usage(reason));
+    }
+    if !args.json {
+        println!("{}", told(status, &answer));
+    }
+    let missing = missing(&answer);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Incomplete(format!("not acknowledged by {}", missing.join(", "))))
+}
+
+fn missing(answer: &Value) -> Vec<String> {
+    let names = answer["missing"].as_array().into_iter().flatten();
+    names.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn told(status: StatusCode, answer: &Value) -> String {
+    if answer["queued"] == true {
+        return "purged in this pod; queued for the others, since the purge log cannot be reached"
+            .to_owned();
+    }
+    if status == StatusCode::ACCEPTED {
+        return "accepted".to_owned();
+    }
+    let seq = &answer["seq"];
+    match (answer["applied"].as_u64(), answer["live"].as_u64()) {
+        (Some(applied), Some(live)) => {
+            format!("purged: event {seq}, applied by {applied} of {live} live pods")
+        }
+        _ => format!("purged: event {seq}, applied in this pod"),
+    }
+}

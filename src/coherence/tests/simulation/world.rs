@@ -1,0 +1,193 @@
+//! Everything around the pods: the server, the network, the origin, the shared tier, chance.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use outrigger_coherence::{Action, Content, Matcher, Seq};
+
+use crate::check::Checks;
+use crate::exec::{Bell, Exec, MS, Micros};
+use crate::net::Conn;
+use crate::pod::{Pod, Stored};
+use crate::redis::Redis;
+use crate::rules::Rules;
+
+/// How consistent a route is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Eventual,
+    Causal,
+    Strong,
+}
+
+/// The keys: one of each level, and a second strong one.
+pub const LEVELS: [Level; 4] = [Level::Eventual, Level::Causal, Level::Strong, Level::Strong];
+
+/// Length of a lease, milliseconds.
+pub const LEASE_MS: u64 = 400;
+/// How long an append may take.
+pub const APPEND_TIMEOUT: Micros = 100 * MS;
+
+/// What a schedule is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub pods: usize,
+    pub clients: usize,
+    pub ops: usize,
+    pub events_max: usize,
+    pub faults: usize,
+    pub slow_percent: u64,
+    pub has_tier: bool,
+}
+
+impl Config {
+    fn chosen(rng: &mut fastrand::Rng) -> Self {
+        Config {
+            pods: rng.usize(2..=3),
+            clients: rng.usize(2..=4),
+            ops: rng.usize(5..=12),
+            events_max: [3, 6, 1000, 1000][rng.usize(..4)],
+            faults: rng.usize(..=4),
+            slow_percent: [0, 2, 10][rng.usize(..3)],
+            has_tier: rng.u8(..4) > 0,
+        }
+    }
+}
+
+/// One simulated world.
+pub struct World {
+    pub exec: Exec,
+    pub rules: Rules,
+    pub config: Config,
+    rng: RefCell<fastrand::Rng>,
+    pub redis: RefCell<Redis>,
+    pub log_bell: Bell,
+    pub conns: RefCell<Vec<Rc<Conn>>>,
+    stalled: RefCell<Vec<Micros>>,
+    pub pods: RefCell<Vec<Rc<Pod>>>,
+    pub tier: RefCell<HashMap<usize, Stored>>,
+    pub origin: RefCell<Vec<u64>>,
+    next_value: Cell<u64>,
+    pub checks: Checks,
+    pub busy: Cell<usize>,
+    trace: Option<RefCell<Vec<String>>>,
+}
+
+/// A handle of the world.
+pub type Sim = Rc<World>;
+
+impl World {
+    pub fn new(seed: u64, rules: Rules, traced: bool) -> Sim {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let config = Config::chosen(&mut rng);
+        let redis = Redis::new(config.events_max, rules.reset_on_new_server);
+        Rc::new(World {
+            exec: Exec::new(config.pods),
+            rules,
+            config,
+            rng: RefCell::new(rng),
+            redis: RefCell::new(redis),
+            log_bell: Bell::default(),
+            conns: RefCell::default(),
+            stalled: RefCell::new(vec![0; config.pods]),
+            pods: RefCell::default(),
+            tier: RefCell::default(),
+            origin: RefCell::new(vec![0; LEVELS.len()]),
+            next_value: Cell::new(0),
+            checks: Checks::default(),
+            busy: Cell::new(0),
+            trace: traced.then(RefCell::default),
+        })
+    }
+
+    /// A number below `bound`.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.rng.borrow_mut().u64(..bound.max(1))
+    }
+
+    pub fn percent(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// How long a message takes.
+    pub fn latency(&self) -> Micros {
+        if self.percent(self.config.slow_percent) {
+            return 1000 + self.below(120 * MS);
+        }
+        100 + self.below(700)
+    }
+
+    pub fn stalled_until(&self, process: usize) -> Micros {
+        self.stalled.borrow()[process]
+    }
+
+    pub fn stall(&self, process: usize, until: Micros) {
+        self.stalled.borrow_mut()[process] = until;
+    }
+
+    /// Writes a line of the schedule.
+    pub fn note(&self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &self.trace {
+            let now = self.exec.now();
+            trace.borrow_mut().push(format!("{:6}.{:03} ms  {}", now / MS, now % MS, line()));
+        }
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        self.trace.as_ref().map(|trace| trace.borrow().clone()).unwrap_or_default()
+    }
+
+    /// Notes what was appended, and tells those who wait for it.
+    pub fn appended(&self) {
+        let appended = std::mem::take(&mut self.redis.borrow_mut().appended);
+        if appended.is_empty() {
+            return;
+        }
+        for event in appended {
+            self.note(|| format!("log      {} {}", short(event.seq), said(&event.content)));
+            self.checks.appended(self, event.seq, &event.content);
+        }
+        self.exec.ring(&self.log_bell);
+    }
+
+    pub fn new_value(&self) -> u64 {
+        self.next_value.set(self.next_value.get() + 1);
+        self.next_value.get()
+    }
+
+    /// The way to the origin or back.
+    pub fn origin_latency(&self) -> Micros {
+        match self.below(20) {
+            0 => self.below(800 * MS),
+            1..=4 => self.below(60 * MS),
+            _ => 200 + self.below(3 * MS),
+        }
+    }
+
+    /// Frees everything.
+    pub fn clear(&self) {
+        self.exec.clear();
+        self.pods.borrow_mut().clear();
+        self.conns.borrow_mut().clear();
+    }
+}
+
+/// Positions for people: milliseconds of the server's clock.
+pub fn short(seq: Seq) -> String {
+    format!("#{}", seq.saturating_sub(1_000_000_000))
+}
+
+/// An event for people.
+pub fn said(content: &Content) -> String {
+    let matcher = match &content.matcher {
+        Matcher::Url(_) => format!("k{}", content.uri_digest - 1),
+        other => format!("{other:?}"),
+    };
+    match content.action {
+        Action::Purge { ends: Some(ends), .. } => {
+            format!("purge {matcher} ends {} by {}", short(ends), content.pod)
+        }
+        action => format!("{} {matcher} by {}", action.as_str(), content.pod),
+    }
+}

@@ -1,0 +1,107 @@
+//! Whether a pod may answer from what is stored, by the consistency of the route: always
+//! (`eventual`), when it knows all that the client has seen (`causal`), or while it holds a lease
+//! (`strong`).
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use outrigger_coherence::{PurgeLog, Seq};
+use outrigger_policy::values::Consistency;
+
+use crate::body::ResponseBody;
+
+/// The field by which a client tells what it has seen: a position of the purge log.
+pub(crate) const SESSION: HeaderName = HeaderName::from_static("outrigger-session");
+
+/// How long a request waits for this pod to know what its client has seen.
+const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+/// A position this far ahead of the clock is none, microseconds.
+const FUTURE_MICROS_MAX: u64 = 3_600_000_000;
+
+/// Why the store may not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    /// The client has seen more than this pod knows.
+    Behind(Seq),
+    /// The pod holds no lease.
+    NoLease,
+}
+
+impl Distrust {
+    /// The stable name in `Cache-Status`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Behind(_) => "behind-session",
+            Self::NoLease => "no-lease",
+        }
+    }
+}
+
+/// Whether the store may answer.
+pub(crate) fn check(
+    log: &PurgeLog,
+    consistency: Consistency,
+    headers: &HeaderMap,
+) -> Result<(), Distrust> {
+    match consistency {
+        Consistency::Eventual => Ok(()),
+        Consistency::Causal => match session(headers) {
+            Some(seq) if !log.covers(seq) => Err(Distrust::Behind(seq)),
+            _ => Ok(()),
+        },
+        Consistency::Strong if log.has_lease() => Ok(()),
+        Consistency::Strong => Err(Distrust::NoLease),
+    }
+}
+
+/// Waits a little for the reason to go away.
+pub(crate) async fn regained(log: &PurgeLog, why: Distrust) -> bool {
+    match why {
+        Distrust::Behind(seq) => log.until_covers(seq, CATCH_UP_MAX).await,
+        Distrust::NoLease => false,
+    }
+}
+
+/// What a client has seen. What cannot be a position is taken as none: a client can only make its
+/// own requests slower by it.
+pub(crate) fn session(headers: &HeaderMap) -> Option<Seq> {
+    let text = headers.get(SESSION)?.to_str().ok()?.trim();
+    let seq: Seq = text.parse().ok()?;
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+    (seq <= now.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
+}
+
+/// Tells a client what it has now seen, on top of what it had.
+pub(crate) fn tell(response: &mut Response<ResponseBody>, request: &HeaderMap, seen: Seq) {
+    let seen = session(request).unwrap_or(0).max(seen);
+    response.headers_mut().insert(SESSION, HeaderValue::from(seen));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(SESSION, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn a_session_is_a_position_or_nothing() {
+        assert_eq!(session(&with("17")), Some(17));
+        for bad in ["", "-1", "x", "99999999999999999999999", "18446744073709551615"] {
+            assert_eq!(session(&with(bad)), None, "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_of_one_process_knows_what_it_has_said() {
+        let log = PurgeLog::local();
+        assert_eq!(check(&log, Consistency::Strong, &HeaderMap::new()), Ok(()));
+        assert_eq!(check(&log, Consistency::Causal, &with("0")), Ok(()));
+        assert_eq!(check(&log, Consistency::Causal, &with("5")), Err(Distrust::Behind(5)));
+        assert_eq!(check(&log, Consistency::Eventual, &with("5")), Ok(()));
+    }
+}
