@@ -160,13 +160,10 @@ impl Mirror {
     /// process's clock, for the end of a hold.
     pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
         let mut tables = self.write();
+        tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
         let mode = match content.action {
             Action::Purge { mode, ends } => {
-                tables.holds.end(|have| match have {
-                    Ends::Event(at, _) => Some(at) == ends,
-                    Ends::Applied(at) => at <= seq,
-                    Ends::Released(_) => false,
-                });
+                tables.holds.end(|have| matches!(have, Ends::Event(at, _) if Some(at) == ends));
                 mode
             }
             Action::Hold => {
@@ -174,10 +171,7 @@ impl Mirror {
                 tables.holds.place(content.matcher.clone(), content.uri_digest, ends);
                 Mode::Hard
             }
-            Action::Reset => {
-                tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
-                Mode::Hard
-            }
+            Action::Reset => Mode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
         match &content.matcher {

@@ -98,6 +98,12 @@ async fn keep(link: std::sync::Weak<Inner>) {
             Ok(opened) => {
                 count += 1;
                 let since = tokio::time::Instant::now();
+                // Complaints about the connection before this one are not about this one.
+                tokio::select! {
+                    biased;
+                    () = inner.broken.notified() => {}
+                    () = std::future::ready(()) => {}
+                }
                 inner.conn.store(Some(Arc::new(opened.conn)));
                 inner.state.send_replace(LinkState::Up(count));
                 drop(inner);

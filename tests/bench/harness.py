@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
+# What all wrk scripts ask for, so that every server has the same keys.
+HOST = "bench.example"
 SBIN = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
 
 
@@ -55,9 +58,10 @@ class Server:
     port: int
     process: subprocess.Popen
     log: Path
+    admin: int | None = None
 
     @classmethod
-    def start(cls, name, command, port, core, folder):
+    def start(cls, name, command, port, core, folder, admin=None):
         log = folder / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -67,7 +71,7 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
-        server = cls(name, port, process, log)
+        server = cls(name, port, process, log, admin)
         try:
             server.wait_until_up()
         except BaseException:
@@ -128,14 +132,25 @@ class Server:
                 return int(line.split()[1]) * 1024
         raise BenchError(f"{self.name} has ended:\n{self.log.read_text(errors='replace')[-4000:]}")
 
-    def get(self, path):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+    def get(self, path, headers=None, port=None):
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers or {})
             response = connection.getresponse()
             return response.status, response.getheaders(), response.read()
         finally:
             connection.close()
+
+    def cache_status(self, path):
+        """What `Cache-Status` says, for the host that all scripts ask for."""
+        _, headers, _ = self.get(path, {"Host": HOST})
+        return next((value for name, value in headers if name.lower() == "cache-status"), "")
+
+    def metrics(self):
+        """Every sample on the admin port, by its name and labels."""
+        _, _, page = self.get("/metrics", port=self.admin)
+        lines = (line.rsplit(" ", 1) for line in page.decode().splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
 
 
 NGINX_COMMON = """
@@ -182,9 +197,9 @@ ORIGIN_HTTP = """
 class Origin:
     """An nginx that answers from its configuration: `/pass` 1 KiB that nobody may store, all else for an hour."""
 
-    def __init__(self, folder, core, body_bytes=1024):
+    def __init__(self, folder, core, body_bytes=1024, body=None):
         port = free_port()
-        http_block = ORIGIN_HTTP.format(port=port, body="o" * body_bytes, body_1k="p" * 1024)
+        http_block = ORIGIN_HTTP.format(port=port, body=body or "o" * body_bytes, body_1k="p" * 1024)
         self.server = start_nginx("origin", http_block, port, core, folder)
         self.port = port
         self.asked = 0
@@ -224,47 +239,71 @@ end
 
 @dataclass
 class Load:
-    """wrk: one thread, kept connections, on one core."""
+    """wrk: kept connections, on the load's core. Loads that run at once need names of their own."""
 
-    core: int
+    core: int | str
     folder: Path
     connections: int = 64
     script: str = ""
+    threads: int = 1
+    name: str = "wrk"
 
     def run(self, url, seconds, enough=None):
         """Loads for so many seconds, or until `enough()`, which is asked four times a second."""
-        script = self.folder / "wrk.lua"
-        script.write_text(self.script + WRK_REPORT)
-        command = [tool("taskset"), "-c", str(self.core), tool("wrk"), "-t1", f"-c{self.connections}"]
-        command += [f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
-        wrk = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        wrk = self.start(url, seconds)
         try:
             while enough and wrk.poll() is None:
                 time.sleep(0.25)
                 if enough():
                     wrk.send_signal(signal.SIGINT)
                     break
-            output, _ = wrk.communicate(timeout=seconds + 30)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"wrk did not end: {' '.join(command)}") from None
+            return self.report(wrk, seconds + 30)
         finally:
             wrk.kill()
             wrk.wait()
+
+    @contextmanager
+    def behind(self, url):
+        """Loads for as long as the block runs; fails if it has ended before."""
+        wrk = self.start(url, 3600)
+        try:
+            yield
+            if wrk.poll() is not None:
+                raise BenchError(f"wrk ended too early: {wrk.stdout.read()}")
+            wrk.send_signal(signal.SIGINT)
+            self.report(wrk, 30)
+        finally:
+            wrk.kill()
+            wrk.wait()
+
+    def start(self, url, seconds):
+        script = self.folder / f"{self.name}.lua"
+        script.write_text(self.script + WRK_REPORT)
+        command = [tool("taskset"), "-c", str(self.core), tool("wrk"), f"-t{self.threads}", f"-c{self.connections}"]
+        command += [f"-d{seconds}s", "--timeout", "10s", "-s", str(script), url]
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def report(self, wrk, limit):
+        try:
+            output, _ = wrk.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"wrk did not end: {' '.join(wrk.args)}") from None
         reports = [line for line in output.splitlines() if line.startswith("{")]
         if wrk.returncode != 0 or not reports:
             raise BenchError(f"wrk failed: {output}")
         return json.loads(reports[-1])
 
 
-def start_outrigger(binary, origin_port, memory, core, folder):
+def start_outrigger(binary, origin_port, memory, core, folder, name="outrigger", more=""):
+    """Outrigger with one worker; `more` is put into the bootstrap file."""
     port, admin = free_port(), free_port()
-    config = folder / "outrigger.yaml"
+    config = folder / f"{name}.yaml"
     config.write_text(
         f"listeners: [{{address: 127.0.0.1:{port}}}]\n"
         f"upstream: {{url: http://127.0.0.1:{origin_port}}}\n"
@@ -272,8 +311,9 @@ def start_outrigger(binary, origin_port, memory, core, folder):
         f"memory: {{{memory}}}\n"
         "workers: 1\n"
         'telemetry: {accessLog: "off"}\n'
+        f"{more}"
     )
-    return Server.start("outrigger", [binary, "run", "--config", config], port, core, folder)
+    return Server.start(name, [binary, "run", "--config", config], port, core, folder, admin)
 
 
 def end_on_signals():

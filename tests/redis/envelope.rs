@@ -1,7 +1,7 @@
 //! What is in a value, and what happens when it is not what it should be.
 
 use crate::pods::{
-    ENTRIES, Pod, assert_redis_hit, entries, is_redis_hit, lookups, pod, store_one, stored,
+    ENTRIES, Pod, assert_redis_hit, entries, is_redis_hit, lookups, pod, refused, store_one, stored,
 };
 use crate::support::redis::RedisServer;
 use crate::support::{Origin, Proxy, Reply, eventually};
@@ -82,11 +82,6 @@ async fn two_pods(redis: &RedisServer, setup: impl Fn(Pod) -> Pod) -> (Origin, P
 
 fn body_of(path: &str) -> String {
     format!("the body of {path}. ").repeat(200)
-}
-
-/// How many values a pod has refused.
-async fn refused(proxy: &Proxy) -> usize {
-    lookups(proxy, "corrupt").await + lookups(proxy, "foreign").await
 }
 
 /// Asks for a path whose value was tampered with: the client has its response

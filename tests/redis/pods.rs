@@ -115,6 +115,15 @@ pub async fn lookups(proxy: &Proxy, result: &str) -> usize {
     counted(proxy, "outrigger_tier_lookups_total", result).await
 }
 
+/// How many values from Redis were not believed, for whatever reason.
+pub async fn refused(proxy: &Proxy) -> usize {
+    let mut refused = 0;
+    for result in ["corrupt", "foreign", "seal", "unsealed"] {
+        refused += lookups(proxy, result).await;
+    }
+    refused
+}
+
 /// How many writes to Redis had this result.
 pub async fn writes(proxy: &Proxy, result: &str) -> usize {
     counted(proxy, "outrigger_tier_writes_total", result).await

@@ -235,7 +235,11 @@ impl Proxy {
                 return Err(format!("the proxy ended before it was ready: {status}"));
             }
             if self.is_ready().await == Some(true) {
-                return Ok(());
+                // Another process may have taken the port, and may be the one that answers.
+                match self.child.try_wait() {
+                    Ok(Some(status)) => return Err(format!("the proxy ended: {status}")),
+                    _ => return Ok(()),
+                }
             }
             if Instant::now() > deadline {
                 return Err(format!("not ready after {PATIENCE:?}"));

@@ -18,19 +18,32 @@ pub(super) struct AcksAnswer {
 }
 
 impl SharedLog {
-    /// Runs a command, at most as long as an append may take.
+    /// Runs a command on behalf of a request. A server that has just kept somebody waiting in vain
+    /// is not waited for again until it has answered a heartbeat.
     async fn run<T: FromRedisValue>(&self, cmd: client::Cmd) -> Result<T, LogError> {
+        if !self.responsive.load(Ordering::Acquire) {
+            return Err(LogError::Unreachable("it does not answer".to_owned()));
+        }
+        self.run_anyway(cmd).await
+    }
+
+    /// Runs a command, at most as long as an append may take.
+    async fn run_anyway<T: FromRedisValue>(&self, cmd: client::Cmd) -> Result<T, LogError> {
         let Some(mut conn) = self.commands.conn() else {
             return Err(LogError::Unreachable("not connected".to_owned()));
         };
         let limit = self.settings.append_timeout;
         match tokio::time::timeout(limit, cmd.query_async::<T>(&mut conn)).await {
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                self.responsive.store(true, Ordering::Release);
+                Ok(value)
+            }
             Ok(Err(error)) => {
                 self.commands.note(&error);
                 Err(unreachable(&error))
             }
             Err(_) => {
+                self.responsive.store(false, Ordering::Release);
                 Err(LogError::Unreachable(format!("no answer within {} ms", limit.as_millis())))
             }
         }
@@ -68,7 +81,7 @@ impl SharedLog {
             .arg(millis(self.settings.lease))
             .arg(self.settings.events_max)
             .arg(self.reset_content());
-        self.run(cmd).await
+        self.run_anyway(cmd).await
     }
 
     /// Who has applied a position.

@@ -11,15 +11,23 @@ const BEATS: u32 = 4;
 /// Ends of holds are looked at with each beat; and no less often than this.
 const PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// After so many beats without an answer the connection is opened anew.
+const UNANSWERED_MAX: u32 = 6;
+
 /// Runs for ever.
 pub(super) async fn run(log: Arc<SharedLog>) {
     let pause = (log.settings.lease / BEATS).min(PAUSE_MAX);
     let mut links = log.commands.state();
     log.contact_since.store(log.state.now(), Ordering::Release);
+    let mut unanswered = 0;
     loop {
         // A pod that has not read the log yet would be waited for in vain, and may serve nothing.
         if log.caught_up.load(Ordering::Acquire) {
-            beat(&log).await;
+            unanswered = if beat(&log).await { 0 } else { unanswered + 1 };
+            if unanswered >= UNANSWERED_MAX {
+                unanswered = 0;
+                log.commands.reopen();
+            }
         }
         log.state.mirror.expire_holds(log.state.now());
         tokio::select! {
@@ -38,10 +46,11 @@ pub(super) async fn run(log: Arc<SharedLog>) {
     }
 }
 
-async fn beat(log: &SharedLog) {
+/// One beat; whether it was answered.
+async fn beat(log: &SharedLog) -> bool {
     let asked = log.state.now();
     let applied = log.state.mirror.applied();
-    let Ok((last, server_micros)) = log.heartbeat(applied).await else { return };
+    let Ok((last, server_micros)) = log.heartbeat(applied).await else { return false };
     let offset = server_micros.saturating_sub(asked * 1000);
     log.server_offset.store(offset, Ordering::Release);
     if last == applied {
@@ -49,6 +58,7 @@ async fn beat(log: &SharedLog) {
         log.covered.fetch_max(server_micros.saturating_sub(1), Ordering::AcqRel);
     }
     log.renew_lease(asked, last);
+    true
 }
 
 impl SharedLog {

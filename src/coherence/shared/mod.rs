@@ -72,6 +72,8 @@ pub struct SharedLog {
     /// The server's clock, microseconds, less this process's, as last heard.
     server_offset: AtomicU64,
     connected: AtomicBool,
+    /// Whether the last command was answered in time.
+    responsive: AtomicBool,
     caught_up: AtomicBool,
     /// Since when, in this process's clock, the server has been the same for all we know.
     contact_since: AtomicU64,
@@ -109,6 +111,7 @@ impl SharedLog {
             covered: AtomicU64::new(0),
             server_offset: AtomicU64::new(0),
             connected: AtomicBool::new(false),
+            responsive: AtomicBool::new(true),
             caught_up: AtomicBool::new(false),
             contact_since: AtomicU64::new(u64::MAX),
             applied: Notify::new(),

@@ -20,7 +20,7 @@ pub type Micros = u64;
 pub const MS: Micros = 1000;
 
 /// The life of a process: its number, and how often it has been started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Life {
     pub process: usize,
     pub start: u32,
@@ -105,12 +105,13 @@ impl Exec {
     pub fn run_until(&self, end: Micros, is_over: impl Fn() -> bool) {
         while !is_over() {
             let next = self.queue.borrow().peek().map(|Reverse((at, _, id))| (*at, *id));
-            let Some((at, id)) = next.filter(|(at, _)| *at <= end) else { break };
+            let Some((at, id)) = next.filter(|(at, _)| *at <= end) else {
+                return self.now.set(end.max(self.now()));
+            };
             self.queue.borrow_mut().pop();
             self.now.set(at.max(self.now()));
             self.poll(id);
         }
-        self.now.set(end.max(self.now()));
     }
 
     fn poll(&self, id: TaskId) {

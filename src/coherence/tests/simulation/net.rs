@@ -56,7 +56,6 @@ impl Conn {
 }
 
 /// A connection that is kept alive.
-#[derive(Default)]
 pub struct Link {
     pub conn: RefCell<Option<Rc<Conn>>>,
     /// Counts changes.
@@ -67,6 +66,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// A link whose changes ring a bell.
+    pub fn new(bell: &Bell) -> Self {
+        Link {
+            conn: RefCell::default(),
+            version: Cell::new(0),
+            bell: bell.clone(),
+            since: Cell::new(0),
+        }
+    }
+
     pub fn reopen(&self, sim: &Sim) {
         if let Some(conn) = &*self.conn.borrow() {
             conn.left.set(true);
@@ -174,7 +183,7 @@ pub async fn read(
     limit: Micros,
 ) -> Option<Vec<Rc<outrigger_coherence::Record>>> {
     let conn = link.conn.borrow().clone()?;
-    let answer = Rc::default();
+    let answer: Rc<RefCell<Option<Vec<Rc<outrigger_coherence::Record>>>>> = Rc::default();
     let (there, wire, net) = (Rc::clone(&answer), Rc::clone(&conn), Rc::clone(sim));
     sim.exec.spawn(None, async move {
         if !wire.travel(&net, 0).await {

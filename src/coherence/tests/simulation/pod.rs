@@ -15,7 +15,7 @@ use outrigger_store::Entry;
 use crate::exec::{Bell, Life, MS, Micros};
 use crate::net::{Link, call, keep, read};
 use crate::redis::AcksAnswer;
-use crate::rules::grant;
+use crate::rules::{Rule, grant};
 use crate::world::{APPEND_TIMEOUT, LEASE_MS, Sim, short};
 
 /// The clock of holds runs so much faster, so that a schedule need not last minutes.
@@ -54,7 +54,10 @@ pub struct Pod {
     pub caught_up: Cell<bool>,
     contact_since: Cell<u64>,
     news: Cell<bool>,
-    pub bell: Bell,
+    bell: Bell,
+    pub alive: Cell<bool>,
+    /// Keys with a write on its way that no hold announces.
+    pub in_flight: RefCell<Vec<usize>>,
     pub outbox: RefCell<VecDeque<(u64, Content)>>,
     next_id: Cell<u64>,
     pub memory: RefCell<HashMap<usize, Stored>>,
@@ -65,6 +68,7 @@ pub struct Pod {
 impl Pod {
     /// Starts a life.
     pub fn start(sim: &Sim, life: Life) -> Rc<Self> {
+        let bell = Bell::default();
         let pod = Rc::new(Pod {
             sim: Rc::clone(sim),
             life,
@@ -83,12 +87,14 @@ impl Pod {
             caught_up: Cell::new(false),
             contact_since: Cell::new(u64::MAX),
             news: Cell::new(false),
-            bell: Bell::default(),
+            commands: Link::new(&bell),
+            reading: Link::new(&bell),
+            bell,
+            alive: Cell::new(true),
+            in_flight: RefCell::default(),
             outbox: RefCell::default(),
             next_id: Cell::new(0),
             memory: RefCell::default(),
-            commands: Link::default(),
-            reading: Link::default(),
         });
         sim.exec.spawn(Some(life), keep(Rc::clone(&pod), |pod| &pod.commands));
         sim.exec.spawn(Some(life), keep(Rc::clone(&pod), |pod| &pod.reading));
@@ -117,7 +123,7 @@ impl Pod {
         let applied = self.mirror.applied();
         let now = self.now() * HOLD_CLOCK;
         let content = record.content.clone().unwrap_or_else(|| Content::reset(""));
-        if self.sim.rules.gap_detection {
+        if self.sim.rules.has(Rule::GapDetection) {
             let absorbed = follower.absorb(&self.mirror, record, now);
             self.sim.note(|| format!("{}     {absorbed:?} {}", self.name, short(record.seq)));
         } else {
@@ -168,8 +174,8 @@ impl Pod {
     pub fn push(&self, content: Content) {
         let id = self.next_id.replace(self.next_id.get() + 1);
         self.sim.note(|| format!("{}     queues {}", self.name, crate::world::said(&content)));
-        self.sim.checks.queued(&self.sim, self.life, id, &content);
-        if self.sim.rules.outbox_holds {
+        self.sim.checks.queued(self.life, id, &content);
+        if self.sim.rules.has(Rule::OutboxHolds) {
             let ends = Ends::Released(id);
             self.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
         }
@@ -196,9 +202,9 @@ impl Pod {
     /// Since when, in this pod's clock, the list of pods has been complete for all we know.
     fn complete_since(&self, began: u64, known_ms: u64) -> u64 {
         let rules = &self.sim.rules;
-        let asked_at = if rules.list_age_at_answer { self.now() } else { began };
+        let asked_at = if rules.has(Rule::ListAgeAtAnswer) { self.now() } else { began };
         let mut contact = self.contact_since.get();
-        if rules.contact_by_link {
+        if rules.has(Rule::ContactByLink) {
             contact = contact.max(self.commands.since.get());
         }
         contact.max(asked_at.saturating_sub(known_ms))
@@ -209,16 +215,16 @@ impl Pod {
         let rules = &self.sim.rules;
         let lease_ms = LEASE_MS + DRIFT_MS;
         let began = self.now();
-        if !rules.wait_for_acks {
+        if !rules.has(Rule::WaitForAcks) {
             return true;
         }
         loop {
             let Some(acks) = self.ask_acks(seq).await else { return false };
-            if rules.hold_still_in_log && !acks.in_log {
+            if rules.has(Rule::HoldStillInLog) && !acks.in_log {
                 return false;
             }
             let since = self.complete_since(began, acks.known_ms);
-            let settled = self.now() >= since.saturating_add(lease_ms) || !rules.wait_out_leases;
+            let settled = self.now() >= since.saturating_add(lease_ms) || !rules.has(Rule::WaitOutLeases);
             if acks.missing.is_empty() && settled {
                 return true;
             }
@@ -239,8 +245,8 @@ impl Pod {
             if let Some(acks) = self.ask_acks(seq).await {
                 let since = self.complete_since(began, acks.known_ms);
                 let settled = self.now() >= since.saturating_add(LEASE_MS + DRIFT_MS);
-                let is_sure = settled || !self.sim.rules.wait_all_settles;
-                let is_there = acks.in_log || !self.sim.rules.wait_all_settles;
+                let is_sure = settled || !self.sim.rules.has(Rule::WaitAllSettles);
+                let is_there = acks.in_log || !self.sim.rules.has(Rule::WaitAllSettles);
                 if acks.missing.is_empty() && acks.live > 0 && is_sure && is_there {
                     return true;
                 }
@@ -269,10 +275,8 @@ impl Pod {
             _ => offset + self.now() * MS,
         };
         let drift = (self.now() - self.heard_at.get()) * MS / 10;
-        match self.sim.rules.drift_margin {
-            true => {
-                now.max(self.heard_last.get()).max(self.mirror.applied()) + MARGIN + drift
-            }
+        match self.sim.rules.has(Rule::DriftMargin) {
+            true => now.max(self.heard_last.get()).max(self.mirror.applied()) + MARGIN + drift,
             false => now + MARGIN,
         }
     }
@@ -289,20 +293,20 @@ impl Pod {
 
     /// `SharedLog::has_lease`.
     pub fn has_lease(&self) -> bool {
-        let applied = if self.sim.rules.lease_need { self.mirror.applied() } else { Seq::MAX };
+        let applied = if self.sim.rules.has(Rule::LeaseNeed) { self.mirror.applied() } else { Seq::MAX };
         self.lease.get().holds(self.now(), applied)
     }
 
     /// Whether all holds that matter are known.
     pub fn sees_holds(&self) -> bool {
-        !self.sim.rules.blind_wait
+        !self.sim.rules.has(Rule::BlindWait)
             || self.server_clock.get() >= self.blind.get() + HOLD_MS * MS * 11 / 10
     }
 
     pub fn knows_others(&self) -> bool {
         let rules = &self.sim.rules;
-        let is_read = !rules.caught_up_applied || self.mirror.applied() > 0;
-        !rules.tier_needs_catch_up || (self.caught_up.get() && is_read)
+        let is_read = !rules.has(Rule::CaughtUpApplied) || self.mirror.applied() > 0;
+        !rules.has(Rule::TierNeedsCatchUp) || (self.caught_up.get() && is_read)
     }
 
     pub fn is_void(&self, entry: &Entry) -> bool {
@@ -321,10 +325,8 @@ async fn heartbeat(pod: Rc<Pod>) {
         }
         pod.mirror.expire_holds(pod.now() * HOLD_CLOCK);
         let until = sim.exec.now() + LEASE_MS * MS / 4;
-        // The two bells are one: links ring the pod's too.
         let found = || (pod.news.get() || pod.commands.version.get() != version).then_some(());
-        let bell = if pod.commands.version.get() == version { &pod.bell } else { &pod.commands.bell };
-        sim.exec.wait(bell, until, found).await;
+        sim.exec.wait(&pod.bell, until, found).await;
         pod.news.set(false);
         if pod.commands.version.get() != version {
             version = pod.commands.version.get();
@@ -393,7 +395,9 @@ async fn drain(pod: Rc<Pod>) {
     let sim = Rc::clone(&pod.sim);
     loop {
         let found = || pod.outbox.borrow().front().cloned();
-        let Some((id, content)) = sim.exec.wait(&pod.bell, Micros::MAX, found).await else { return };
+        let Some((id, content)) = sim.exec.wait(&pod.bell, Micros::MAX, found).await else {
+            return;
+        };
         match pod.append(&content).await {
             Some(seq) => {
                 pod.in_effect(seq, &content).await;

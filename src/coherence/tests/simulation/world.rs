@@ -11,7 +11,7 @@ use crate::exec::{Bell, Exec, MS, Micros};
 use crate::net::Conn;
 use crate::pod::{Pod, Stored};
 use crate::redis::Redis;
-use crate::rules::Rules;
+use crate::rules::{Rule, Rules};
 
 /// How consistent a route is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum Level {
     Strong,
 }
 
-/// The keys: one of each level, and a second strong one.
-pub const LEVELS: [Level; 4] = [Level::Eventual, Level::Causal, Level::Strong, Level::Strong];
+/// The keys: one of each level.
+pub const LEVELS: [Level; 3] = [Level::Eventual, Level::Causal, Level::Strong];
 
 /// Length of a lease, milliseconds.
 pub const LEASE_MS: u64 = 400;
@@ -39,6 +39,7 @@ pub struct Config {
     pub faults: usize,
     pub slow_percent: u64,
     pub has_tier: bool,
+    pub has_slow_origin: bool,
 }
 
 impl Config {
@@ -46,11 +47,12 @@ impl Config {
         Config {
             pods: rng.usize(2..=3),
             clients: rng.usize(2..=4),
-            ops: rng.usize(5..=12),
+            ops: rng.usize(10..=40),
             events_max: [3, 6, 1000, 1000][rng.usize(..4)],
-            faults: rng.usize(..=4),
+            faults: rng.usize(..=6),
             slow_percent: [0, 2, 10][rng.usize(..3)],
             has_tier: rng.u8(..4) > 0,
+            has_slow_origin: rng.bool(),
         }
     }
 }
@@ -71,6 +73,8 @@ pub struct World {
     next_value: Cell<u64>,
     pub checks: Checks,
     pub busy: Cell<usize>,
+    /// Rings when an answer is there, or a pod has died.
+    pub answers: Bell,
     trace: Option<RefCell<Vec<String>>>,
 }
 
@@ -81,7 +85,7 @@ impl World {
     pub fn new(seed: u64, rules: Rules, traced: bool) -> Sim {
         let mut rng = fastrand::Rng::with_seed(seed);
         let config = Config::chosen(&mut rng);
-        let redis = Redis::new(config.events_max, rules.reset_on_new_server);
+        let redis = Redis::new(config.events_max, rules.has(Rule::ResetOnNewServer));
         Rc::new(World {
             exec: Exec::new(config.pods),
             rules,
@@ -97,6 +101,7 @@ impl World {
             next_value: Cell::new(0),
             checks: Checks::default(),
             busy: Cell::new(0),
+            answers: Bell::default(),
             trace: traced.then(RefCell::default),
         })
     }
@@ -158,9 +163,9 @@ impl World {
 
     /// The way to the origin or back.
     pub fn origin_latency(&self) -> Micros {
-        match self.below(20) {
-            0 => self.below(800 * MS),
-            1..=4 => self.below(60 * MS),
+        match self.below(100) {
+            ..20 if self.config.has_slow_origin => self.below(800 * MS),
+            ..40 => self.below(60 * MS),
             _ => 200 + self.below(3 * MS),
         }
     }

@@ -1,0 +1,245 @@
+//! What must hold, judged by true time and the origin's order, of which the pods know nothing.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use outrigger_coherence::{Content, Matcher, Seq};
+
+use crate::exec::Life;
+use crate::ops::uri;
+use crate::pod::{Pod, Stored};
+use crate::world::{LEVELS, Level, World, short};
+
+/// An event of the log, whether it is still there or not.
+struct Appended {
+    seq: Seq,
+    stamp: u64,
+    content: Content,
+}
+
+/// An operation on a strong key.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    pub key: usize,
+    pub value: u64,
+    pub is_write: bool,
+    pub from: u64,
+    /// `u64::MAX` if no answer came: it may take effect at any time.
+    pub until: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    events: Vec<Appended>,
+    /// Purges that wait in outboxes.
+    queued: Vec<(Life, u64, Content)>,
+    /// Positions that were said to be in effect in a pod.
+    in_effect: HashSet<(Life, Seq)>,
+    /// Positions that every live pod was said to have applied.
+    acknowledged: Vec<Seq>,
+    /// The place of each value in the origin's order of its key.
+    versions: HashMap<u64, usize>,
+    written: [usize; LEVELS.len()],
+    /// Keys that a write changed of which the log could not be told before.
+    unannounced: HashSet<usize>,
+    /// Keys that a write changed of which the log was never told: its pod died.
+    forgotten: HashSet<usize>,
+    ops: Vec<Op>,
+    violation: Option<String>,
+    counts: HashMap<&'static str, usize>,
+}
+
+/// Collects what happens, and the first thing that must not.
+#[derive(Default)]
+pub struct Checks {
+    seen: RefCell<Seen>,
+}
+
+fn concerns(content: &Content, key: usize) -> bool {
+    match &content.matcher {
+        Matcher::Url(_) => content.uri_digest == key as u128 + 1,
+        Matcher::Tag(tag) => *tag == format!("t{key}"),
+        Matcher::Prefix(prefix) => uri(key).starts_with(prefix),
+        Matcher::All => true,
+    }
+}
+
+impl Checks {
+    pub fn fail(&self, world: &World, why: String) {
+        world.note(|| format!("VIOLATION {why}"));
+        self.seen.borrow_mut().violation.get_or_insert(why);
+    }
+
+    pub fn violation(&self) -> Option<String> {
+        self.seen.borrow().violation.clone()
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.seen.borrow().violation.is_some()
+    }
+
+    pub fn count(&self, what: &'static str) {
+        *self.seen.borrow_mut().counts.entry(what).or_default() += 1;
+    }
+
+    pub fn counts(&self) -> HashMap<&'static str, usize> {
+        self.seen.borrow().counts.clone()
+    }
+
+    pub fn appended(&self, world: &World, seq: Seq, content: &Content) {
+        let event = Appended { seq, stamp: world.exec.stamp(), content: content.clone() };
+        self.seen.borrow_mut().events.push(event);
+    }
+
+    pub fn queued(&self, life: Life, id: u64, content: &Content) {
+        self.seen.borrow_mut().queued.push((life, id, content.clone()));
+    }
+
+    pub fn released(&self, life: Life, id: u64) {
+        self.seen.borrow_mut().queued.retain(|(owner, have, _)| (*owner, *have) != (life, id));
+    }
+
+    pub fn in_effect(&self, life: Life, seq: Option<Seq>) {
+        self.seen.borrow_mut().in_effect.extend(seq.map(|seq| (life, seq)));
+    }
+
+    pub fn acknowledged(&self, seq: Seq) {
+        self.seen.borrow_mut().acknowledged.push(seq);
+    }
+
+    pub fn took_effect(&self, key: usize, value: u64) {
+        let mut seen = self.seen.borrow_mut();
+        seen.written[key] += 1;
+        let version = seen.written[key];
+        seen.versions.insert(value, version);
+    }
+
+    pub fn version(&self, value: u64) -> usize {
+        self.seen.borrow().versions.get(&value).copied().unwrap_or(0)
+    }
+
+    pub fn unannounced(&self, key: usize) {
+        self.seen.borrow_mut().unannounced.insert(key);
+    }
+
+    pub fn is_announced(&self, key: usize) -> bool {
+        !self.seen.borrow().unannounced.contains(&key)
+    }
+
+    /// A pod dies: what it had yet to tell the log is never told.
+    pub fn died(&self, pod: &Pod) {
+        let mut seen = self.seen.borrow_mut();
+        seen.queued.retain(|(life, _, _)| *life != pod.life);
+        seen.forgotten.extend(pod.in_flight.borrow().iter());
+        for (_, content) in pod.outbox.borrow().iter() {
+            seen.forgotten.extend((0..LEVELS.len()).filter(|key| concerns(content, *key)));
+        }
+    }
+
+    pub fn is_forgotten(&self, key: usize) -> bool {
+        self.seen.borrow().forgotten.contains(&key)
+    }
+
+    /// A pod serves something stored.
+    pub fn served(&self, pod: &Pod, key: usize, stored: &Stored) {
+        let why = self.forbidden(pod, key, stored);
+        if let Some(why) = why {
+            let what = format!("{} serves k{key} = {}: {why}", pod.name, stored.value);
+            self.fail(&pod.sim, what);
+        }
+    }
+
+    fn forbidden(&self, pod: &Pod, key: usize, stored: &Stored) -> Option<String> {
+        let seen = self.seen.borrow();
+        if seen.queued.iter().any(|(life, _, what)| *life == pod.life && concerns(what, key)) {
+            return Some("a purge of it waits in the outbox".to_owned());
+        }
+        let (applied, has_lease) = (pod.mirror.applied(), pod.has_lease());
+        let later = |event: &&Appended| event.stamp > stored.began && concerns(&event.content, key);
+        for event in seen.events.iter().filter(later) {
+            let why = if event.seq <= applied {
+                "which it has applied"
+            } else if seen.in_effect.contains(&(pod.life, event.seq)) {
+                "which it said was in effect"
+            } else if has_lease && seen.acknowledged.contains(&event.seq) {
+                "which every live pod was said to have applied"
+            } else {
+                continue;
+            };
+            let (action, seq) = (event.content.action.as_str(), short(event.seq));
+            return Some(format!("its fetch began before {action} {seq}, {why}"));
+        }
+        None
+    }
+
+    pub fn operation(&self, op: Op) {
+        self.seen.borrow_mut().ops.push(op);
+    }
+
+    /// Judges the strong keys.
+    pub fn strong(&self, world: &World) {
+        let ops = self.seen.borrow().ops.clone();
+        for key in (0..LEVELS.len()).filter(|key| LEVELS[*key] == Level::Strong) {
+            let ops: Vec<Op> = ops.iter().filter(|op| op.key == key).copied().collect();
+            if let Some(why) = not_linearizable(&ops) {
+                self.fail(world, format!("k{key} is not linearizable: {why}"));
+            }
+        }
+    }
+}
+
+/// The time that the operations on one value take up. If all of them overlap, some point within
+/// `last_start..first_end`, reversed, will do; if not, the register must have had the value from
+/// `first_end` to `last_start`.
+#[derive(Clone, Copy, Debug)]
+struct Zone {
+    value: u64,
+    first_end: u64,
+    last_start: u64,
+}
+
+impl Zone {
+    fn is_forward(&self) -> bool {
+        self.first_end < self.last_start
+    }
+
+    fn bounds(&self) -> (u64, u64) {
+        (self.first_end.min(self.last_start), self.first_end.max(self.last_start))
+    }
+}
+
+/// Why a history of one register, in which each value is written once, is not linearizable. The
+/// criterion is Gibbons and Korach's: no two values are needed at the same time, and none only
+/// fits where another is needed.
+pub fn not_linearizable(ops: &[Op]) -> Option<String> {
+    let mut zones: Vec<Zone> = vec![Zone { value: 0, first_end: 0, last_start: 0 }];
+    for write in ops.iter().filter(|op| op.is_write) {
+        zones.push(Zone { value: write.value, first_end: write.until, last_start: write.from });
+    }
+    for read in ops.iter().filter(|op| !op.is_write) {
+        let Some(zone) = zones.iter_mut().find(|zone| zone.value == read.value) else {
+            return Some(format!("{read:?} found what nobody wrote"));
+        };
+        let written = ops.iter().find(|op| op.is_write && op.value == read.value);
+        if written.is_some_and(|write| write.from > read.until) {
+            return Some(format!("{read:?} found what was written later"));
+        }
+        zone.first_end = zone.first_end.min(read.until);
+        zone.last_start = zone.last_start.max(read.from);
+    }
+    zones.retain(|zone| zone.first_end != u64::MAX);
+    for one in zones.iter().filter(|zone| zone.is_forward()) {
+        let (from, until) = one.bounds();
+        for other in zones.iter().filter(|zone| zone.value != one.value) {
+            let (start, end) = other.bounds();
+            let clash = match other.is_forward() {
+                true => start < until && from < end,
+                false => from < start && end < until,
+            };
+            if clash {
+                return Some(format!("{one:?} against {other:?}"));
+            }
+        }
+    }
+    None
+}
