@@ -13,6 +13,9 @@ use crate::link::{Link, LinkState};
 /// After this many probes without an answer connections are opened anew.
 const PROBES_BEFORE_REOPEN: u32 = 3;
 
+/// How long a better reason for a lost connection is waited for.
+const REASON_AFTER: Duration = Duration::from_millis(300);
+
 /// How the breaker of a tier behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
@@ -109,6 +112,7 @@ impl Health {
             told(true);
             first = false;
             let reason = self.until_down(&mut state).await;
+            let reason = self.better_reason(reason, &mut state).await;
             tracing::warn!(server = link.target().name(), reason, "redis tier is down");
             told(false);
         }
@@ -165,6 +169,28 @@ impl Health {
             // An ACL may forbid the command; the server has answered all the same.
             Ok(Err(error)) => error.code() == Some("NOPERM"),
             Err(_) => false,
+        }
+    }
+
+    /// A lost connection says little; why it cannot be opened again says more.
+    async fn better_reason(
+        &self,
+        reason: String,
+        state: &mut watch::Receiver<LinkState>,
+    ) -> String {
+        let is_down = |state: &LinkState| matches!(state, LinkState::Down(_));
+        if !is_down(&state.borrow()) {
+            return reason;
+        }
+        // Looking for it delays nothing but the line in the log.
+        let _ = tokio::time::timeout(REASON_AFTER, state.changed()).await;
+        match &*state.borrow_and_update() {
+            LinkState::Down(error) => {
+                let better = error.to_string();
+                self.tell_down(&better);
+                better
+            }
+            _ => reason,
         }
     }
 

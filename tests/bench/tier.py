@@ -84,11 +84,15 @@ class Redis:
 
     def ask(self, *command, database=0):
         line = [tool("redis-cli"), "-h", "127.0.0.1", "-p", str(self.port), "-n", str(database), *map(str, command)]
-        return subprocess.run(line, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=30)
+        if done.returncode != 0:
+            raise BenchError(f"redis-cli {' '.join(map(str, command))} failed: {done.stdout}{done.stderr}")
+        return done.stdout.strip()
 
     def value_bytes(self):
         """The size of a stored response."""
-        names = self.ask("--scan", "--pattern", "or:bench:bench:e:*", "--count", 1000).split()
+        # The cursor comes first.
+        names = self.ask("SCAN", 0, "MATCH", "or:bench:bench:e:*", "COUNT", 1000).split()[1:]
         return int(self.ask("STRLEN", names[0]))
 
     def benchmark(self, clients, value_bytes, seconds):

@@ -127,7 +127,11 @@ async fn an_uncacheable_response_makes_nobody_wait() {
             assert!(took < WAIT / 2, "{path}: {took:?}");
         }
     }
-    assert!(redis.keys("or:shop:cart:f:*").await.is_empty(), "no lock is left");
+    // What is known to be for nobody else is remembered for a moment only.
+    eventually("no lock is left", || async {
+        redis.keys("or:shop:cart:f:*").await.is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

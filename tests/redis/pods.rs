@@ -87,12 +87,32 @@ impl Pod {
     }
 }
 
-/// Waits until a pod can use its Redis.
+/// Waits until a pod can use its Redis. Each worker has a connection of its own,
+/// so several lookups in a row must succeed; they ask for what nobody has.
 pub async fn until_up(proxy: &Proxy) {
+    const IN_A_ROW: usize = 8;
     eventually("the tier is up", || async {
-        (metric(proxy, "outrigger_tier_up", &[("tier", "redis")]).await >= 1.0).then_some(())
+        let up = metric(proxy, "outrigger_tier_up", &[("tier", "redis")]).await >= 1.0;
+        if !up {
+            return None;
+        }
+        let before = unanswered(proxy).await;
+        for _ in 0..IN_A_ROW {
+            let only_cached = [("Cache-Control", "only-if-cached"), ("Host", "nobody.test")];
+            proxy.fetch("GET", "/", &only_cached).await.assert_status(504);
+        }
+        (unanswered(proxy).await == before).then_some(())
     })
     .await;
+}
+
+/// How many lookups had no answer from Redis.
+async fn unanswered(proxy: &Proxy) -> usize {
+    let mut unanswered = 0;
+    for result in ["error", "breaker", "deadline"] {
+        unanswered += lookups(proxy, result).await;
+    }
+    unanswered
 }
 
 /// The sum of the samples of a metric whose labels have these values.

@@ -127,11 +127,18 @@ async fn an_emptied_redis_is_an_empty_quota() {
     let a = pod(&origin, redis.url()).set("quota", "64KiB").start().await;
     fetch(&a, "/600/a", 40).await;
     assert!(writes(&a, "quota").await >= 1);
+    eventually("the account is written", || async {
+        redis.keys("or:{shop}:ledger").await.first().map(|_| ())
+    })
+    .await;
     assert_eq!(redis.cli(&["FLUSHALL"]).await, "OK");
     let before = writes(&a, "stored").await;
-    fetch(&a, "/600/b", 10).await;
-    eventually("there is room", || async { (writes(&a, "stored").await > before).then_some(()) })
-        .await;
+    let n = AtomicUsize::new(0);
+    eventually("there is room", || async {
+        fetch(&a, &format!("/600/c{}", n.fetch_add(1, Ordering::Relaxed)), 1).await;
+        (writes(&a, "stored").await > before).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

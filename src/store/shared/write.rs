@@ -122,6 +122,7 @@ struct Writer {
 /// A value on its way.
 struct Put {
     bytes: usize,
+    name_bytes: i64,
     expire_ms: i64,
 }
 
@@ -162,11 +163,13 @@ impl Writer {
                         self.read(tier, &puts, replies);
                     }
                     Ok(Err(error)) => {
+                        puts.iter().for_each(|put| release(tier, put));
                         count(WriteResult::Failed, puts.len());
                         self.shard.health.failed(&error);
                         self.shard.link.note(&error);
                     }
                     Err(_) => {
+                        puts.iter().for_each(|put| release(tier, put));
                         count(WriteResult::Failed, puts.len());
                         self.shard.health.timed_out();
                     }
@@ -183,7 +186,10 @@ impl Writer {
             let old = tier.quota.as_ref().map(|_| (number(replies.next()), number(replies.next())));
             let result = match replies.next() {
                 // NX found a value there.
-                Some(Value::Nil) => continue,
+                Some(Value::Nil) => {
+                    release(tier, put);
+                    continue;
+                }
                 Some(Value::ServerError(error)) => self.refused(&RedisError::from(error)),
                 _ => WriteResult::Stored,
             };
@@ -193,8 +199,12 @@ impl Writer {
                     tracing::info!(server = self.name(), "redis takes writes again");
                 }
                 if let (Some(quota), Some((old_bytes, old_ms))) = (&tier.quota, old) {
+                    // STRLEN tells of the value, and what is counted holds the name too.
+                    let old_bytes = if old_bytes > 0 { old_bytes + put.name_bytes } else { 0 };
                     quota.replaced(now_ms(), (put.bytes, put.expire_ms), (old_bytes, old_ms));
                 }
+            } else {
+                release(tier, put);
             }
         }
     }
@@ -221,6 +231,12 @@ impl Writer {
     }
 }
 
+fn release(tier: &RedisTier, put: &Put) {
+    if let Some(quota) = &tier.quota {
+        quota.release(put.bytes);
+    }
+}
+
 /// Puts the jobs into a pipeline. With a quota each SET is preceded by two questions about what it
 /// replaces.
 fn fill(pipeline: &mut Pipeline, tier: &RedisTier, jobs: &[Job]) -> Vec<Put> {
@@ -238,7 +254,7 @@ fn fill(pipeline: &mut Pipeline, tier: &RedisTier, jobs: &[Job]) -> Vec<Put> {
         let value = tier.settings.codec.entry(entry, name, ring.as_deref());
         let Some(value) = value.filter(|_| expire_ms > 0) else { continue };
         let bytes = name.len() + value.len();
-        if tier.quota.as_ref().is_some_and(|quota| !quota.has_room(bytes)) {
+        if tier.quota.as_ref().is_some_and(|quota| !quota.reserve(bytes)) {
             tier.counts.write(WriteResult::Quota);
             continue;
         }
@@ -262,7 +278,8 @@ fn fill(pipeline: &mut Pipeline, tier: &RedisTier, jobs: &[Job]) -> Vec<Put> {
             // An error or an empty body never replaces what another pod has stored.
             set.arg("NX");
         }
-        puts.push(Put { bytes, expire_ms });
+        let name_bytes = i64::try_from(name.len()).unwrap_or(0);
+        puts.push(Put { bytes, name_bytes, expire_ms });
     }
     puts
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use outrigger_coherence::{Content, Matcher, Seq};
 
 use crate::exec::Life;
+use crate::linear::{Op, not_linearizable};
 use crate::ops::uri;
 use crate::pod::{Pod, Stored};
 use crate::world::{LEVELS, Level, World, short};
@@ -15,17 +16,6 @@ struct Appended {
     seq: Seq,
     stamp: u64,
     content: Content,
-}
-
-/// An operation on a strong key.
-#[derive(Clone, Copy, Debug)]
-pub struct Op {
-    pub key: usize,
-    pub value: u64,
-    pub is_write: bool,
-    pub from: u64,
-    /// `u64::MAX` if no answer came: it may take effect at any time.
-    pub until: u64,
 }
 
 #[derive(Default)]
@@ -186,60 +176,4 @@ impl Checks {
             }
         }
     }
-}
-
-/// The time that the operations on one value take up. If all of them overlap, some point within
-/// `last_start..first_end`, reversed, will do; if not, the register must have had the value from
-/// `first_end` to `last_start`.
-#[derive(Clone, Copy, Debug)]
-struct Zone {
-    value: u64,
-    first_end: u64,
-    last_start: u64,
-}
-
-impl Zone {
-    fn is_forward(&self) -> bool {
-        self.first_end < self.last_start
-    }
-
-    fn bounds(&self) -> (u64, u64) {
-        (self.first_end.min(self.last_start), self.first_end.max(self.last_start))
-    }
-}
-
-/// Why a history of one register, in which each value is written once, is not linearizable. The
-/// criterion is Gibbons and Korach's: no two values are needed at the same time, and none only
-/// fits where another is needed.
-pub fn not_linearizable(ops: &[Op]) -> Option<String> {
-    let mut zones: Vec<Zone> = vec![Zone { value: 0, first_end: 0, last_start: 0 }];
-    for write in ops.iter().filter(|op| op.is_write) {
-        zones.push(Zone { value: write.value, first_end: write.until, last_start: write.from });
-    }
-    for read in ops.iter().filter(|op| !op.is_write) {
-        let Some(zone) = zones.iter_mut().find(|zone| zone.value == read.value) else {
-            return Some(format!("{read:?} found what nobody wrote"));
-        };
-        let written = ops.iter().find(|op| op.is_write && op.value == read.value);
-        if written.is_some_and(|write| write.from > read.until) {
-            return Some(format!("{read:?} found what was written later"));
-        }
-        zone.first_end = zone.first_end.min(read.until);
-        zone.last_start = zone.last_start.max(read.from);
-    }
-    zones.retain(|zone| zone.first_end != u64::MAX);
-    for one in zones.iter().filter(|zone| zone.is_forward()) {
-        let (from, until) = one.bounds();
-        for other in zones.iter().filter(|zone| zone.value != one.value) {
-            let (start, end) = other.bounds();
-            let clash = match other.is_forward() {
-                true => start < until && from < end,
-                false => from < start && end < until,
-            };
-            if clash {
-                return Some(format!("{one:?} against {other:?}"));
-            }
-        }
-    }
-    None
 }

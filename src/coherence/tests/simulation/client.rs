@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use outrigger_coherence::{Matcher, Seq};
 
-use crate::check::Op;
 use crate::exec::{MS, Micros};
+use crate::linear::Op;
 use crate::ops::{Answer, Ask, uri};
 use crate::world::{LEVELS, Level, Sim, short};
 
@@ -54,18 +54,19 @@ pub async fn run(sim: Sim, number: usize) {
 fn think(sim: &Sim) -> Micros {
     match sim.below(3) {
         0 => sim.below(3 * MS),
-        1 => sim.below(20 * MS),
-        _ => sim.below(150 * MS),
+        1 => sim.below(10 * MS),
+        _ => sim.below(sim.config.pause_ms * MS),
     }
 }
 
 impl Session {
     async fn step(&mut self, sim: &Sim) {
         let process = sim.below(sim.config.pods as u64) as usize;
-        let key = [0, 1, 1, 2, 2, 2, 2][sim.below(7) as usize];
-        let what = match sim.below(20) {
+        let any = sim.below(LEVELS.len() as u64) as usize;
+        let key = if sim.percent(80) { sim.config.focus } else { any };
+        let what = match sim.below(40) {
             0 => purge_of(sim, key),
-            1..=4 => Ask::Write { key, value: sim.new_value(), token: self.token },
+            1..=6 => Ask::Write { key, value: sim.new_value(), token: self.token },
             _ => Ask::Read { key, token: self.token },
         };
         let from = sim.exec.stamp();

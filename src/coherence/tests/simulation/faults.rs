@@ -24,20 +24,20 @@ pub async fn run(sim: Sim, time: Micros) {
 
 async fn one(sim: &Sim) {
     let process = sim.below(sim.config.pods as u64) as usize;
-    match sim.below(12) {
+    match sim.below(15) {
         0 | 1 => stop(sim, process),
         2 | 3 => crash(sim, process),
-        4 | 5 => stall(sim, process),
+        4 | 5 | 12 | 13 => stall(sim, process),
         6 => cut(sim, process),
         7 | 8 => flush(sim),
         9 => fail_over(sim, true).await,
-        10 => fail_over(sim, false).await,
+        10 | 11 => fail_over(sim, false).await,
         _ => step_clock(sim),
     }
 }
 
 fn stop(sim: &Sim, process: usize) {
-    let time = sim.below(1500 * MS);
+    let time = sim.below(900 * MS);
     sim.note(|| format!("FAULT    pod{process} is stopped for {} ms", time / MS));
     sim.exec.stop(process, sim.exec.now() + time);
 }
@@ -66,10 +66,14 @@ fn crash(sim: &Sim, process: usize) {
     });
 }
 
+/// The two connections of a pod need not suffer alike.
 fn stall(sim: &Sim, process: usize) {
-    let time = sim.below(1200 * MS);
-    sim.note(|| format!("FAULT    pod{process} cannot reach the server for {} ms", time / MS));
-    sim.stall(process, sim.exec.now() + time);
+    for is_reading in [false, true] {
+        let time = if sim.percent(20) { 0 } else { sim.below(1000 * MS) };
+        let what = if is_reading { "follow the log" } else { "reach the server" };
+        sim.note(|| format!("FAULT    pod{process} cannot {what} for {} ms", time / MS));
+        sim.stall(process, is_reading, sim.exec.now() + time);
+    }
 }
 
 fn cut(sim: &Sim, process: usize) {

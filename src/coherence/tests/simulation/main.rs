@@ -4,11 +4,14 @@ mod check;
 mod client;
 mod exec;
 mod faults;
+mod linear;
 mod net;
 mod ops;
 mod pod;
 mod redis;
 mod rules;
+mod shared;
+mod tasks;
 mod world;
 
 use std::collections::BTreeMap;
@@ -34,12 +37,11 @@ fn simulate(seed: u64, rules: Rules, traced: bool) -> Outcome {
         let pod = Pod::start(&sim, sim.exec.life(process));
         sim.pods.borrow_mut().push(pod);
     }
-    let warm = if rules.has(Rule::BlindWait) { HOLD_MS * MS * 6 / 5 } else { 300 * MS };
-    sim.exec.run_until(warm, || false);
+    sim.exec.run_until(300 * MS, || false);
     for number in 0..sim.config.clients {
         sim.exec.spawn(None, client::run(Rc::clone(&sim), number));
     }
-    sim.exec.spawn(None, faults::run(Rc::clone(&sim), 2500 * MS));
+    sim.exec.spawn(None, faults::run(Rc::clone(&sim), sim.config.horizon()));
     sim.busy.set(sim.config.clients + 1);
     let is_over = || sim.busy.get() == 0 || sim.checks.has_failed();
     sim.exec.run_until(sim.exec.now() + 60_000 * MS, is_over);
@@ -119,6 +121,12 @@ async fn read_all(sim: &Sim) {
 #[test]
 fn explore() {
     let mut rules = if std::env::var("SIM_ALL").is_ok() { Rules::default() } else { Rules::code() };
+    if let Ok(name) = std::env::var("SIM_FIX") {
+        rules = rules::PROPOSED
+            .iter()
+            .filter(|rule| !name.split(',').any(|n| n == format!("{rule:?}")))
+            .fold(Rules::default(), |rules, rule| rules.without(*rule));
+    }
     if let Ok(name) = std::env::var("SIM_BREAK") {
         for name in name.split(',') {
             let rule = rules::ALL.iter().find(|rule| format!("{rule:?}") == name).unwrap();

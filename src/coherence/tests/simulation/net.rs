@@ -4,6 +4,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use outrigger_coherence::{Record, Seq};
+
 use crate::exec::{Bell, MS, Micros};
 use crate::pod::Pod;
 use crate::redis::Redis;
@@ -19,6 +21,8 @@ const CONNECT_MAX: Micros = 250 * MS;
 /// One connection.
 pub struct Conn {
     pub process: usize,
+    /// Whether it is the one that follows the log.
+    is_reading: bool,
     server: u64,
     /// Nothing travels any more.
     pub dead: Cell<bool>,
@@ -41,7 +45,7 @@ impl Conn {
             if self.dead.get() {
                 return false;
             }
-            let stalled = sim.stalled_until(self.process);
+            let stalled = sim.stalled_until(self.process, self.is_reading);
             if stalled <= sim.exec.now() {
                 return true;
             }
@@ -57,6 +61,7 @@ impl Conn {
 
 /// A connection that is kept alive.
 pub struct Link {
+    is_reading: bool,
     pub conn: RefCell<Option<Rc<Conn>>>,
     /// Counts changes.
     pub version: Cell<u64>,
@@ -67,8 +72,9 @@ pub struct Link {
 
 impl Link {
     /// A link whose changes ring a bell.
-    pub fn new(bell: &Bell) -> Self {
+    pub fn new(bell: &Bell, is_reading: bool) -> Self {
         Link {
+            is_reading,
             conn: RefCell::default(),
             version: Cell::new(0),
             bell: bell.clone(),
@@ -95,7 +101,7 @@ pub async fn keep(pod: Rc<Pod>, link: fn(&Pod) -> &Link) {
     let (sim, link) = (Rc::clone(&pod.sim), link(&pod));
     let mut backoff = BACKOFF;
     loop {
-        match open(&pod, &sim).await {
+        match open(&pod, &sim, link).await {
             Some(conn) => {
                 let opened = sim.exec.now();
                 link.since.set(pod.now());
@@ -115,15 +121,17 @@ pub async fn keep(pod: Rc<Pod>, link: fn(&Pod) -> &Link) {
     }
 }
 
-async fn open(pod: &Pod, sim: &Sim) -> Option<Rc<Conn>> {
+async fn open(pod: &Pod, sim: &Sim, link: &Link) -> Option<Rc<Conn>> {
     sim.exec.sleep(sim.latency() * 2).await;
-    let stalled = sim.stalled_until(pod.life.process).saturating_sub(sim.exec.now());
+    let stalled =
+        sim.stalled_until(pod.life.process, link.is_reading).saturating_sub(sim.exec.now());
     sim.exec.sleep(stalled.min(CONNECT_MAX)).await;
     if stalled > CONNECT_MAX || !sim.redis.borrow().is_up {
         return None;
     }
     let conn = Rc::new(Conn {
         process: pod.life.process,
+        is_reading: link.is_reading,
         server: sim.redis.borrow().server,
         dead: Cell::new(false),
         failed: Cell::new(false),
@@ -137,14 +145,23 @@ async fn open(pod: &Pod, sim: &Sim) -> Option<Rc<Conn>> {
     Some(conn)
 }
 
+/// What became of a command.
+pub enum Reply<T> {
+    Value(T),
+    /// There is no connection, or it was lost.
+    Failed,
+    /// No answer came in time.
+    Late,
+}
+
 /// Runs something in the server, at most for `limit`. It may have run although no answer came.
 pub async fn call<T: 'static>(
     sim: &Sim,
     link: &Link,
     limit: Micros,
     run: impl FnOnce(&mut Redis, Micros) -> T + 'static,
-) -> Option<T> {
-    let conn = link.conn.borrow().clone()?;
+) -> Reply<T> {
+    let Some(conn) = link.conn.borrow().clone() else { return Reply::Failed };
     let answer: Rc<RefCell<Option<T>>> = Rc::default();
     let (there, wire, net) = (Rc::clone(&answer), Rc::clone(&conn), Rc::clone(sim));
     sim.exec.spawn(None, async move {
@@ -166,24 +183,24 @@ async fn await_answer<T>(
     conn: &Conn,
     limit: Micros,
     answer: &RefCell<Option<T>>,
-) -> Option<T> {
+) -> Reply<T> {
     let found = || match answer.borrow_mut().take() {
-        Some(value) => Some(Some(value)),
-        None => conn.failed.get().then_some(None),
+        Some(value) => Some(Reply::Value(value)),
+        None => conn.failed.get().then_some(Reply::Failed),
     };
-    sim.exec.wait(&conn.bell, sim.exec.now() + limit, found).await.flatten()
+    sim.exec.wait(&conn.bell, sim.exec.now() + limit, found).await.unwrap_or(Reply::Late)
 }
 
 /// Waits in the server until the log has something after a position, at most for `block`.
 pub async fn read(
     sim: &Sim,
     link: &Link,
-    after: u64,
+    after: Seq,
     block: Micros,
     limit: Micros,
-) -> Option<Vec<Rc<outrigger_coherence::Record>>> {
-    let conn = link.conn.borrow().clone()?;
-    let answer: Rc<RefCell<Option<Vec<Rc<outrigger_coherence::Record>>>>> = Rc::default();
+) -> Reply<Vec<Rc<Record>>> {
+    let Some(conn) = link.conn.borrow().clone() else { return Reply::Failed };
+    let answer: Rc<RefCell<Option<Vec<Rc<Record>>>>> = Rc::default();
     let (there, wire, net) = (Rc::clone(&answer), Rc::clone(&conn), Rc::clone(sim));
     sim.exec.spawn(None, async move {
         if !wire.travel(&net, 0).await {

@@ -126,8 +126,12 @@ impl Pod {
         let rules = &self.sim.rules;
         let by_level = match level {
             Level::Eventual => true,
-            Level::Causal => (self.covers(token) || !rules.has(Rule::TokenChecked)) && self.sees_holds(),
-            Level::Strong => (self.has_lease() || !rules.has(Rule::LeaseChecked)) && self.sees_holds(),
+            Level::Causal => {
+                (self.covers(token) || !rules.has(Rule::TokenChecked)) && self.sees_holds()
+            }
+            Level::Strong => {
+                (self.has_lease() || !rules.has(Rule::LeaseChecked)) && self.sees_holds()
+            }
         };
         by_level && !self.is_void(entry)
     }

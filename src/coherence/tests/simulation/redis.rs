@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use outrigger_coherence::follow::is_lost;
 use outrigger_coherence::{Content, Record, Seq};
 
 use crate::exec::Micros;
@@ -19,6 +20,10 @@ struct Data {
     server: Option<u64>,
 }
 
+/// The clock less virtual time, at first.
+pub const CLOCK_AHEAD: i64 = 1_000_000_000;
+/// The position of the first record.
+const FIRST: Seq = 1_000_000;
 /// States that a replica may have stopped at.
 const BEHIND_MAX: usize = 24;
 
@@ -57,11 +62,15 @@ pub struct Redis {
 
 impl Redis {
     pub fn new(events_max: usize, resets_on_new_server: bool) -> Self {
+        // The log is old, so that nobody wonders what it said before.
+        let mut data = Data { server: Some(1), ..Data::default() };
+        let content = Some(Content::reset("pod"));
+        data.log.push_back(Rc::new(Record { seq: FIRST, prev: 0, content }));
         Redis {
-            data: Data::default(),
+            data,
             before: VecDeque::new(),
             events_max,
-            clock_ahead: 1_000_000_000,
+            clock_ahead: CLOCK_AHEAD,
             server: 1,
             is_up: true,
             resets_on_new_server,
@@ -98,7 +107,7 @@ impl Redis {
         let last = self.last();
         let is_new = self.resets_on_new_server && self.data.server != Some(self.server);
         self.data.server = Some(self.server);
-        if last == 0 || last < floor || is_new {
+        if last == 0 || is_lost(last, floor) || is_new {
             return self.add(last, floor, &Content::reset("pod"), now);
         }
         last

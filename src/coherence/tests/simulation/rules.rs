@@ -33,13 +33,44 @@ pub enum Rule {
 
 /// All of them.
 pub const ALL: [Rule; 23] = [
-    Rule::HoldBeforeStrong, Rule::HoldBeforeCausal, Rule::WaitForAcks, Rule::WaitOutLeases, Rule::GapDetection, Rule::TierNeedsCatchUp, Rule::LeaseNeed, Rule::LeaseChecked, Rule::BornBeforeFetch, Rule::OutboxHolds, Rule::TokenChecked, Rule::TokenFromSeen, Rule::RefuseUnreachable, Rule::ListAgeAtAnswer, Rule::ContactByLink, Rule::HoldStillInLog, Rule::BlindWait, Rule::ResetOnNewServer, Rule::QueuedTokenWaits, Rule::DriftMargin, Rule::WaitAllSettles, Rule::CaughtUpApplied, Rule::LeaseByAnswer
+    Rule::HoldBeforeStrong,
+    Rule::HoldBeforeCausal,
+    Rule::WaitForAcks,
+    Rule::WaitOutLeases,
+    Rule::GapDetection,
+    Rule::TierNeedsCatchUp,
+    Rule::LeaseNeed,
+    Rule::LeaseChecked,
+    Rule::BornBeforeFetch,
+    Rule::OutboxHolds,
+    Rule::TokenChecked,
+    Rule::TokenFromSeen,
+    Rule::RefuseUnreachable,
+    Rule::ListAgeAtAnswer,
+    Rule::ContactByLink,
+    Rule::HoldStillInLog,
+    Rule::BlindWait,
+    Rule::ResetOnNewServer,
+    Rule::QueuedTokenWaits,
+    Rule::DriftMargin,
+    Rule::WaitAllSettles,
+    Rule::CaughtUpApplied,
+    Rule::LeaseByAnswer,
 ];
 
 /// What the code does not have.
 pub const PROPOSED: [Rule; 10] = [
-    Rule::ListAgeAtAnswer, Rule::ContactByLink, Rule::HoldStillInLog, Rule::BlindWait, Rule::ResetOnNewServer,
-    Rule::QueuedTokenWaits, Rule::DriftMargin, Rule::WaitAllSettles, Rule::CaughtUpApplied, Rule::LeaseByAnswer];
+    Rule::ListAgeAtAnswer,
+    Rule::ContactByLink,
+    Rule::HoldStillInLog,
+    Rule::BlindWait,
+    Rule::ResetOnNewServer,
+    Rule::QueuedTokenWaits,
+    Rule::DriftMargin,
+    Rule::WaitAllSettles,
+    Rule::CaughtUpApplied,
+    Rule::LeaseByAnswer,
+];
 
 /// Which rules are kept.
 #[derive(Clone, Copy, Debug, Default)]

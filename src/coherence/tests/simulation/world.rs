@@ -40,6 +40,10 @@ pub struct Config {
     pub slow_percent: u64,
     pub has_tier: bool,
     pub has_slow_origin: bool,
+    /// Most of the requests are for this key.
+    pub focus: usize,
+    /// Longest pause of a client, milliseconds.
+    pub pause_ms: u64,
 }
 
 impl Config {
@@ -47,13 +51,22 @@ impl Config {
         Config {
             pods: rng.usize(2..=3),
             clients: rng.usize(2..=4),
-            ops: rng.usize(10..=40),
+            ops: rng.usize(20..=60),
             events_max: [3, 6, 1000, 1000][rng.usize(..4)],
             faults: rng.usize(..=6),
             slow_percent: [0, 2, 10][rng.usize(..3)],
             has_tier: rng.u8(..4) > 0,
             has_slow_origin: rng.bool(),
+            focus: [0, 1, 1, 2, 2, 2][rng.usize(..6)],
+            pause_ms: [10, 40, 150][rng.usize(..3)],
         }
+    }
+}
+
+impl Config {
+    /// About how long the clients are busy.
+    pub fn horizon(&self) -> Micros {
+        self.ops as u64 * (self.pause_ms / 6 + 10) * MS
     }
 }
 
@@ -66,7 +79,7 @@ pub struct World {
     pub redis: RefCell<Redis>,
     pub log_bell: Bell,
     pub conns: RefCell<Vec<Rc<Conn>>>,
-    stalled: RefCell<Vec<Micros>>,
+    stalled: RefCell<Vec<[Micros; 2]>>,
     pub pods: RefCell<Vec<Rc<Pod>>>,
     pub tier: RefCell<HashMap<usize, Stored>>,
     pub origin: RefCell<Vec<u64>>,
@@ -94,7 +107,7 @@ impl World {
             redis: RefCell::new(redis),
             log_bell: Bell::default(),
             conns: RefCell::default(),
-            stalled: RefCell::new(vec![0; config.pods]),
+            stalled: RefCell::new(vec![[0; 2]; config.pods]),
             pods: RefCell::default(),
             tier: RefCell::default(),
             origin: RefCell::new(vec![0; LEVELS.len()]),
@@ -123,12 +136,12 @@ impl World {
         100 + self.below(700)
     }
 
-    pub fn stalled_until(&self, process: usize) -> Micros {
-        self.stalled.borrow()[process]
+    pub fn stalled_until(&self, process: usize, is_reading: bool) -> Micros {
+        self.stalled.borrow()[process][usize::from(is_reading)]
     }
 
-    pub fn stall(&self, process: usize, until: Micros) {
-        self.stalled.borrow_mut()[process] = until;
+    pub fn stall(&self, process: usize, is_reading: bool, until: Micros) {
+        self.stalled.borrow_mut()[process][usize::from(is_reading)] = until;
     }
 
     /// Writes a line of the schedule.
@@ -164,7 +177,7 @@ impl World {
     /// The way to the origin or back.
     pub fn origin_latency(&self) -> Micros {
         match self.below(100) {
-            ..20 if self.config.has_slow_origin => self.below(800 * MS),
+            ..20 if self.config.has_slow_origin => self.below(500 * MS),
             ..40 => self.below(60 * MS),
             _ => 200 + self.below(3 * MS),
         }
@@ -180,7 +193,7 @@ impl World {
 
 /// Positions for people: milliseconds of the server's clock.
 pub fn short(seq: Seq) -> String {
-    format!("#{}", seq.saturating_sub(1_000_000_000))
+    format!("#{}", seq.saturating_sub(crate::redis::CLOCK_AHEAD as u64))
 }
 
 /// An event for people.

@@ -1,0 +1,182 @@
+//! What `SharedLog` does for those who ask: append, hold, wait for the others.
+
+use outrigger_coherence::holds::Ends;
+use outrigger_coherence::{Content, Seq};
+
+use crate::exec::{MS, Micros};
+use crate::net::{Reply, call};
+use crate::pod::{DRIFT_MS, Pod};
+use crate::redis::{AcksAnswer, Redis};
+use crate::rules::Rule;
+use crate::world::{APPEND_TIMEOUT, LEASE_MS, said};
+
+impl Pod {
+    /// `SharedLog::run_anyway`.
+    pub async fn run_anyway<T: 'static>(
+        &self,
+        run: impl FnOnce(&mut Redis, Micros) -> T + 'static,
+    ) -> Option<T> {
+        match call(&self.sim, &self.commands, APPEND_TIMEOUT, run).await {
+            Reply::Value(value) => {
+                self.responsive.set(true);
+                Some(value)
+            }
+            Reply::Late => {
+                self.responsive.set(false);
+                None
+            }
+            Reply::Failed => None,
+        }
+    }
+
+    /// `SharedLog::run`.
+    async fn run<T: 'static>(
+        &self,
+        run: impl FnOnce(&mut Redis, Micros) -> T + 'static,
+    ) -> Option<T> {
+        if !self.responsive.get() {
+            return None;
+        }
+        self.run_anyway(run).await
+    }
+
+    pub async fn until_applied(&self, seq: Seq, limit: Micros) -> bool {
+        let until = self.sim.exec.now() + limit;
+        let found = || (self.mirror.applied() >= seq).then_some(());
+        self.sim.exec.wait(&self.bell, until, found).await.is_some()
+    }
+
+    /// `SharedLog::append`.
+    pub async fn append(&self, content: &Content) -> Option<Seq> {
+        let (content, floor) = (content.clone(), self.mirror.applied());
+        self.run(move |redis, now| redis.append(&content, floor, now)).await
+    }
+
+    /// `SharedLog::in_effect`.
+    pub async fn in_effect(&self, seq: Seq, content: &Content) {
+        if !self.until_applied(seq, APPEND_TIMEOUT).await {
+            let ends = Ends::Applied(seq);
+            self.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
+        }
+    }
+
+    /// `SharedLog::purge`: the position, or `None` if it is queued.
+    pub async fn purge(&self, content: &Content) -> Option<Seq> {
+        let seq = self.append(content).await;
+        match seq {
+            Some(seq) => self.in_effect(seq, content).await,
+            None => self.push(content.clone()),
+        }
+        seq
+    }
+
+    /// `Outbox::push`.
+    pub fn push(&self, content: Content) {
+        let id = self.next_id.replace(self.next_id.get() + 1);
+        self.sim.note(|| format!("{}     queues {}", self.name, said(&content)));
+        self.sim.checks.queued(self.life, id, &content);
+        if self.sim.rules.has(Rule::OutboxHolds) {
+            let ends = Ends::Released(id);
+            self.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
+        }
+        self.outbox.borrow_mut().push_back((id, content));
+        self.ring();
+    }
+
+    /// `SharedLog::hold`: the position of the hold, or `None` if it could not be placed.
+    pub async fn hold(&self, content: &Content, everywhere: bool) -> Option<Seq> {
+        let seq = self.append(content).await?;
+        self.in_effect(seq, content).await;
+        if everywhere && !self.applied_everywhere(seq).await {
+            self.push(crate::ops::ending(content, seq));
+            return None;
+        }
+        Some(seq)
+    }
+
+    async fn ask_acks(&self, seq: Seq) -> Option<AcksAnswer> {
+        self.run(move |redis, now| redis.acks(seq, DRIFT_MS, now)).await
+    }
+
+    /// Since when, in this pod's clock, the list of pods has been complete for all we know.
+    fn complete_since(&self, began: u64, known_ms: u64) -> u64 {
+        let rules = &self.sim.rules;
+        let asked_at = if rules.has(Rule::ListAgeAtAnswer) { self.now() } else { began };
+        let mut contact = self.contact_since.get();
+        if rules.has(Rule::ContactByLink) {
+            contact = contact.max(self.commands.since.get());
+        }
+        contact.max(asked_at.saturating_sub(known_ms))
+    }
+
+    /// `SharedLog::applied_everywhere`.
+    async fn applied_everywhere(&self, seq: Seq) -> bool {
+        let rules = &self.sim.rules;
+        let lease_ms = LEASE_MS + DRIFT_MS;
+        let began = self.now();
+        if !rules.has(Rule::WaitForAcks) {
+            return true;
+        }
+        loop {
+            let Some(acks) = self.ask_acks(seq).await else { return false };
+            if rules.has(Rule::HoldStillInLog) && !acks.in_log {
+                return false;
+            }
+            let since = self.complete_since(began, acks.known_ms);
+            let settled =
+                self.now() >= since.saturating_add(lease_ms) || !rules.has(Rule::WaitOutLeases);
+            if acks.missing.is_empty() && settled {
+                return true;
+            }
+            if self.now() > began + lease_ms * 2 {
+                return false;
+            }
+            let pause = if acks.missing.is_empty() { 20 } else { 2 };
+            self.sim.exec.sleep(pause * MS).await;
+        }
+    }
+
+    /// `SharedLog::acknowledged`; whether nothing was missing.
+    pub async fn acknowledged(&self, seq: Seq, limit: Micros) -> bool {
+        let until = self.sim.exec.now() + limit;
+        let began = self.now();
+        let mut pause = MS;
+        while self.sim.exec.now() < until {
+            if let Some(acks) = self.ask_acks(seq).await {
+                let since = self.complete_since(began, acks.known_ms);
+                let settled = self.now() >= since.saturating_add(LEASE_MS + DRIFT_MS);
+                let is_sure = settled || !self.sim.rules.has(Rule::WaitAllSettles);
+                let is_there = acks.in_log || !self.sim.rules.has(Rule::WaitAllSettles);
+                if acks.missing.is_empty() && acks.live > 0 && is_sure && is_there {
+                    return true;
+                }
+            }
+            self.sim.exec.sleep(pause).await;
+            pause = (pause * 2).min(16 * MS);
+        }
+        false
+    }
+
+    /// `SharedLog::seen`.
+    pub async fn seen(&self) -> Seq {
+        match self.run(|redis, _| redis.last()).await {
+            Some(last) => last.max(self.mirror.applied()),
+            None => self.server_now(),
+        }
+    }
+
+    /// `SharedLog::server_now_micros`.
+    pub fn server_now(&self) -> Seq {
+        const MARGIN: Micros = 20 * MS;
+        let offset = self.server_offset.get();
+        let now = match offset {
+            0 => self.sim.redis.borrow().clock(self.sim.exec.now()),
+            _ => offset + self.now() * MS,
+        };
+        let drift = (self.now() - self.heard_at.get()) * MS / 10;
+        match self.sim.rules.has(Rule::DriftMargin) {
+            true => now.max(self.heard_last.get()).max(self.mirror.applied()) + MARGIN + drift,
+            false => now + MARGIN,
+        }
+    }
+}
