@@ -156,8 +156,8 @@ async fn written_without_the_log() -> Option<(Origin, Cluster, String)> {
 /// Reads through all pods for a while, with this session. The first time that a pod is asked, much
 /// may have happened in the log since the session was given out.
 async fn assert_new_everywhere(cluster: &Cluster, token: &str) {
-    cluster.pods[0].purge(json!({"tag": "other"})).await;
     calm(Duration::from_millis(300)).await;
+    cluster.pods[0].purge(json!({"tag": "other"})).await;
     let began = std::time::Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
         for pod in &cluster.pods {

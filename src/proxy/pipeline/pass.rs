@@ -42,7 +42,7 @@ pub(crate) async fn bypass(job: &mut Job, why: Bypass) -> Answer {
 
 /// The others cannot be told of a write that they must know of: it is not made.
 fn not_written(job: &Job, error: &LogError, status: CacheStatus<'_>) -> Answer {
-    tracing::debug!(%error, "a write to a strongly consistent route was refused");
+    tracing::debug!(%error, "a write that others must know of was refused");
     let mut response = respond::unavailable("the purge log cannot be reached");
     job.tell(&mut response, CacheStatus { detail: Some("purge-log"), ..status });
     Answer::new(response, Outcome::Unwritten)

@@ -50,7 +50,7 @@ fn url_purge(job: &Job, target: &str) -> PurgeRequest {
 /// is stored for its target before it is sent.
 ///
 /// # Errors
-/// When consistency is strong and the others cannot be told: then the request must not be sent.
+/// When the others must know and cannot be told: then the request must not be sent.
 pub(crate) async fn begin(job: &Job) -> Result<Writing, LogError> {
     let target = job.target();
     let route = stored_by(job, target.path());
@@ -59,14 +59,11 @@ pub(crate) async fn begin(job: &Job) -> Result<Writing, LogError> {
     let (Some(shared), false) = (log.as_shared(), consistency == Consistency::Eventual) else {
         return Ok(Writing { guard: None, consistency });
     };
-    let strong = consistency == Consistency::Strong;
-    let guard = match shared.hold(url_purge(job, target.as_str()), strong).await {
-        Ok(guard) => Some(guard),
-        Err(error) if strong => return Err(error),
-        // The purge that follows waits until the log is back.
-        Err(_) => None,
-    };
-    Ok(Writing { guard, consistency })
+    // A write that is in nobody's log could be seen through this pod, and then be unseen through
+    // another: no session could tell of it.
+    let everywhere = consistency == Consistency::Strong;
+    let guard = shared.hold(url_purge(job, target.as_str()), everywhere).await?;
+    Ok(Writing { guard: Some(guard), consistency })
 }
 
 /// Ends a write, whatever became of it: its target is purged if it may have been changed. Answers

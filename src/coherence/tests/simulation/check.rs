@@ -147,7 +147,9 @@ impl Checks {
         let (applied, has_lease) = (pod.mirror.applied(), pod.has_lease());
         let later = |event: &&Appended| event.stamp > stored.began && concerns(&event.content, key);
         for event in seen.events.iter().filter(later) {
-            let why = if event.seq <= applied {
+            let why = if event.stamp < pod.started {
+                "which was answered before it started"
+            } else if event.seq <= applied {
                 "which it has applied"
             } else if seen.in_effect.contains(&(pod.life, event.seq)) {
                 "which it said was in effect"

@@ -42,8 +42,7 @@ pub async fn ask(sim: &Sim, process: usize, ask: Ask) -> Option<Answer> {
 
 /// Runs a session to its end.
 pub async fn run(sim: Sim, number: usize) {
-    let name = format!("client{number}");
-    let mut session = Session { name, token: 0, floor: HashMap::new() };
+    let mut session = Session::new(format!("client{number}"));
     for _ in 0..sim.config.ops {
         sim.exec.sleep(think(&sim)).await;
         session.step(&sim).await;
@@ -60,15 +59,31 @@ fn think(sim: &Sim) -> Micros {
 }
 
 impl Session {
+    pub fn new(name: String) -> Self {
+        Session { name, token: 0, floor: HashMap::new() }
+    }
+
+    pub async fn read(&mut self, sim: &Sim, process: usize, key: usize) {
+        self.request(sim, process, key, Ask::Read { key, token: self.token }).await;
+    }
+
+    pub async fn write(&mut self, sim: &Sim, process: usize, key: usize) {
+        let what = Ask::Write { key, value: sim.new_value(), token: self.token };
+        self.request(sim, process, key, what).await;
+    }
+
     async fn step(&mut self, sim: &Sim) {
         let process = sim.below(sim.config.pods as u64) as usize;
         let any = sim.below(LEVELS.len() as u64) as usize;
         let key = if sim.percent(80) { sim.config.focus } else { any };
-        let what = match sim.below(40) {
-            0 => purge_of(sim, key),
-            1..=6 => Ask::Write { key, value: sim.new_value(), token: self.token },
-            _ => Ask::Read { key, token: self.token },
-        };
+        match sim.below(40) {
+            0 => self.request(sim, process, key, purge_of(sim, key)).await,
+            1..=6 => self.write(sim, process, key).await,
+            _ => self.read(sim, process, key).await,
+        }
+    }
+
+    async fn request(&mut self, sim: &Sim, process: usize, key: usize, what: Ask) {
         let from = sim.exec.stamp();
         sim.note(|| format!("{}  pod{process}  {what:?}", self.name));
         let answer = ask(sim, process, what.clone()).await;

@@ -26,12 +26,15 @@ async fn one(sim: &Sim) {
     let process = sim.below(sim.config.pods as u64) as usize;
     match sim.below(15) {
         0 | 1 => stop(sim, process),
-        2 | 3 => crash(sim, process),
-        4 | 5 | 12 | 13 => stall(sim, process),
+        2 | 3 => crash(sim, process, sim.below(500 * MS)),
+        4 | 5 | 12 | 13 => {
+            stall(sim, process, false, sim.below(1000 * MS));
+            stall(sim, process, true, sim.below(1000 * MS));
+        }
         6 => cut(sim, process),
-        7 | 8 => flush(sim),
-        9 => fail_over(sim, true).await,
-        10 | 11 => fail_over(sim, false).await,
+        7 | 8 => flush(sim, sim.percent(50)),
+        9 => fail_over(sim, None, 60).await,
+        10 | 11 => fail_over(sim, Some(sim.below(16) as usize), 60).await,
         _ => step_clock(sim),
     }
 }
@@ -42,12 +45,11 @@ fn stop(sim: &Sim, process: usize) {
     sim.exec.stop(process, sim.exec.now() + time);
 }
 
-fn crash(sim: &Sim, process: usize) {
+pub fn crash(sim: &Sim, process: usize, time: Micros) {
     let pod = Rc::clone(&sim.pods.borrow()[process]);
     if !pod.alive.replace(false) {
         return;
     }
-    let time = sim.below(500 * MS);
     sim.note(|| format!("FAULT    pod{process} dies, and starts again after {} ms", time / MS));
     sim.checks.died(&pod);
     let life = sim.exec.kill(process);
@@ -67,13 +69,10 @@ fn crash(sim: &Sim, process: usize) {
 }
 
 /// The two connections of a pod need not suffer alike.
-fn stall(sim: &Sim, process: usize) {
-    for is_reading in [false, true] {
-        let time = if sim.percent(20) { 0 } else { sim.below(1000 * MS) };
-        let what = if is_reading { "follow the log" } else { "reach the server" };
-        sim.note(|| format!("FAULT    pod{process} cannot {what} for {} ms", time / MS));
-        sim.stall(process, is_reading, sim.exec.now() + time);
-    }
+pub fn stall(sim: &Sim, process: usize, is_reading: bool, time: Micros) {
+    let what = if is_reading { "follow the log" } else { "reach the server" };
+    sim.note(|| format!("FAULT    pod{process} cannot {what} for {} ms", time / MS));
+    sim.stall(process, is_reading, sim.exec.now() + time);
 }
 
 fn cut(sim: &Sim, process: usize) {
@@ -99,8 +98,7 @@ fn lose(sim: &Sim, conn: Rc<Conn>, is_seen: bool) {
     });
 }
 
-fn flush(sim: &Sim) {
-    let with_tier = sim.percent(50);
+pub fn flush(sim: &Sim, with_tier: bool) {
     sim.note(|| format!("FAULT    FLUSHALL, tier too: {with_tier}"));
     sim.redis.borrow_mut().flush();
     if with_tier {
@@ -108,24 +106,23 @@ fn flush(sim: &Sim) {
     }
 }
 
-async fn fail_over(sim: &Sim, is_empty: bool) {
-    let lost = sim.below(16) as usize;
+/// Another server takes over, without the last changes, or without anything.
+pub async fn fail_over(sim: &Sim, lost: Option<usize>, seen_percent: u64) {
     sim.redis.borrow_mut().is_up = false;
     let conns: Vec<Rc<Conn>> = sim.conns.borrow().clone();
     for conn in conns {
-        lose(sim, conn, sim.percent(60));
+        lose(sim, conn, sim.percent(seen_percent));
     }
     let time = 50 * MS + sim.below(300 * MS);
-    sim.note(|| {
-        format!("FAULT    the server dies for {} ms; lost {lost}, empty {is_empty}", time / MS)
-    });
+    sim.note(|| format!("FAULT    the server dies for {} ms, changes lost: {lost:?}", time / MS));
     sim.exec.sleep(time).await;
     let mut redis = sim.redis.borrow_mut();
-    if is_empty {
-        redis.flush();
-        redis.server += 1;
-    } else {
-        redis.fail_over(lost);
+    match lost {
+        Some(lost) => redis.fail_over(lost),
+        None => {
+            redis.flush();
+            redis.server += 1;
+        }
     }
     redis.clock_ahead += 30 * 1000 - sim.below(60 * MS) as i64;
     redis.is_up = true;

@@ -11,6 +11,7 @@ mod pod;
 mod redis;
 mod rules;
 mod shared;
+mod stories;
 mod tasks;
 mod world;
 
@@ -20,7 +21,7 @@ use std::rc::Rc;
 use exec::{MS, Micros};
 use ops::{Answer, Ask};
 use pod::{HOLD_MS, Pod};
-use rules::{Rule, Rules};
+use rules::Rules;
 use world::{LEVELS, Sim, World};
 
 /// How a schedule ended.
@@ -38,11 +39,7 @@ fn simulate(seed: u64, rules: Rules, traced: bool) -> Outcome {
         sim.pods.borrow_mut().push(pod);
     }
     sim.exec.run_until(300 * MS, || false);
-    for number in 0..sim.config.clients {
-        sim.exec.spawn(None, client::run(Rc::clone(&sim), number));
-    }
-    sim.exec.spawn(None, faults::run(Rc::clone(&sim), sim.config.horizon()));
-    sim.busy.set(sim.config.clients + 1);
+    begin(&sim);
     let is_over = || sim.busy.get() == 0 || sim.checks.has_failed();
     sim.exec.run_until(sim.exec.now() + 60_000 * MS, is_over);
     sim.note(|| "everything is healed".to_owned());
@@ -58,6 +55,19 @@ fn simulate(seed: u64, rules: Rules, traced: bool) -> Outcome {
     };
     sim.clear();
     outcome
+}
+
+/// Lets clients and faults loose, or tells a story.
+fn begin(sim: &Sim) {
+    if let Some(story) = sim.config.story {
+        sim.busy.set(1);
+        return sim.exec.spawn(None, stories::tell(Rc::clone(sim), story));
+    }
+    for number in 0..sim.config.clients {
+        sim.exec.spawn(None, client::run(Rc::clone(sim), number));
+    }
+    sim.exec.spawn(None, faults::run(Rc::clone(sim), sim.config.horizon()));
+    sim.busy.set(sim.config.clients + 1);
 }
 
 /// Why the pods do not agree yet.

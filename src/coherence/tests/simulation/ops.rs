@@ -10,7 +10,7 @@ use outrigger_store::Entry;
 use outrigger_store::entry::{Draft, LogSpan};
 
 use crate::exec::{Bell, MS, Micros};
-use crate::pod::{HOLD_MS, Pod, Stored};
+use crate::pod::{Pod, Stored};
 use crate::rules::Rule;
 use crate::world::{LEVELS, Level, Sim};
 
@@ -238,8 +238,7 @@ impl Pod {
         let seq = self.purge(&Content::purge(request, hold, &self.name)).await;
         self.landed(key);
         sim.checks.in_effect(self.life, seq);
-        let late = if sim.rules.has(Rule::QueuedTokenWaits) { HOLD_MS * MS } else { 0 };
-        let own = seq.unwrap_or_else(|| self.server_now() + late);
+        let own = seq.unwrap_or_else(|| self.server_now());
         Answer::Written { token: token.max(own) }
     }
 

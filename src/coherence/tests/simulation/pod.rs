@@ -39,6 +39,8 @@ pub struct Pod {
     pub name: String,
     rate_ppm: u64,
     born: Micros,
+    /// When this life began, in the order of everything.
+    pub started: u64,
     pub mirror: Mirror,
     pub lease: Cell<Lease>,
     pub covered: Cell<Seq>,
@@ -74,6 +76,7 @@ impl Pod {
             name: format!("pod{}", life.process),
             rate_ppm: 970_000 + sim.below(60_000),
             born: sim.exec.now(),
+            started: sim.exec.stamp(),
             mirror: Mirror::default(),
             lease: Cell::default(),
             covered: Cell::new(0),

@@ -41,8 +41,6 @@ pub struct AcksAnswer {
     pub live: usize,
     pub applied: usize,
     pub missing: Vec<usize>,
-    /// Whether the log still has the position that was asked about.
-    pub in_log: bool,
 }
 
 pub struct Redis {
@@ -135,7 +133,6 @@ impl Redis {
     pub fn acks(&mut self, want: Seq, margin: u64, now: Micros) -> AcksAnswer {
         let ms = self.clock(now) / 1000;
         let mut answer = AcksAnswer::default();
-        answer.in_log = self.data.log.iter().any(|record| record.seq == want);
         for (pod, (applied, till)) in &self.data.pods {
             if till + margin > ms {
                 answer.live += 1;

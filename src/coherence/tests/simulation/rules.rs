@@ -21,10 +21,8 @@ pub enum Rule {
     RefuseUnreachable,
     ListAgeAtAnswer,
     ContactByLink,
-    HoldStillInLog,
     BlindWait,
     ResetOnNewServer,
-    QueuedTokenWaits,
     DriftMargin,
     WaitAllSettles,
     CaughtUpApplied,
@@ -32,7 +30,7 @@ pub enum Rule {
 }
 
 /// All of them.
-pub const ALL: [Rule; 23] = [
+pub const ALL: [Rule; 21] = [
     Rule::HoldBeforeStrong,
     Rule::HoldBeforeCausal,
     Rule::WaitForAcks,
@@ -48,10 +46,8 @@ pub const ALL: [Rule; 23] = [
     Rule::RefuseUnreachable,
     Rule::ListAgeAtAnswer,
     Rule::ContactByLink,
-    Rule::HoldStillInLog,
     Rule::BlindWait,
     Rule::ResetOnNewServer,
-    Rule::QueuedTokenWaits,
     Rule::DriftMargin,
     Rule::WaitAllSettles,
     Rule::CaughtUpApplied,
@@ -59,13 +55,11 @@ pub const ALL: [Rule; 23] = [
 ];
 
 /// What the code does not have.
-pub const PROPOSED: [Rule; 10] = [
+pub const PROPOSED: [Rule; 8] = [
     Rule::ListAgeAtAnswer,
     Rule::ContactByLink,
-    Rule::HoldStillInLog,
     Rule::BlindWait,
     Rule::ResetOnNewServer,
-    Rule::QueuedTokenWaits,
     Rule::DriftMargin,
     Rule::WaitAllSettles,
     Rule::CaughtUpApplied,

@@ -119,9 +119,6 @@ impl Pod {
         }
         loop {
             let Some(acks) = self.ask_acks(seq).await else { return false };
-            if rules.has(Rule::HoldStillInLog) && !acks.in_log {
-                return false;
-            }
             let since = self.complete_since(began, acks.known_ms);
             let settled =
                 self.now() >= since.saturating_add(lease_ms) || !rules.has(Rule::WaitOutLeases);
@@ -146,8 +143,7 @@ impl Pod {
                 let since = self.complete_since(began, acks.known_ms);
                 let settled = self.now() >= since.saturating_add(LEASE_MS + DRIFT_MS);
                 let is_sure = settled || !self.sim.rules.has(Rule::WaitAllSettles);
-                let is_there = acks.in_log || !self.sim.rules.has(Rule::WaitAllSettles);
-                if acks.missing.is_empty() && acks.live > 0 && is_sure && is_there {
+                if acks.missing.is_empty() && acks.live > 0 && is_sure {
                     return true;
                 }
             }

@@ -12,6 +12,7 @@ use crate::net::Conn;
 use crate::pod::{Pod, Stored};
 use crate::redis::Redis;
 use crate::rules::{Rule, Rules};
+use crate::stories::{self, Story};
 
 /// How consistent a route is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub const APPEND_TIMEOUT: Micros = 100 * MS;
 /// What a schedule is like.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
+    /// What is told, instead of what chance brings.
+    pub story: Option<Story>,
     pub pods: usize,
     pub clients: usize,
     pub ops: usize,
@@ -47,8 +50,21 @@ pub struct Config {
 }
 
 impl Config {
-    fn chosen(rng: &mut fastrand::Rng) -> Self {
+    /// The config of a seed. One in three tells a story.
+    fn chosen(seed: u64, rng: &mut fastrand::Rng) -> Self {
+        let story = (seed % 3 == 0).then(|| stories::ALL[(seed / 3) as usize % stories::ALL.len()]);
+        let config = Self::by_chance(rng);
+        match story {
+            None => config,
+            Some(Story::LostHold) => Config { story, pods: 3, has_slow_origin: true, ..config },
+            Some(Story::EmptyLog) => Config { story, pods: 3, has_tier: true, ..config },
+            Some(_) => Config { story, pods: 3, slow_percent: 0, ..config },
+        }
+    }
+
+    fn by_chance(rng: &mut fastrand::Rng) -> Self {
         Config {
+            story: None,
             pods: rng.usize(2..=3),
             clients: rng.usize(2..=4),
             ops: rng.usize(20..=60),
@@ -97,7 +113,7 @@ pub type Sim = Rc<World>;
 impl World {
     pub fn new(seed: u64, rules: Rules, traced: bool) -> Sim {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let config = Config::chosen(&mut rng);
+        let config = Config::chosen(seed, &mut rng);
         let redis = Redis::new(config.events_max, rules.has(Rule::ResetOnNewServer));
         Rc::new(World {
             exec: Exec::new(config.pods),
