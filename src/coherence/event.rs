@@ -167,15 +167,34 @@ impl Content {
     }
 
     fn of(request: PurgeRequest, action: Action, pod: &str) -> Self {
+        // The digest decides about a URL, and clients choose how long it is.
+        let matcher = match request.matcher {
+            Matcher::Url(url) => Matcher::Url(cut(url, URL_BYTES_MAX)),
+            other => other,
+        };
         Content {
-            matcher: request.matcher,
+            matcher,
             action,
             by: Cow::Borrowed(request.by),
             pod: Cow::Owned(pod.to_owned()),
-            reason: request.reason,
+            reason: request.reason.map(|reason| cut(reason, REASON_BYTES_MAX)),
             uri_digest: request.uri_digest,
         }
     }
+}
+
+/// Bytes of a URL that are kept for people to read.
+const URL_BYTES_MAX: usize = 512;
+/// Bytes of a reason.
+const REASON_BYTES_MAX: usize = 1024;
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// An event with its place in the log.

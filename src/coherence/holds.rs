@@ -1,6 +1,8 @@
 //! Holds: what may neither be served nor stored for the time being, because a write is on its way
 //! to the upstream, or because a purge could not be appended to the log yet.
 
+use std::collections::HashMap;
+
 use crate::Seq;
 use crate::event::Matcher;
 
@@ -22,13 +24,15 @@ pub enum Ends {
 #[derive(Debug)]
 struct Hold {
     matcher: Matcher,
-    uri_digest: u128,
     ends: Ends,
 }
 
 /// The holds of one pod.
 #[derive(Debug, Default)]
 pub struct Holds {
+    /// Those of a URL, which most are, by its digest.
+    urls: HashMap<u128, Vec<Ends>>,
+    url_count: usize,
     list: Vec<Hold>,
     /// Holds that did not fit the list: as long as there are any, everything is held.
     spilled: Vec<Ends>,
@@ -37,34 +41,43 @@ pub struct Holds {
 impl Holds {
     /// Places a hold.
     pub fn place(&mut self, matcher: Matcher, uri_digest: u128, ends: Ends) {
-        if self.list.len() < HOLDS_MAX {
-            self.list.push(Hold { matcher, uri_digest, ends });
-        } else {
+        if self.url_count + self.list.len() >= HOLDS_MAX {
             self.spilled.push(ends);
+        } else if let Matcher::Url(_) = matcher {
+            self.urls.entry(uri_digest).or_default().push(ends);
+            self.url_count += 1;
+        } else {
+            self.list.push(Hold { matcher, ends });
         }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.list.len() + self.spilled.len()
+        self.url_count + self.list.len() + self.spilled.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty() && self.spilled.is_empty()
+        self.len() == 0
     }
 
     /// Ends the holds for which this is so.
     pub fn end(&mut self, is_over: impl Fn(Ends) -> bool) {
         self.list.retain(|hold| !is_over(hold.ends));
+        self.urls.retain(|_, holds| {
+            holds.retain(|ends| !is_over(*ends));
+            !holds.is_empty()
+        });
+        self.url_count = self.urls.values().map(Vec::len).sum();
         self.spilled.retain(|ends| !is_over(*ends));
     }
 
     /// Whether a response is held. While its tags are not known, any tag may be one of them.
     pub fn covers(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
         !self.spilled.is_empty()
+            || self.urls.contains_key(&uri_digest)
             || self.list.iter().any(|hold| match &hold.matcher {
-                Matcher::Url(_) => hold.uri_digest == uri_digest,
+                Matcher::Url(_) => false,
                 Matcher::Tag(tag) => {
                     tags.is_none_or(|tags| tags.iter().any(|have| **have == **tag))
                 }

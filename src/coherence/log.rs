@@ -57,20 +57,30 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State {
-            mirror: Mirror::default(),
-            recent: Mutex::default(),
-            applied: watch::Sender::new(0),
-            gaps: AtomicU64::new(0),
-            clock: std::time::Instant::now(),
-        }
+        State::starting_at(0)
     }
 }
 
 impl State {
+    fn starting_at(seq: Seq) -> Self {
+        State {
+            mirror: Mirror::starting_at(seq),
+            recent: Mutex::default(),
+            applied: watch::Sender::new(seq),
+            gaps: AtomicU64::new(0),
+            clock: std::time::Instant::now(),
+        }
+    }
+
     /// Milliseconds of the process's clock, which only goes forward.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.at(std::time::Instant::now())
+    }
+
+    /// The same for a moment.
+    pub(crate) fn at(&self, moment: std::time::Instant) -> u64 {
+        let since = moment.saturating_duration_since(self.clock);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Applies what a shared log said.
@@ -128,7 +138,13 @@ impl std::fmt::Debug for PurgeLog {
 impl PurgeLog {
     /// A log of this process alone.
     pub fn local() -> Self {
-        PurgeLog { state: Arc::default(), order: Order::Local(tokio::sync::Mutex::new(0)) }
+        // Later than whatever a process before this one has told its clients.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let start = u64::try_from(since.as_micros()).unwrap_or(0);
+        PurgeLog {
+            state: Arc::new(State::starting_at(start)),
+            order: Order::Local(tokio::sync::Mutex::new(start)),
+        }
     }
 
     /// The log of a namespace.

@@ -126,6 +126,11 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// A mirror of a log that begins at a position.
+    pub fn starting_at(seq: Seq) -> Self {
+        Mirror { applied: AtomicU64::new(seq), ..Mirror::default() }
+    }
+
     fn write(&self) -> RwLockWriteGuard<'_, Tables> {
         self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -19,6 +19,7 @@ mod upstream;
 
 pub use app::{Active, Parts, Shared};
 pub use clock::Clock;
+pub use pipeline::fleet::adopt;
 pub use pipeline::live::{Inspection, Live, explain_live};
 pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};

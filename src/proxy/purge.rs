@@ -8,6 +8,9 @@ use outrigger_policy::snapshot::RouteQuery;
 
 use crate::app::Shared;
 
+/// Bytes of a tag or prefix: events go to every pod.
+const TEXT_BYTES_MAX: usize = 2048;
+
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeCommand {
@@ -30,6 +33,9 @@ pub enum PurgeError {
         "{0:?} is not a prefix: write scheme, host and the beginning of the path, for example http://shop.svc/a"
     )]
     Prefix(String),
+    /// It is longer than events may be.
+    #[error("a tag or prefix has at most {TEXT_BYTES_MAX} bytes")]
+    TooLong,
     /// The tag is empty.
     #[error("the tag is empty")]
     Tag,
@@ -58,6 +64,11 @@ pub fn check_purge(shared: &Shared, command: &PurgeCommand) -> Result<(), PurgeE
 }
 
 fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), PurgeError> {
+    if let Matcher::Tag(text) | Matcher::Prefix(text) = &matcher
+        && text.len() > TEXT_BYTES_MAX
+    {
+        return Err(PurgeError::TooLong);
+    }
     match matcher {
         Matcher::Url(text) => {
             let uri: Uri = text.parse().map_err(|_| PurgeError::Url(text.clone()))?;

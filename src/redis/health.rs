@@ -16,6 +16,9 @@ const PROBES_BEFORE_REOPEN: u32 = 3;
 /// How long a better reason for a lost connection is waited for.
 const REASON_AFTER: Duration = Duration::from_millis(300);
 
+/// Who stays up for so long is well again.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+
 /// How the breaker of a tier behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
@@ -106,15 +109,23 @@ impl Health {
     pub async fn watch(self: Arc<Self>, link: Link, told: impl Fn(bool)) {
         let mut state = link.state();
         let mut first = true;
+        let mut pause = self.settings.open;
         loop {
-            self.until_usable(&link, &mut state, &mut first, &told).await;
+            self.until_usable(&link, &mut state, &mut first, &mut pause, &told).await;
             tracing::info!(server = link.target().name(), "redis tier is up");
             told(true);
             first = false;
+            let since = tokio::time::Instant::now();
             let reason = self.until_down(&mut state).await;
             let reason = self.better_reason(reason, &mut state).await;
             tracing::warn!(server = link.target().name(), reason, "redis tier is down");
             told(false);
+            if since.elapsed() >= GOOD_AFTER {
+                pause = self.settings.open;
+            } else {
+                // It answers probes and nothing else: those who ask are spared for longer each time.
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 
@@ -124,13 +135,14 @@ impl Health {
         link: &Link,
         state: &mut watch::Receiver<LinkState>,
         first: &mut bool,
+        pause: &mut Duration,
         told: &impl Fn(bool),
     ) {
-        let mut pause = self.settings.open;
         let mut unanswered = 0;
         loop {
             if let Some(conn) = link.conn() {
                 if self.probe(conn).await {
+                    *pause = (*pause * 2).min(self.settings.open_max);
                     self.breaker.close();
                     return;
                 }
@@ -153,7 +165,7 @@ impl Health {
             // A new connection is worth a probe at once; the pause has passed otherwise.
             let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
             let _ = tokio::time::timeout(jittered, state.changed()).await;
-            pause = (pause * 2).min(self.settings.open_max);
+            *pause = (*pause * 2).min(self.settings.open_max);
         }
     }
 

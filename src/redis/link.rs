@@ -27,9 +27,16 @@ pub struct Link {
 #[derive(Debug)]
 struct Inner {
     target: Arc<Target>,
-    conn: ArcSwapOption<Conn>,
+    conn: ArcSwapOption<Connected>,
     broken: Notify,
     state: watch::Sender<LinkState>,
+}
+
+/// A connection with the moment from which it was there.
+#[derive(Debug)]
+struct Connected {
+    conn: Conn,
+    since: std::time::Instant,
 }
 
 /// What a link is doing.
@@ -58,7 +65,12 @@ impl Link {
 
     /// The connection, if there is one.
     pub fn conn(&self) -> Option<Conn> {
-        self.inner.conn.load().as_deref().cloned()
+        self.inner.conn.load().as_ref().map(|connected| connected.conn.clone())
+    }
+
+    /// Since when there has been the connection that is there.
+    pub fn since(&self) -> Option<std::time::Instant> {
+        self.inner.conn.load().as_ref().map(|connected| connected.since)
     }
 
     /// Notes an error of a command: some mean that the connection is of no use any more.
@@ -104,7 +116,8 @@ async fn keep(link: std::sync::Weak<Inner>) {
                     () = inner.broken.notified() => {}
                     () = std::future::ready(()) => {}
                 }
-                inner.conn.store(Some(Arc::new(opened.conn)));
+                let connected = Connected { conn: opened.conn, since: std::time::Instant::now() };
+                inner.conn.store(Some(Arc::new(connected)));
                 inner.state.send_replace(LinkState::Up(count));
                 drop(inner);
                 let alive = until_broken(&link, opened.pushes, moves).await;

@@ -108,8 +108,9 @@ impl Location {
             "rediss+cluster" => (true, "cluster"),
             _ => return Err(format!("the scheme \"{scheme}\" is not known; {FORMS}")),
         };
-        let (rest, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = rest.rsplit_once('@').map_or((None, rest), |(u, h)| (Some(u), h));
+        // Credentials come off first: whatever they hold, no message may show it.
+        let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(u, r)| (Some(u), r));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (username, password) = credentials(user)?;
         let default = if kind == "sentinel" { DEFAULT_SENTINEL_PORT } else { DEFAULT_PORT };
         let servers: Vec<Server> =
@@ -227,6 +228,8 @@ mod tests {
             "redis://",
             "redis://u:secret@r:port",
             "redis://u:secret@r:0",
+            "redis://u:sec/secret@r:port",
+            "redis://u:secret/sec@r:port",
             "redis+sentinel://u:secret@s",
             "redis+cluster://n/2",
             "redis://u:secret@r/x",

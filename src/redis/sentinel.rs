@@ -30,7 +30,8 @@ impl Watch {
         let (master_sender, master) = watch::channel(None);
         let (trouble_sender, trouble) = watch::channel("not asked yet".to_owned());
         let now = Arc::new(Notify::new());
-        let asker = Asker { settings, sentinels, name: name.clone(), conns: HashMap::new() };
+        let asker =
+            Asker { settings, sentinels, name: name.clone(), conns: HashMap::new(), epoch_seen: 0 };
         tokio::spawn(asker.run(master_sender, trouble_sender, Arc::clone(&now)));
         Watch { master, trouble, name, now }
     }
@@ -59,6 +60,9 @@ struct Asker {
     sentinels: Vec<Server>,
     name: String,
     conns: HashMap<usize, Conn>,
+    /// The highest configuration epoch so far: a sentinel that was cut off still tells of an
+    /// earlier one.
+    epoch_seen: u64,
 }
 
 impl Asker {
@@ -83,7 +87,8 @@ impl Asker {
                     }
                 }
             }
-            if let Some((_, server)) = best {
+            if let Some((epoch, server)) = best.filter(|(epoch, _)| *epoch >= self.epoch_seen) {
+                self.epoch_seen = epoch;
                 master.send_if_modified(|have| {
                     let changed = have.as_ref() != Some(&server);
                     if changed {

@@ -19,4 +19,4 @@ pub use entry::Entry;
 pub use lookup::{Lookup, Miss, Scope, ShareRules, Unavailable, Wanted};
 pub use memory::MemoryTier;
 pub use shared::RedisTier;
-pub use tier::{Claim, Settled, Ticket, Tier};
+pub use tier::{Claim, Counted, Settled, Ticket, Tier, Usable};

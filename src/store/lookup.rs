@@ -24,6 +24,9 @@ pub enum Miss {
     Uri,
     /// Something is stored, but for other selecting fields (RFC 9111 §4.1).
     Variant,
+    /// Something is stored that is not believed, or was stored by other rules; the tier has counted
+    /// why.
+    Refused,
 }
 
 /// Why a tier could not answer.

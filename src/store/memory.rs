@@ -190,7 +190,8 @@ impl MemoryTier {
                 if replaces_good && still_valid(have) {
                     return Err(NotStored::KeptGood);
                 }
-                if have.born_seq > entry.born_seq {
+                // A copy from another tier may have been on its way for a while.
+                if (have.born_seq, have.stored_at) > (entry.born_seq, entry.stored_at) {
                     return Err(NotStored::Overtaken);
                 }
             } else if !have.variant.names().eq(entry.variant.names()) {

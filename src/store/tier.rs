@@ -32,11 +32,12 @@ pub trait Tier: Send + Sync {
     /// for a sample of the hits.
     fn note_hot(&self, _entry: &Entry, _rules: &ShareRules) {}
 
-    /// Notes that a purge has voided what a lookup found.
-    fn note_voided(&self) {}
+    /// Counts a lookup on behalf of a client, once it is known what came of it.
+    fn count(&self, _found: Counted) {}
 
-    /// Asks for the right to fetch what is missing, where pods fetch one at a time.
-    async fn claim(&self, _wanted: Wanted<'_>) -> Claim {
+    /// Asks for the right to fetch what is missing, where pods fetch one at a time. While another
+    /// pod has it this waits for a stored response that is `usable`.
+    async fn claim(&self, _wanted: Wanted<'_>, _usable: &Usable<'_>) -> Claim {
         Claim::Free
     }
 
@@ -50,6 +51,22 @@ pub trait Tier: Send + Sync {
             Err(_) => Lookup::Unavailable(Unavailable::Deadline),
         }
     }
+}
+
+/// Whether a stored response answers a request.
+pub type Usable<'a> = dyn Fn(&Arc<Entry>) -> bool + Send + Sync + 'a;
+
+/// What came of a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Something was there.
+    Hit,
+    /// Something was there, and a purge had voided it.
+    Voided,
+    /// Nothing was there.
+    Miss,
+    /// Nothing was there for these selecting fields.
+    VaryMiss,
 }
 
 /// The answer to a claim.

@@ -64,7 +64,7 @@ async fn sequences_rise_whoever_is_asked() {
 async fn a_pod_that_stands_still_is_missing_until_its_lease_has_run_out() {
     let origin = origin().await;
     let cluster = Shape::of(origin.url(), 4).start().await;
-    cluster.pods[3].proxy.signal("STOP");
+    cluster.pods[3].pause().await;
     let began = Instant::now();
     let answer = cluster.pods[0].purge_all(json!({"tag": "x"}), "300ms").await;
     let took = began.elapsed();
@@ -78,7 +78,7 @@ async fn a_pod_that_stands_still_is_missing_until_its_lease_has_run_out() {
         gone.then(|| assert_eq!(answer["applied"], 3, "{answer}"))
     })
     .await;
-    cluster.pods[3].proxy.signal("CONT");
+    cluster.pods[3].go_on();
     cluster.live(4).await;
 }
 
@@ -112,12 +112,12 @@ async fn a_pod_that_ends_in_order_is_not_waited_for() {
 async fn without_waiting_the_answer_comes_although_a_pod_stands_still() {
     let origin = origin().await;
     let cluster = Shape::of(origin.url(), 2).start().await;
-    cluster.pods[1].proxy.signal("STOP");
+    cluster.pods[1].pause().await;
     let answer = cluster.pods[0].purge(json!({"tag": "x", "wait": "appended"})).await;
     assert_eq!(answer["scope"], "namespace", "{answer}");
     // Nobody has waited for its place in the log: accepted, and not done.
     let none = json!({"tag": "x", "wait": "none"}).to_string();
     let answer = cluster.pods[0].proxy.try_purge(&none).await;
     assert!(matches!(answer.status, 200 | 202), "{answer:#?}");
-    cluster.pods[1].proxy.signal("CONT");
+    cluster.pods[1].go_on();
 }

@@ -89,7 +89,7 @@ async fn every_way_to_wait_is_accepted() {
 async fn missing_pods_are_named_and_are_a_failure() {
     let origin = origin().await;
     let cluster = Shape::of(origin.url(), 3).start().await;
-    cluster.pods[2].proxy.signal("STOP");
+    cluster.pods[2].pause().await;
     let said = purge(&cluster, &["--tag", "x", "--wait", "all", "--timeout", "300ms"]).await;
     assert_ne!(said.code, 0, "{said:?}");
     let all = format!("{}{}", said.out, said.err);

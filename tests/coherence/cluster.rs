@@ -147,6 +147,21 @@ impl Pod {
         self.proxy.purge(what).await
     }
 
+    /// Stops the process where it stands. The signal takes a moment to reach all of its threads.
+    pub async fn pause(&self) {
+        self.proxy.signal("STOP");
+        eventually(&format!("{} stands still", self.name), || async {
+            let asked = tokio::time::timeout(Duration::from_millis(100), self.proxy.is_ready());
+            asked.await.is_err().then_some(())
+        })
+        .await;
+    }
+
+    /// Lets the process go on.
+    pub fn go_on(&self) {
+        self.proxy.signal("CONT");
+    }
+
     /// Cuts it off from Redis and waits until it has noticed.
     pub async fn cut(&self) {
         self.link.as_ref().expect("a pod with a link").refuse();

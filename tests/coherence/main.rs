@@ -17,6 +17,7 @@ mod cli;
 mod cluster;
 mod effects;
 mod eventual;
+mod hold;
 mod late;
 mod linear;
 mod load;

@@ -81,11 +81,11 @@ fn away(cluster: &Cluster) -> Duration {
 
 async fn pause(cluster: &Cluster, run: &Run, pod: usize) -> Absence {
     let from = run.now();
-    cluster.pods[pod].proxy.signal("STOP");
+    cluster.pods[pod].pause().await;
     calm(away(cluster)).await;
     let other = (pod + 1) % cluster.pods.len();
     let seq = cluster.pods[other].applied().await;
-    cluster.pods[pod].proxy.signal("CONT");
+    cluster.pods[pod].go_on();
     cluster.pods[pod].caught_up(seq).await;
     Absence { pod, from, to: run.now() }
 }

@@ -136,51 +136,15 @@ async fn while_a_write_is_under_way_no_pod_answers_from_its_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_takes_longer_than_a_lease_is_held_to_its_end() {
-    let (origin, gate) = (Origin::start().await, Gate::new());
-    let (held, state) = (gate.clone(), Arc::new(std::sync::Mutex::new("old")));
-    let read = Arc::clone(&state);
-    origin.on("/s/a", move |r| match r.method() {
-        "GET" => Reply::cached("max-age=60", *read.lock().expect("a healthy lock")).into(),
-        _ => Script::new().gate(&held).reply(Reply::ok("done")),
-    });
-    let cluster = Shape::of(origin.url(), 3).lease(LEASE).start().await;
-    cluster.warm("/s/a").await;
-    let mut writer = cluster.pods[0].proxy.connect().await;
-    let before = origin.hits("/s/a");
-    writer.send(PUT).await;
-    origin.arrived("/s/a", before + 1).await;
-    let began = std::time::Instant::now();
-    while began.elapsed() < LEASE * 3 {
-        for pod in &cluster.pods {
-            let during = pod.get("/s/a").await;
-            let (name, after) = (&pod.name, began.elapsed());
-            assert!(!during.cache().has("hit"), "{name} after {after:?}: {during:#?}");
-        }
-        calm(Duration::from_millis(50)).await;
-    }
-    // Now it takes place. Who reads sees the new state, and nobody the old one after that.
-    *state.lock().expect("a healthy lock") = "new";
-    for pod in &cluster.pods {
-        pod.get("/s/a").await.assert_is(200, "new");
-    }
-    gate.open();
-    writer.response("PUT").await.assert_is(200, "done");
-    for pod in &cluster.pods {
-        pod.get("/s/a").await.assert_is(200, "new");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_slept_through_a_write_does_not_wake_up_with_the_old_answer() {
     let (origin, gate) = writable().await;
     gate.open();
     let cluster = Shape::of(origin.url(), 3).lease(LEASE).start().await;
     cluster.warm("/s/a").await;
-    let sleeper = &cluster.pods[2].proxy;
-    let mut early = sleeper.connect().await;
+    let sleeper = &cluster.pods[2];
+    let mut early = sleeper.proxy.connect().await;
     early.get("/s/a", &[]).await.assert_is(200, "old");
-    sleeper.signal("STOP");
+    sleeper.pause().await;
     // The write waits for the sleeper, but not for longer than its lease.
     let began = std::time::Instant::now();
     let mut writer = cluster.pods[0].proxy.connect().await;
@@ -189,7 +153,7 @@ async fn a_pod_that_slept_through_a_write_does_not_wake_up_with_the_old_answer()
     assert!(began.elapsed() < LEASE + Duration::from_secs(5), "{:?}", began.elapsed());
     // It finds this request before it can find anything out about the world.
     early.send(GET).await;
-    sleeper.signal("CONT");
+    sleeper.go_on();
     early.response("GET").await.assert_is(200, "new");
 }
 

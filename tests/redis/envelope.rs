@@ -116,7 +116,6 @@ async fn a_value_under_the_key_of_another_url_is_a_miss() {
 /// Ways to spoil a value.
 fn spoiled(value: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut all = vec![
-        (String::from("empty"), Vec::new()),
         (String::from("zeros"), vec![0; value.len()]),
         (String::from("ones"), vec![255; 64]),
         (String::from("noise"), (0..5000).map(noise_at).collect()),
@@ -209,6 +208,39 @@ async fn a_value_of_another_type_is_a_miss_and_is_replaced() {
     // A wrong type is no reason to give up on the server.
     store_one(&a, &redis, "/last").await;
     assert_redis_hit(&b.get("/last").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_value_is_as_good_as_none() {
+    let redis = RedisServer::start().await;
+    let (origin, a, b) = two_pods(&redis, |pod| pod).await;
+    let key = store_one(&a, &redis, "/empty").await;
+    assert_eq!(redis.cli(&["SET", &key, ""]).await, "OK");
+    let response = b.get("/empty").await;
+    response.assert_is(200, body_of("/empty"));
+    assert!(!response.cache().has("hit"), "{:#?}", response.head);
+    assert_eq!(origin.hits("/empty"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_value_does_not_fill_the_memory_of_a_pod() {
+    const HUGE: usize = 128 << 20;
+    let redis = RedisServer::start().await;
+    let (_origin, a, b) = two_pods(&redis, |pod| pod).await;
+    let mut keys = Vec::new();
+    for n in 0..4 {
+        keys.push(store_one(&a, &redis, &format!("/{n}")).await);
+    }
+    let before = b.resident_bytes();
+    for (n, key) in keys.iter().enumerate() {
+        let end = (HUGE - 1).to_string();
+        assert_eq!(redis.cli(&["SETRANGE", key, &end, "x"]).await, HUGE.to_string());
+        let response = b.get(&format!("/{n}")).await;
+        response.assert_is(200, body_of(&format!("/{n}")));
+        assert!(!response.cache().has("hit"), "{:#?}", response.head);
+        let grown = b.resident_bytes().saturating_sub(before);
+        assert!(grown < (HUGE / 2) as u64, "grew by {} MiB", grown >> 20);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

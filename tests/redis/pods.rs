@@ -9,6 +9,9 @@ use crate::support::{Origin, Proxy, Response, Setup, eventually};
 /// The entries of the namespace and workload that [`pod`] configures.
 pub const ENTRIES: &str = "or:shop:cart:e:*";
 
+/// So little memory that most lookups go on to Redis.
+pub const FORGETFUL: &str = "memory: {bytesMax: 32KiB, objectBytesMax: 32KiB}";
+
 /// What a pod starts with.
 #[derive(Clone, Debug)]
 pub struct Pod {
@@ -59,7 +62,7 @@ impl Pod {
 
     /// With so little memory that most lookups go to Redis.
     pub fn forgetful(self) -> Self {
-        self.config("memory: {bytesMax: 32KiB, objectBytesMax: 32KiB}")
+        self.config(FORGETFUL)
     }
 
     /// Starts it, and waits until its tier is up.
@@ -93,7 +96,9 @@ pub async fn until_up(proxy: &Proxy) {
     const IN_A_ROW: usize = 8;
     eventually("the tier is up", || async {
         let up = metric(proxy, "outrigger_tier_up", &[("tier", "redis")]).await >= 1.0;
-        if !up {
+        // Without the purge log nobody knows whether a stored response is still good.
+        let log = metric(proxy, "outrigger_purge_log_connected", &[]).await >= 1.0;
+        if !up || !log {
             return None;
         }
         let before = unanswered(proxy).await;

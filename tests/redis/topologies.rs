@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::load::{Load, origin as loaded};
 use crate::pods::{
     ENTRIES, Pod, assert_redis_hit, is_redis_hit, lines, pod, stored, until_up, writes,
 };
 use crate::support::redis::{Authority, RedisCluster, RedisSentinel, RedisServer};
-use crate::support::{Origin, Proxy, Reply, eventually};
+use crate::support::{Origin, Proxy, Reply, eventually, get};
 
-/// The rights that a pod of namespace `shop` needs, and no more.
-/// As the README gives it.
-const ACL: &str = "~or:shop:cart:* ~or:shop:_shared:* ~or:{shop}:* -@all +hello +auth +ping +client \
-                   +select +get +set +del +strlen +pttl +pexpire +eval +time +xadd +xread \
-                   +xrevrange +hset +hsetnx +hgetall +hdel +hincrby +zincrby +zrevrange \
-                   +zremrangebyrank";
+/// The rights that a pod of workload `cart` in namespace `shop` needs, and no
+/// more: each of these commands is used. `HELLO` and `AUTH` need no right. A
+/// cluster needs `+cluster|slots` as well, Sentinel `+info`.
+const ACL: &str = "~or:shop:cart:* ~or:shop:_shared:* ~or:{shop}:* -@all +ping +time +eval +get \
+                   +getrange +set +del +strlen +pttl +pexpire +hset +hsetnx +hgetall +hincrby \
+                   +hdel +xadd +xread +xrevrange +zincrby +zrevrange +zremrangebyrank";
 
 async fn ten_minutes() -> Origin {
     let origin = Origin::start().await;
@@ -121,6 +122,41 @@ async fn as_a_user_with_no_more_rights_than_needed() {
     for pod in [&a, &b] {
         assert!(!pod.log().contains("NOPERM"), "{}", pod.log());
     }
+}
+
+/// Adds the user with the rights above and a few more.
+async fn admit(server: &RedisServer, more: &str) {
+    let mut words = vec!["ACL", "SETUSER", "cart", "on", ">pw"];
+    words.extend(ACL.split_whitespace().chain(more.split_whitespace()));
+    assert_eq!(server.cli(&words).await, "OK");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_a_user_of_a_cluster() {
+    let (origin, cluster) = (ten_minutes().await, RedisCluster::start().await);
+    for node in cluster.nodes() {
+        admit(node, "+cluster|slots").await;
+    }
+    let (_dir, file) = password_file("pw");
+    let setup = pod(&origin, cluster.url()).set("username", "cart").set("passwordFile", &file);
+    works(&setup).await;
+    for node in cluster.nodes() {
+        let denied = node.cli(&["ACL", "LOG"]).await;
+        assert!(denied.is_empty(), "{denied}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_a_user_of_the_master_that_sentinel_names() {
+    let (origin, sentinel) = (ten_minutes().await, RedisSentinel::start().await);
+    for server in sentinel.servers() {
+        admit(server, "+info").await;
+    }
+    let (_dir, file) = password_file("pw");
+    let setup = pod(&origin, sentinel.url()).set("username", "cart").set("passwordFile", &file);
+    works(&setup).await;
+    let denied = sentinel.master().cli(&["ACL", "LOG"]).await;
+    assert!(denied.is_empty(), "{denied}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,6 +300,44 @@ async fn a_cluster_shares_entries_and_purges() {
     // The purge log and its companions are in one slot.
     let log = cluster.master_of("or:{shop}:log").await;
     assert_eq!(cluster.nodes()[log].cli(&["EXISTS", "or:{shop}:log"]).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_writes_reaches_every_node_of_a_cluster() {
+    let (origin, cluster) = (ten_minutes().await, RedisCluster::start().await);
+    let a = pod(&origin, cluster.url()).start().await;
+    let mut burst = JoinSet::new();
+    for n in 0..60 {
+        let addr = a.addr;
+        burst.spawn(async move { get(addr, &format!("/burst{n}")).await.status });
+    }
+    assert!(burst.join_all().await.iter().all(|status| *status == 200));
+    stored(&a, 60).await;
+    assert_eq!(cluster.keys(ENTRIES).await.len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_reach_every_node_of_a_cluster() {
+    let (origin, cluster) = (Origin::start().await, RedisCluster::start().await);
+    origin.on("*", |r| {
+        let language = r.header("accept-language").unwrap_or("none");
+        Reply::cached("max-age=600", language).header("Vary", "Accept-Language")
+    });
+    let (a, b) = pod(&origin, cluster.url()).pair().await;
+    for n in 0..10 {
+        let (path, english) = (format!("/v{n}"), [("Accept-Language", "en")]);
+        a.fetch("GET", &path, &english).await.assert_is(200, "en");
+        stored(&a, n + 1).await;
+        assert_redis_hit(&b.fetch("GET", &path, &english).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_and_single_flight_work_on_a_cluster() {
+    let (origin, cluster) = (ten_minutes().await, RedisCluster::start().await);
+    let setup = pod(&origin, cluster.url()).set("quota", "64MiB");
+    works(&setup).await;
+    works(&setup.set("singleFlight", "{enabled: true}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

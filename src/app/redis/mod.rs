@@ -6,7 +6,7 @@ pub mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_coherence::{PurgeLog, SharedLog, Verdict};
+use outrigger_coherence::{PurgeLog, SharedLog};
 use outrigger_proxy::Shared;
 use outrigger_store::envelope::seal::Keys;
 use outrigger_store::shared::{RedisTier, WarmSettings};
@@ -66,15 +66,9 @@ impl Redis {
             tracing::warn!("no warm start: the purge log could not be read in time");
             return;
         }
-        let valid = |entry: &outrigger_store::Entry| log.verdict(entry) != Verdict::Void;
         let report = self
             .tier
-            .warm(bounds, |entry| {
-                if valid(&entry) {
-                    // A refused copy only means that memory keeps what it has.
-                    let _ = shared.memory().put(&entry, valid);
-                }
-            })
+            .warm(bounds, |entry, scope| outrigger_proxy::adopt(shared, &entry, scope))
             .await;
         tracing::info!(
             hot = report.listed,
@@ -88,7 +82,7 @@ impl Redis {
     pub async fn finish(&self) {
         self.tier.flush(FLUSH_MAX).await;
         if let Some(log) = &self.log {
-            log.leave().await;
+            log.leave(FLUSH_MAX).await;
         }
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct AcksAnswer {
     /// For how long the list of pods has been kept, milliseconds.
     pub(super) known_ms: u64,
     pub(super) acks: Acks,
+    /// Whether the log still has the position.
+    pub(super) is_there: bool,
 }
 
 impl SharedLog {
@@ -88,15 +90,17 @@ impl SharedLog {
     pub(super) async fn ask_acks(&self, seq: Seq) -> Result<AcksAnswer, LogError> {
         let mut cmd = client::cmd("EVAL");
         cmd.arg(scripts::ACKS)
-            .arg(1)
+            .arg(2)
+            .arg(self.settings.log_name())
             .arg(self.settings.pods_name())
             .arg(seq)
             .arg(millis(self.settings.lease / DRIFT_DIVISOR));
-        let (known, live, applied, missing) =
-            self.run::<(i64, usize, usize, Vec<String>)>(cmd).await?;
+        let (known, live, applied, missing, there): (i64, usize, usize, Vec<String>, u8) =
+            self.run(cmd).await?;
         Ok(AcksAnswer {
             known_ms: u64::try_from(known).unwrap_or(0),
             acks: Acks { applied, live, missing },
+            is_there: there == 1,
         })
     }
 

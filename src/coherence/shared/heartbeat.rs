@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outrigger_redis::link::LinkState;
+
 use super::SharedLog;
 
 /// Beats within one lease.
@@ -18,10 +20,13 @@ const UNANSWERED_MAX: u32 = 6;
 pub(super) async fn run(log: Arc<SharedLog>) {
     let pause = (log.settings.lease / BEATS).min(PAUSE_MAX);
     let mut links = log.commands.state();
-    log.contact_since.store(log.state.now(), Ordering::Release);
+    let mut connections = 0;
     let mut unanswered = 0;
     loop {
         // A pod that has not read the log yet would be waited for in vain, and may serve nothing.
+        if log.left.load(Ordering::Acquire) {
+            return;
+        }
         if log.caught_up.load(Ordering::Acquire) {
             unanswered = if beat(&log).await { 0 } else { unanswered + 1 };
             if unanswered >= UNANSWERED_MAX {
@@ -38,9 +43,13 @@ pub(super) async fn run(log: Arc<SharedLog>) {
                     return;
                 }
                 // Perhaps another server, which does not know the leases of the one before.
-                links.mark_unchanged();
+                if let LinkState::Up(count) = *links.borrow_and_update() {
+                    connections = count;
+                }
+                if connections > 1 {
+                    log.lost.store(true, Ordering::Release);
+                }
                 log.drop_lease();
-                log.contact_since.store(log.state.now(), Ordering::Release);
             }
         }
     }
@@ -51,6 +60,8 @@ async fn beat(log: &SharedLog) -> bool {
     let asked = log.state.now();
     let applied = log.state.mirror.applied();
     let Ok((last, server_micros)) = log.heartbeat(applied).await else { return false };
+    log.heard_at.store(log.state.now(), Ordering::Release);
+    log.heard_last.store(last, Ordering::Release);
     let offset = server_micros.saturating_sub(asked * 1000);
     log.server_offset.store(offset, Ordering::Release);
     if last == applied {
@@ -65,6 +76,10 @@ impl SharedLog {
     fn renew_lease(&self, asked: u64, last: u64) {
         let length = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
         let mut lease = self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if self.state.now() >= lease.until() {
+            // It ran out while the answer was on its way: nobody may have waited for us since.
+            lease.dropped();
+        }
         lease.granted(asked, length, last);
         self.lease_need.store(lease.need(), Ordering::Release);
         self.lease_until.store(lease.until(), Ordering::Release);

@@ -38,6 +38,8 @@ pub struct SharedSettings {
     pub lease: Duration,
     /// How long an append may take.
     pub append_timeout: Duration,
+    /// How long a response on a causal route may be held up by the question where the log stands.
+    pub question_timeout: Duration,
 }
 
 impl SharedSettings {
@@ -75,8 +77,13 @@ pub struct SharedLog {
     /// Whether the last command was answered in time.
     responsive: AtomicBool,
     caught_up: AtomicBool,
-    /// Since when, in this process's clock, the server has been the same for all we know.
-    contact_since: AtomicU64,
+    /// When, in this process's clock, a heartbeat was last answered, and where the log stood.
+    heard_at: AtomicU64,
+    heard_last: AtomicU64,
+    /// Set when this pod has left.
+    left: AtomicBool,
+    /// Set once the log has been lost and found again.
+    lost: AtomicBool,
     /// Something was applied that the others want to know.
     applied: Notify,
     outbox: Outbox,
@@ -113,7 +120,10 @@ impl SharedLog {
             connected: AtomicBool::new(false),
             responsive: AtomicBool::new(true),
             caught_up: AtomicBool::new(false),
-            contact_since: AtomicU64::new(u64::MAX),
+            heard_at: AtomicU64::new(0),
+            heard_last: AtomicU64::new(0),
+            left: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             applied: Notify::new(),
             outbox: Outbox::default(),
         });
@@ -194,26 +204,39 @@ impl SharedLog {
 
     /// Waits until no pod can serve what an event forbids.
     async fn applied_everywhere(&self, seq: Seq) -> Result<(), LogError> {
-        let lease = self.settings.lease + self.settings.lease / DRIFT_DIVISOR;
         let began = self.state.now();
-        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         // Nobody's lease can outlive this, whatever the log remembers about pods.
-        let limit = lease * 2;
+        let limit = self.longest_lease_ms().saturating_mul(2);
         loop {
-            let acks = self.ask_acks(seq).await?;
-            // A server that has just become ours may not know the leases that another has granted.
-            let since =
-                self.contact_since.load(Ordering::Acquire).max(began.saturating_sub(acks.known_ms));
-            let settled = self.state.now() >= since.saturating_add(lease_ms);
-            if acks.acks.missing.is_empty() && settled {
+            let answer = self.ask_acks(seq).await?;
+            if !answer.is_there {
+                // A fail-over has lost it: others may never hear of it.
+                return Err(LogError::Unreachable("the log has lost the hold".to_owned()));
+            }
+            if answer.acks.missing.is_empty() && self.is_settled(&answer) {
                 return Ok(());
             }
-            if self.state.now() > began + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) {
+            if self.state.now() > began.saturating_add(limit) {
                 return Err(LogError::Unreachable("pods do not acknowledge".to_owned()));
             }
-            let pause = if acks.acks.missing.is_empty() { 20 } else { 2 };
+            let pause = if answer.acks.missing.is_empty() { 20 } else { 2 };
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+    }
+
+    /// A lease as the most different clock counts it, milliseconds.
+    fn longest_lease_ms(&self) -> u64 {
+        let lease = self.settings.lease + self.settings.lease / DRIFT_DIVISOR;
+        u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the list of pods is complete: a server that has just become ours, or a list that has
+    /// just begun, may not know leases that were granted before.
+    fn is_settled(&self, answer: &commands::AcksAnswer) -> bool {
+        let now = self.state.now();
+        let contact = self.commands.since().map_or(now, |since| self.state.at(since));
+        let since = contact.max(now.saturating_sub(answer.known_ms));
+        now >= since.saturating_add(self.longest_lease_ms())
     }
 
     /// Waits for acknowledgements; see [`crate::PurgeLog::acknowledged`].
@@ -223,8 +246,10 @@ impl SharedLog {
         let polling = async {
             loop {
                 if let Ok(answer) = self.ask_acks(seq).await {
+                    // Once something was lost, pods that are not on the list yet are waited for.
+                    let complete = !self.lost.load(Ordering::Acquire) || self.is_settled(&answer);
                     last = answer.acks;
-                    if last.missing.is_empty() && last.live > 0 {
+                    if last.missing.is_empty() && last.live > 0 && complete {
                         return;
                     }
                 }
@@ -253,7 +278,7 @@ impl SharedLog {
     /// The position of the log now: what somebody who reads the upstream now may have seen. When
     /// the log cannot be reached, a position that no event can have yet.
     pub async fn seen(&self) -> Seq {
-        let asked = tokio::time::timeout(self.settings.append_timeout, self.last()).await;
+        let asked = tokio::time::timeout(self.settings.question_timeout, self.last()).await;
         match asked {
             Ok(Ok(last)) => last.max(self.state.mirror.applied()),
             _ => self.server_now_micros(),
@@ -264,13 +289,20 @@ impl SharedLog {
     fn server_now_micros(&self) -> Seq {
         const MARGIN_MICROS: u64 = 20_000;
         let offset = self.server_offset.load(Ordering::Acquire);
-        let now = if offset == 0 {
+        if offset == 0 {
             let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-        } else {
-            offset.saturating_add(self.state.now() * 1000)
-        };
-        now.saturating_add(MARGIN_MICROS)
+            let now = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
+            return now.saturating_add(MARGIN_MICROS);
+        }
+        let now = self.state.now();
+        // The longer ago it was heard of, the further its clock may have gone elsewhere.
+        let silent = now.saturating_sub(self.heard_at.load(Ordering::Acquire));
+        let drift = silent * 1000 / u64::from(DRIFT_DIVISOR);
+        offset
+            .saturating_add(now * 1000)
+            .max(self.heard_last.load(Ordering::Acquire))
+            .max(self.state.mirror.applied())
+            .saturating_add(MARGIN_MICROS + drift)
     }
 
     /// The live pods with what they have applied.
@@ -278,8 +310,18 @@ impl SharedLog {
         self.list_pods().await
     }
 
-    /// Takes this pod off the list, when it has stopped serving.
-    pub async fn leave(&self) {
+    /// Appends what waits, as far as that can be done within `limit`, and takes this pod off the
+    /// list. It must have stopped serving.
+    pub async fn leave(&self, limit: Duration) {
+        let emptied = async {
+            while self.outbox.len() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(limit, emptied).await.is_err() {
+            tracing::warn!(purges = self.outbox.len(), "purges could not be told to the others");
+        }
+        self.left.store(true, Ordering::Release);
         // An entry that stays is ignored once its lease has run out.
         let _ = tokio::time::timeout(self.settings.append_timeout, self.forget_me()).await;
     }
@@ -288,10 +330,23 @@ impl SharedLog {
 impl HoldGuard {
     /// The write is done, whatever became of it: purges, and ends the hold.
     pub async fn complete(mut self) -> Purged {
-        match self.request.take() {
-            Some(request) => self.log.purge(request, Some(self.seq)).await,
+        match self.request.clone() {
+            Some(request) => {
+                let purged = self.log.purge(request, Some(self.seq)).await;
+                // Only now: whoever gives up waiting before leaves the purge to the drop.
+                self.request = None;
+                purged
+            }
             None => Purged::Queued,
         }
+    }
+
+    /// Ends the hold later, since what it announced may still come to pass.
+    pub fn linger(self, time: Duration) {
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            self.complete().await;
+        });
     }
 }
 

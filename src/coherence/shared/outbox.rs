@@ -42,6 +42,15 @@ impl Outbox {
 
     /// Keeps a purge; it is in effect here when this returns.
     pub(super) fn push(&self, mirror: &Mirror, content: Content) {
+        // One that waits already says the same; the first may be on its way, and come too early.
+        let said = self.queue().iter().skip(1).any(|waiting| {
+            let same = (&waiting.content.matcher, waiting.content.uri_digest)
+                == (&content.matcher, content.uri_digest);
+            same && waiting.content.action == content.action
+        });
+        if said {
+            return;
+        }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         mirror.hold(content.matcher.clone(), content.uri_digest, Ends::Released(id));
         let mut queue = self.queue();

@@ -14,7 +14,7 @@ use crate::event::{Content, Record};
 use crate::follow::Follower;
 
 /// Events of one answer.
-const COUNT: usize = 1000;
+const COUNT: usize = 256;
 /// How long the server waits for an event before it answers that there is none.
 const BLOCK_MS: usize = 500;
 /// Without an answer for so much longer the connection is of no use.
@@ -39,6 +39,9 @@ pub(super) async fn run(log: Arc<SharedLog>) {
             },
         };
         let was = log.connected.swap(false, Ordering::AcqRel);
+        if was {
+            log.lost.store(true, Ordering::Release);
+        }
         if !reason.is_empty() && (was || !told_down) {
             told_down = true;
             tracing::warn!(reason, "purge log lost");
@@ -61,6 +64,13 @@ async fn follow(
             Ok(count) => count < COUNT,
             Err(reason) => return reason,
         };
+        if caught_up && log.state.mirror.applied() == 0 {
+            // An empty log says nothing about what other servers hold: it begins with a reset.
+            if let Err(error) = log.heartbeat(0).await {
+                return error.to_string();
+            }
+            continue;
+        }
         if caught_up && !log.connected.swap(true, Ordering::AcqRel) {
             *told_down = false;
             log.caught_up.store(true, Ordering::Release);

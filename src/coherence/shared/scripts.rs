@@ -53,14 +53,17 @@ return {last, now}
 "
 );
 
-/// KEYS: pods. ARGV: position, milliseconds that a lease is thought to last longer than it says.
-/// Returns milliseconds for which the list has been kept, live pods, pods that have applied the
-/// position, and the names of those that have not. Pods silent for long are forgotten.
+/// KEYS: log, pods. ARGV: position, milliseconds that a lease is thought to last longer than it
+/// says. Returns milliseconds for which the list has been kept, live pods, pods that have applied
+/// the position, the names of those that have not, and whether the log still has the position.
+/// Pods silent for long are forgotten.
 pub(super) const ACKS: &str = r"
 local t = redis.call('TIME')
 local now = math.floor(tonumber(t[1]) * 1000 + tonumber(t[2]) / 1000)
 local want, margin = tonumber(ARGV[1]), tonumber(ARGV[2])
-local all = redis.call('HGETALL', KEYS[1])
+local id = ARGV[1] .. '-0'
+local there = #redis.call('XREVRANGE', KEYS[1], id, id, 'COUNT', 1)
+local all = redis.call('HGETALL', KEYS[2])
 local began, live, applied, missing = now, 0, 0, {}
 for i = 1, #all, 2 do
   if all[i] == '*began' then
@@ -72,9 +75,9 @@ for i = 1, #all, 2 do
       live = live + 1
       if at >= want then applied = applied + 1 else missing[#missing + 1] = all[i] end
     elseif till + 60000 < now then
-      redis.call('HDEL', KEYS[1], all[i])
+      redis.call('HDEL', KEYS[2], all[i])
     end
   end
 end
-return {now - began, live, applied, missing}
+return {now - began, live, applied, missing, there}
 ";

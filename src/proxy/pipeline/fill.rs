@@ -26,7 +26,7 @@ use crate::app::{Shared, Worker};
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::headers::from_upstream;
-use crate::pipeline::fleet::{Claimed, Inquiry, share_rules};
+use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn, share_rules};
 use crate::pipeline::job::Job;
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::store::Storing;
@@ -57,8 +57,8 @@ pub(crate) struct Fill {
     stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
-    /// The right to fetch for all pods, given back when the fetch is over.
-    pub(crate) claimed: Option<Claimed>,
+    /// Whether other pods may want the same, and one should fetch for all.
+    pub(crate) for_all: bool,
     pub(crate) call: Call,
 }
 
@@ -82,7 +82,7 @@ impl Fill {
             stored,
             validating,
             ranged,
-            claimed: None,
+            for_all: false,
             call: job.keyed_call(headers),
         }
     }
@@ -101,7 +101,22 @@ impl Fill {
     /// Runs the fetch to its end, or until nobody waits for it.
     pub(crate) async fn run(self, mut listed: Listed, direct: Option<Direct>) {
         let born_seq = listed.born_seq();
-        let (context, call) = self.split();
+        let mut claimed = None;
+        if self.for_all {
+            let turn = tokio::select! {
+                turn = fleet::turn(self.inquiry()) => turn,
+                () = Arc::clone(listed.flight()).abandoned() => return,
+            };
+            match turn {
+                Turn::Ours(ours) => claimed = ours,
+                Turn::Fetched(entry) => {
+                    listed.resolve(Resolution::Entry(entry, Outcome::Hit));
+                    return listed.finish(true);
+                }
+            }
+        }
+        let (mut context, call) = self.split();
+        context.claimed = claimed;
         let answered = tokio::select! {
             answered = context.ask(call) => answered,
             () = Arc::clone(listed.flight()).abandoned() => return,
@@ -138,7 +153,7 @@ impl Fill {
             stored: self.stored,
             validating: self.validating,
             ranged: self.ranged,
-            claimed: self.claimed,
+            claimed: None,
         };
         (context, self.call)
     }
@@ -154,6 +169,7 @@ pub(crate) struct Context {
     stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
+    /// The right to fetch for all pods, given back when the fetch is over.
     claimed: Option<Claimed>,
 }
 

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
+use outrigger_coherence::Verdict;
+use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
@@ -12,6 +14,7 @@ use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
 
 use crate::app::Shared;
 use crate::pipeline::job::Job;
+use crate::pipeline::lookup::{self, Found};
 
 /// What of a route goes to the tiers that pods share.
 pub(crate) fn share_rules(route: &Route) -> ShareRules {
@@ -95,26 +98,48 @@ pub(crate) enum Turn {
     Ours(Option<Claimed>),
     /// Another pod has.
     Fetched(Arc<Entry>),
-    /// Everybody for themselves: the response cannot be shared.
-    Uncacheable,
 }
 
-/// Asks for the right to fetch; waits while another pod has it.
-pub(crate) async fn turn(job: &Job) -> Turn {
-    let inquiry = Inquiry::of(job);
+/// Asks for the right to fetch; waits while another pod has it. Where the response turned out not
+/// to be for others, every pod fetches for itself.
+pub(crate) async fn turn(inquiry: Inquiry<'_>) -> Turn {
     if !inquiry.may_ask() {
         return Turn::Ours(None);
     }
     for tier in &inquiry.shared.tiers {
-        match tier.claim(inquiry.wanted()).await {
-            Claim::Free => {}
+        let usable = |entry: &Arc<Entry>| lookup::is_usable(inquiry, entry);
+        match tier.claim(inquiry.wanted(), &usable).await {
+            Claim::Free | Claim::Uncacheable => {}
             Claim::Lead(ticket) => {
                 let uncacheable = AtomicBool::new(false);
                 return Turn::Ours(Some(Claimed { tier: Arc::clone(tier), ticket, uncacheable }));
             }
-            Claim::Fetched(entry) => return Turn::Fetched(entry),
-            Claim::Uncacheable => return Turn::Uncacheable,
+            Claim::Fetched(entry) => match lookup::adopted(inquiry, entry) {
+                Found::Serve(entry, _) => return Turn::Fetched(entry),
+                _ => return Turn::Ours(None),
+            },
         }
     }
     Turn::Ours(None)
+}
+
+/// Copies what another pod has stored into memory, if it is valid and its route's rules are those
+/// by which it was stored. `false` if it was not taken.
+pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
+    let Ok(uri) = std::str::from_utf8(entry.uri()) else { return false };
+    let Some((_, rest)) = uri.split_once("://") else { return false };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let active = shared.active();
+    let route = active.snapshot.route(RouteQuery {
+        host,
+        path: path.split('?').next().unwrap_or("/"),
+        method: &Method::GET,
+        headers: &HeaderMap::new(),
+    });
+    let by_the_rules = route.cache_enabled
+        && route.redis.enabled
+        && scope(route) == from
+        && route.epoch == entry.policy_epoch;
+    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
+    by_the_rules && valid(entry) && shared.memory.put(entry, valid).is_ok()
 }

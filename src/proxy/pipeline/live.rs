@@ -16,7 +16,8 @@ use crate::pipeline::fleet::Inquiry;
 pub struct Live {
     /// The tier.
     pub tier: &'static str,
-    /// `hit`, `stale`, `purged`, `vary-miss`, `miss`, `off` or `unavailable`.
+    /// `hit`, `stale`, `purged`, `vary-miss`, `miss`, `refused`, `off` or
+    /// `unavailable`.
     pub state: &'static str,
     /// Status of the stored response.
     pub status: Option<u16>,
@@ -96,6 +97,7 @@ fn live(inquiry: &Inquiry<'_>, tier: &'static str, found: Lookup) -> Live {
         Lookup::Hit(entry) => entry,
         Lookup::Miss(Miss::Variant) => return Live::nothing(tier, "vary-miss"),
         Lookup::Miss(Miss::Uri) => return Live::nothing(tier, "miss"),
+        Lookup::Miss(Miss::Refused) => return Live::nothing(tier, "refused"),
         Lookup::Unavailable(_) => return Live::nothing(tier, "unavailable"),
     };
     let now = inquiry.now;

@@ -10,7 +10,7 @@ use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
 use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
-use outrigger_store::{Entry, Lookup, Miss};
+use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
@@ -55,7 +55,7 @@ pub(crate) fn memory(
             shared.metrics.memory_misses.inc();
             Found::Nothing(Forwarded::VaryMiss)
         }
-        Lookup::Miss(Miss::Uri) | Lookup::Unavailable(_) => {
+        Lookup::Miss(Miss::Uri | Miss::Refused) | Lookup::Unavailable(_) => {
             shared.metrics.memory_misses.inc();
             Found::Nothing(Forwarded::UriMiss)
         }
@@ -106,16 +106,27 @@ pub(crate) async fn shared_copy(inquiry: Inquiry<'_>) -> Option<Found> {
     for tier in &inquiry.shared.tiers {
         match tier.lookup(inquiry.wanted()).await {
             Lookup::Hit(entry) => match adopted(inquiry, entry) {
-                Found::Nothing(_) => tier.note_voided(),
-                found => return Some(found),
+                Found::Nothing(_) => tier.count(Counted::Voided),
+                found => {
+                    tier.count(Counted::Hit);
+                    return Some(found);
+                }
             },
-            Lookup::Miss(_) => {}
+            Lookup::Miss(Miss::Uri) => tier.count(Counted::Miss),
+            Lookup::Miss(Miss::Variant) => tier.count(Counted::VaryMiss),
+            Lookup::Miss(Miss::Refused) => {}
             Lookup::Unavailable(why) => {
                 tracing::debug!(tier = tier.name(), why = why.as_str(), "tier unavailable");
             }
         }
     }
     None
+}
+
+/// Whether a response that another pod has stored answers a request as it is.
+pub(crate) fn is_usable(inquiry: Inquiry<'_>, entry: &Arc<Entry>) -> bool {
+    let found = judge(inquiry.shared, Arc::clone(entry), inquiry.directives, inquiry.now);
+    matches!(found, Found::Serve(..))
 }
 
 /// What may be done with a response that another pod has stored. It is copied to memory.

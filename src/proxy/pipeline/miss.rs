@@ -18,7 +18,6 @@ use crate::coalesce::flight::{Flight, Reader, Resolution, SharedHead};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::pipeline::call::with_interims;
 use crate::pipeline::fill::{Fill, Own, may_stand_in};
-use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn};
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::trust::Distrust;
@@ -152,7 +151,7 @@ async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged
     let (listed, Some(reader)) = Listed::private(job.worker.shared.log.applied()) else {
         return pass::known_uncacheable(job, why).await;
     };
-    start(job, listed, reader, Asking { stored, why, ranged, claimed: None }).await
+    start(job, listed, reader, Asking { stored, why, ranged, for_all: false }).await
 }
 
 /// Leads a fetch that others may join.
@@ -171,22 +170,7 @@ async fn lead(
         listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
         return job.serve(&entry, Outcome::Collapsed);
     }
-    let claimed = match fleet::turn(job).await {
-        Turn::Ours(claimed) => claimed,
-        Turn::Fetched(entry) => match lookup::adopted(Inquiry::of(job), entry) {
-            Found::Serve(entry, _) => {
-                listed.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
-                return job.serve(&entry, Outcome::Collapsed);
-            }
-            _ => None,
-        },
-        Turn::Uncacheable => {
-            listed.resolve(Resolution::Released);
-            drop(reader);
-            return pass::known_uncacheable(job, why).await;
-        }
-    };
-    start(job, listed, reader, Asking { stored, why, ranged: false, claimed }).await
+    start(job, listed, reader, Asking { stored, why, ranged: false, for_all: true }).await
 }
 
 /// What a fetch is about.
@@ -194,7 +178,8 @@ struct Asking {
     stored: Option<Arc<Entry>>,
     why: Forwarded,
     ranged: bool,
-    claimed: Option<Claimed>,
+    /// Whether other pods may want the same.
+    for_all: bool,
 }
 
 /// Fetches although something may be stored, and without joining a fetch that may have begun before
@@ -210,9 +195,9 @@ pub(crate) async fn past_store(job: &mut Job, distrust: Distrust) -> Answer {
 
 /// Starts the fetch in a task of its own, which outlives this client if others wait.
 async fn start(job: &mut Job, listed: Listed, reader: Reader, asking: Asking) -> Answer {
-    let Asking { stored, why, ranged, claimed } = asking;
+    let Asking { stored, why, ranged, for_all } = asking;
     let mut fill = Fill::of(job, stored, ranged);
-    fill.claimed = claimed;
+    fill.for_all = for_all;
     let interims = job.interims().map(|(sender, receiver)| {
         fill.call.interim = Some(sender);
         receiver

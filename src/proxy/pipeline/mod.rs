@@ -9,7 +9,7 @@
 mod admit;
 mod call;
 mod fill;
-mod fleet;
+pub mod fleet;
 mod head;
 mod job;
 

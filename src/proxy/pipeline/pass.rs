@@ -6,38 +6,35 @@ use http::{HeaderValue, StatusCode};
 use outrigger_coherence::LogError;
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
-use outrigger_semantics::invalidate;
 use outrigger_semantics::storable::{self, RequestView};
 use outrigger_telemetry::Outcome;
+use tokio::sync::mpsc;
 
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
-use crate::pipeline::{respond, unsafe_method};
+use crate::pipeline::respond;
+use crate::pipeline::unsafe_method::{Write, Written};
 use crate::serve::Open;
 use crate::upgrade::tunnel;
-use crate::upstream::{UpstreamError, UpstreamResponse};
+use crate::upstream::{Call, Interim, UpstreamError, UpstreamResponse};
 
 /// Forwards a request past the store.
 pub(crate) async fn bypass(job: &mut Job, why: Bypass) -> Answer {
     let fwd = if why == Bypass::Method { Forwarded::Method } else { Forwarded::Bypass };
     let status =
         CacheStatus { fwd: Some(fwd), detail: Some(why.as_str()), ..CacheStatus::default() };
-    if invalidate::is_safe(&job.parts.method) {
-        return forward(job, status, Outcome::Bypass).await;
+    let Some(write) = Write::of(job) else { return forward(job, status, Outcome::Bypass).await };
+    job.consistency = write.consistency;
+    let (call, interims) = prepare(job);
+    let written = tokio::spawn(write.carry_out(call));
+    match with_interims(&job.peer, interims, written).await {
+        Ok(Written::Refused(error)) => not_written(job, &error, status),
+        Ok(Written::Sent(Ok(upstream), seen)) => {
+            Answer { seen, ..finish(job, *upstream, status, Outcome::Bypass) }
+        }
+        Ok(Written::Sent(Err(error), seen)) => Answer { seen, ..failed(job, &error, status) },
+        Err(_) => failed(job, &UpstreamError::Aborted, status),
     }
-    let writing = match unsafe_method::begin(job).await {
-        Ok(writing) => writing,
-        Err(error) => return not_written(job, &error, status),
-    };
-    job.consistency = writing.consistency;
-    let exchanged = exchange(job).await;
-    let head = exchanged.as_ref().ok().map(|upstream| &upstream.head);
-    let seen = unsafe_method::end(job, writing, head).await;
-    let answer = match exchanged {
-        Ok(upstream) => finish(job, upstream, status, Outcome::Bypass),
-        Err(error) => failed(job, &error, status),
-    };
-    Answer { seen, ..answer }
 }
 
 /// The others cannot be told of a write that they must know of: it is not made.
@@ -65,12 +62,18 @@ pub(crate) async fn forward(job: &mut Job, status: CacheStatus<'_>, outcome: Out
 
 /// Sends the request as it is and waits for the response head.
 pub(crate) async fn exchange(job: &mut Job) -> Result<UpstreamResponse, UpstreamError> {
+    let (call, interims) = prepare(job);
+    with_interims(&job.peer, interims, job.worker.upstream.call(call)).await
+}
+
+/// The request as a call, with where its 1xx responses come out.
+fn prepare(job: &mut Job) -> (Call, Option<mpsc::Receiver<Interim>>) {
     let mut call = job.plain_call();
     let interims = job.interims().map(|(sender, receiver)| {
         call.interim = Some(sender);
         receiver
     });
-    with_interims(&job.peer, interims, job.worker.upstream.call(call)).await
+    (call, interims)
 }
 
 /// An answer for a failed upstream.

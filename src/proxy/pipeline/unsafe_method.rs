@@ -1,118 +1,198 @@
 //! Requests that change something: what is stored for their target is invalidated, by all pods, in
 //! the way that the route's consistency asks for (RFC 9111 §4.4).
+//!
+//! A write runs in a task of its own: a client that leaves in the middle of it must not take the
+//! invalidation along.
 
-use http::Method;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 use outrigger_coherence::{Event, HoldGuard, LogError, Matcher, Mode, PurgeRequest, Purged, Seq};
-use outrigger_policy::RequestTarget;
-use outrigger_policy::Route;
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::values::Consistency;
+use outrigger_policy::{RequestTarget, Route};
 use outrigger_semantics::{invalidate, tags};
 
+use crate::app::{Active, Worker};
 use crate::pipeline::job::Job;
+use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
-/// A write on its way to the upstream.
-pub(crate) struct Writing {
-    guard: Option<HoldGuard>,
+/// A write that others were told of must be over before they stop waiting for its end.
+const HELD_MAX: Duration = Duration::from_secs(90);
+/// A write without an answer may still be carried out; for so long it is taken to be under way.
+const LINGER: Duration = Duration::from_secs(25);
+
+/// A write, with all that it needs when its client has left.
+pub(crate) struct Write {
+    worker: Arc<Worker>,
+    active: Arc<Active>,
+    authority: String,
+    target: PathAndQuery,
+    method: Method,
+    headers: HeaderMap,
     /// How coherent what it changes has to be.
     pub(crate) consistency: Consistency,
 }
 
-/// The route by which responses for a path are stored.
-fn stored_by<'a>(job: &'a Job, path: &'a str) -> &'a Route {
-    job.active.snapshot.route(RouteQuery {
-        host: &job.authority,
-        path,
-        method: &Method::GET,
-        headers: &job.parts.headers,
-    })
+/// What became of a write.
+pub(crate) enum Written {
+    /// The others must know and could not be told: it was not made.
+    Refused(LogError),
+    /// It was sent. With the position of the log that tells of it, if there is one.
+    Sent(Result<Box<UpstreamResponse>, UpstreamError>, Option<Seq>),
 }
 
-fn url_purge(job: &Job, target: &str) -> PurgeRequest {
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (target, None),
-    };
-    let route = stored_by(job, path);
-    let target = RequestTarget { scheme: "http", authority: &job.authority, path, query };
-    let uri = canonical_uri(target, &route.key);
-    PurgeRequest {
-        uri_digest: digest(&uri),
-        matcher: Matcher::Url(String::from_utf8_lossy(&uri).into_owned()),
-        mode: Mode::Hard,
-        by: "unsafe-method",
-        reason: None,
+impl Write {
+    /// The write that a request is; `None` if there cannot be anything stored for it: its method is
+    /// safe, its target is not cached, or it is a gRPC call, whose resource knows no GET.
+    pub(crate) fn of(job: &Job) -> Option<Self> {
+        let is_grpc = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
+        let headers = &job.parts.headers;
+        if invalidate::is_safe(&job.parts.method) || headers.get(CONTENT_TYPE).is_some_and(is_grpc)
+        {
+            return None;
+        }
+        let mut write = Write {
+            worker: Arc::clone(&job.worker),
+            active: Arc::clone(&job.active),
+            authority: job.authority.clone(),
+            target: job.target(),
+            method: job.parts.method.clone(),
+            headers: headers.clone(),
+            consistency: job.route.consistency,
+        };
+        let route = write.stored_by(write.target.path());
+        let (cached, consistency) = (route.cache_enabled, route.consistency);
+        write.consistency = write.consistency.max(consistency);
+        cached.then_some(write)
     }
-}
 
-/// Prepares an unsafe request: where pods must not disagree, all of them stop answering from what
-/// is stored for its target before it is sent.
-///
-/// # Errors
-/// When the others must know and cannot be told: then the request must not be sent.
-pub(crate) async fn begin(job: &Job) -> Result<Writing, LogError> {
-    let target = job.target();
-    let route = stored_by(job, target.path());
-    let consistency = route.consistency.max(job.route.consistency);
-    let log = &job.worker.shared.log;
-    let (Some(shared), false) = (log.as_shared(), consistency == Consistency::Eventual) else {
-        return Ok(Writing { guard: None, consistency });
-    };
-    // A write that is in nobody's log could be seen through this pod, and then be unseen through
-    // another: no session could tell of it.
-    let everywhere = consistency == Consistency::Strong;
-    let guard = shared.hold(url_purge(job, target.as_str()), everywhere).await?;
-    Ok(Writing { guard: Some(guard), consistency })
-}
+    /// Sends the request, and invalidates what it may have changed.
+    pub(crate) async fn carry_out(self, call: Call) -> Written {
+        let guard = match self.announce().await {
+            Ok(guard) => guard,
+            Err(error) => return Written::Refused(error),
+        };
+        let sent = self.worker.upstream.call(call);
+        let sent = match &guard {
+            None => sent.await,
+            Some(_) => tokio::time::timeout(HELD_MAX, sent).await.unwrap_or_else(|_| {
+                let millis = u64::try_from(HELD_MAX.as_millis()).unwrap_or(u64::MAX);
+                Err(UpstreamError::TotalTimeout { millis })
+            }),
+        };
+        let seen = self.invalidate(guard, &sent).await;
+        Written::Sent(sent.map(Box::new), seen)
+    }
 
-/// Ends a write, whatever became of it: its target is purged if it may have been changed. Answers
-/// the position that tells of it, if there is one.
-pub(crate) async fn end(
-    job: &Job,
-    writing: Writing,
-    response: Option<&http::response::Parts>,
-) -> Option<Seq> {
-    let mut last = None;
-    let succeeded =
-        response.is_some_and(|head| invalidate::invalidates(&job.parts.method, head.status));
-    if let Some(guard) = writing.guard {
-        // Its target has been voided already; whether it has changed nobody knows for certain.
-        count(job, "url");
-        note(&mut last, guard.complete().await);
-    } else if succeeded {
-        let request = url_purge(job, job.target().as_str());
-        note(&mut last, purge(job, request).await);
+    /// Where pods must not disagree, all of them stop answering from what is stored for the target
+    /// before the write is sent.
+    async fn announce(&self) -> Result<Option<HoldGuard>, LogError> {
+        let log = &self.worker.shared.log;
+        let (Some(shared), false) = (log.as_shared(), self.consistency == Consistency::Eventual)
+        else {
+            return Ok(None);
+        };
+        // A write that is in nobody's log could be seen through this pod, and then be unseen
+        // through another: no session could tell of it.
+        let everywhere = self.consistency == Consistency::Strong;
+        shared.hold(self.url_purge(self.target.as_str()), everywhere).await.map(Some)
     }
-    let Some(head) = response.filter(|_| succeeded) else { return last };
-    let target = job.target();
-    for path in invalidate::further_targets(&job.authority, target.as_str(), &head.headers) {
-        note(&mut last, purge(job, url_purge(job, &path)).await);
+
+    async fn invalidate(
+        &self,
+        guard: Option<HoldGuard>,
+        sent: &Result<UpstreamResponse, UpstreamError>,
+    ) -> Option<Seq> {
+        let mut last = None;
+        let succeeded = sent
+            .as_ref()
+            .is_ok_and(|upstream| invalidate::invalidates(&self.method, upstream.head.status));
+        match guard {
+            Some(guard) if sent.as_ref().is_err_and(is_open) => guard.linger(LINGER),
+            Some(guard) => {
+                self.count("url");
+                note(&mut last, guard.complete().await);
+            }
+            None if succeeded => {
+                note(&mut last, self.purge(self.url_purge(self.target.as_str())).await);
+            }
+            None => {}
+        }
+        let Some(head) = sent.as_ref().ok().map(|upstream| &upstream.head).filter(|_| succeeded)
+        else {
+            return last;
+        };
+        let target = self.target.as_str();
+        for path in invalidate::further_targets(&self.authority, target, &head.headers) {
+            note(&mut last, self.purge(self.url_purge(&path)).await);
+        }
+        for group in tags::invalidated_groups(&head.headers) {
+            let request = PurgeRequest {
+                matcher: Matcher::Tag(group),
+                mode: Mode::Hard,
+                by: "unsafe-method",
+                reason: None,
+                uri_digest: 0,
+            };
+            note(&mut last, self.purge(request).await);
+        }
+        last
     }
-    for group in tags::invalidated_groups(&head.headers) {
-        let request = PurgeRequest {
-            matcher: Matcher::Tag(group),
+
+    /// The route by which responses for a path are stored.
+    fn stored_by(&self, path: &str) -> &Route {
+        self.active.snapshot.route(RouteQuery {
+            host: &self.authority,
+            path,
+            method: &Method::GET,
+            headers: &self.headers,
+        })
+    }
+
+    fn url_purge(&self, target: &str) -> PurgeRequest {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let route = self.stored_by(path);
+        let target = RequestTarget { scheme: "http", authority: &self.authority, path, query };
+        let uri = canonical_uri(target, &route.key);
+        PurgeRequest {
+            uri_digest: digest(&uri),
+            matcher: Matcher::Url(String::from_utf8_lossy(&uri).into_owned()),
             mode: Mode::Hard,
             by: "unsafe-method",
             reason: None,
-            uri_digest: 0,
-        };
-        note(&mut last, purge(job, request).await);
+        }
     }
-    last
+
+    fn count(&self, kind: &'static str) {
+        self.worker.shared.metrics.count_purge(kind, Mode::Hard.as_str());
+    }
+
+    async fn purge(&self, request: PurgeRequest) -> Purged {
+        self.count(request.matcher.kind());
+        self.worker.shared.log.purge(request).await
+    }
+}
+
+/// Whether the upstream may still carry out what it was sent.
+fn is_open(error: &UpstreamError) -> bool {
+    !matches!(
+        error,
+        UpstreamError::NoEndpoint
+            | UpstreamError::Connect { .. }
+            | UpstreamError::ConnectTimeout { .. }
+    )
 }
 
 fn note(last: &mut Option<Seq>, purged: Purged) {
     if let Purged::Applied(Event { seq, .. }) = purged {
         *last = (*last).max(Some(seq));
     }
-}
-
-fn count(job: &Job, kind: &'static str) {
-    job.worker.shared.metrics.count_purge(kind, Mode::Hard.as_str());
-}
-
-async fn purge(job: &Job, request: PurgeRequest) -> Purged {
-    count(job, request.matcher.kind());
-    job.worker.shared.log.purge(request).await
 }

@@ -80,6 +80,11 @@ pub struct Codec {
 }
 
 impl Codec {
+    /// Bytes of the largest value that can be ours.
+    pub fn bytes_max(&self) -> usize {
+        self.value_bytes_max + HEAD_BYTES + seal::EXTRA_BYTES + seal::TAG_BYTES
+    }
+
     /// A stored response as a value for `name`. `None` if it is larger than a value may be.
     pub fn entry(&self, entry: &Entry, name: &[u8], keys: Option<&Keyring>) -> Option<Vec<u8>> {
         let compressible = fields::is_compressible(entry);

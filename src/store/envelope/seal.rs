@@ -16,6 +16,8 @@ use super::{Refused, Rest};
 /// Number of the key, then the nonce.
 pub(super) const EXTRA_BYTES: usize = 4 + NONCE_BYTES;
 const NONCE_BYTES: usize = 12;
+/// What sealing adds at the end.
+pub(super) const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -22,17 +22,18 @@ use http::HeaderName;
 use moka::sync::Cache;
 use outrigger_redis::{Ring, Settings as ConnectSettings, Target, Tier as TierHealth, Topology};
 use outrigger_semantics::Variant;
+use tokio::time::Instant;
 
 use crate::entry::Entry;
 use crate::envelope::seal::Keys;
 use crate::envelope::{Codec, Value};
 use crate::lookup::{Lookup, Miss, ShareRules, Unavailable, Wanted};
-use crate::tier::{Claim, Settled, Ticket, Tier};
+use crate::tier::{Claim, Counted, Settled, Ticket, Tier, Usable};
 pub use counts::{Counts, LookupResult, WriteResult};
 use hot::HotKeys;
 pub use names::Names;
 use quota::Quota;
-use shard::{Shard, set_worker};
+use shard::{Bytes, Shard, set_worker};
 pub use warm::{WarmReport, WarmSettings};
 
 /// Vary descriptors remembered.
@@ -193,53 +194,67 @@ impl RedisTier {
         let _ = tokio::time::timeout(limit, drained).await;
     }
 
-    /// The value under a name, believed or not.
-    async fn value(&self, name: &[u8]) -> Result<Option<Value>, Unavailable> {
-        let asked = self.shard(name).get(name, self.settings.read_timeout, &self.counts).await?;
-        let Some(bytes) = asked else { return Ok(None) };
+    /// The value under a name.
+    async fn value(&self, name: &[u8], until: Instant) -> Result<Read, Unavailable> {
+        let limit = self.settings.codec.bytes_max();
+        let asked = self.shard(name).get(name, limit, until, &self.counts).await?;
+        let bytes = match asked {
+            Bytes::Absent => return Ok(Read::Absent),
+            Bytes::Foreign => {
+                self.counts.lookup(LookupResult::Foreign);
+                return Ok(Read::Refused);
+            }
+            Bytes::Found(bytes) => bytes,
+        };
         let ring = self.keys.as_ref().map(Keys::ring);
         match self.settings.codec.read(bytes, name, ring.as_deref()) {
-            Ok(value) => Ok(Some(value)),
+            Ok(Value::Entry(mut entry)) => {
+                if !self.settings.shared_log {
+                    (entry.born_seq, entry.seen_seq) = (0, 0);
+                }
+                Ok(Read::Value(Value::Entry(entry)))
+            }
+            Ok(value) => Ok(Read::Value(value)),
             Err(refused) => {
                 self.counts.lookup(LookupResult::of_refused(refused));
-                Ok(None)
+                Ok(Read::Refused)
             }
         }
     }
 
     /// Whether an entry answers what was asked.
-    fn checked(&self, mut entry: Entry, wanted: &Wanted<'_>) -> Lookup {
-        if *entry.key != *wanted.key {
-            self.counts.lookup(LookupResult::Foreign);
-            return Lookup::Miss(Miss::Uri);
-        }
-        if entry.policy_epoch != wanted.policy_epoch {
-            self.counts.lookup(LookupResult::Policy);
-            return Lookup::Miss(Miss::Uri);
-        }
-        if !entry.variant.matches(wanted.headers) {
-            self.counts.lookup(LookupResult::VaryMiss);
+    fn checked(&self, entry: Entry, wanted: &Wanted<'_>) -> Lookup {
+        let refused = if *entry.key != *wanted.key {
+            LookupResult::Foreign
+        } else if entry.policy_epoch != wanted.policy_epoch {
+            LookupResult::Policy
+        } else if entry.variant.matches(wanted.headers) {
+            return Lookup::Hit(Arc::new(entry));
+        } else {
             return Lookup::Miss(Miss::Variant);
-        }
-        if !self.settings.shared_log {
-            (entry.born_seq, entry.seen_seq) = (0, 0);
-        }
-        self.counts.lookup(LookupResult::Hit);
-        Lookup::Hit(Arc::new(entry))
+        };
+        self.counts.lookup(refused);
+        Lookup::Miss(Miss::Refused)
     }
 
-    async fn variant(&self, vary: &[HeaderName], wanted: &Wanted<'_>) -> Lookup {
+    async fn variant(&self, vary: &[HeaderName], wanted: &Wanted<'_>, until: Instant) -> Lookup {
         let variant = Variant::of_names(vary, wanted.headers);
         let name = self.settings.names.variant(wanted.scope, wanted.key, &variant);
-        match self.value(&name).await {
-            Ok(Some(Value::Entry(entry))) => self.checked(*entry, wanted),
-            Ok(_) => {
-                self.counts.lookup(LookupResult::VaryMiss);
-                Lookup::Miss(Miss::Variant)
-            }
+        match self.value(&name, until).await {
+            Ok(Read::Value(Value::Entry(entry))) => self.checked(*entry, wanted),
+            Ok(Read::Refused) => Lookup::Miss(Miss::Refused),
+            Ok(_) => Lookup::Miss(Miss::Variant),
             Err(why) => Lookup::Unavailable(why),
         }
     }
+}
+
+/// What reading a value brought.
+enum Read {
+    Value(Value),
+    Absent,
+    /// It is not believed; why has been counted.
+    Refused,
 }
 
 #[async_trait]
@@ -253,24 +268,23 @@ impl Tier for RedisTier {
     }
 
     async fn fetch(&self, wanted: Wanted<'_>) -> Lookup {
+        let until = Instant::now() + self.settings.read_timeout;
         if let Some(vary) = self.descriptors.get(&wanted.digest) {
-            return self.variant(&vary, &wanted).await;
+            return self.variant(&vary, &wanted, until).await;
         }
         let name = self.settings.names.entry(wanted.scope, wanted.digest);
-        match self.value(&name).await {
-            Ok(None) => {
-                self.counts.lookup(LookupResult::Miss);
-                Lookup::Miss(Miss::Uri)
-            }
-            Ok(Some(Value::Entry(entry))) => self.checked(*entry, &wanted),
-            Ok(Some(Value::Descriptor { key, names })) if key == wanted.key => {
+        match self.value(&name, until).await {
+            Ok(Read::Absent) => Lookup::Miss(Miss::Uri),
+            Ok(Read::Refused) => Lookup::Miss(Miss::Refused),
+            Ok(Read::Value(Value::Entry(entry))) => self.checked(*entry, &wanted),
+            Ok(Read::Value(Value::Descriptor { key, names })) if key == wanted.key => {
                 let vary: Arc<[HeaderName]> = names.into();
                 self.descriptors.insert(wanted.digest, Arc::clone(&vary));
-                self.variant(&vary, &wanted).await
+                self.variant(&vary, &wanted, until).await
             }
-            Ok(Some(Value::Descriptor { .. })) => {
+            Ok(Read::Value(Value::Descriptor { .. })) => {
                 self.counts.lookup(LookupResult::Foreign);
-                Lookup::Miss(Miss::Uri)
+                Lookup::Miss(Miss::Refused)
             }
             Err(why) => Lookup::Unavailable(why),
         }
@@ -317,13 +331,18 @@ impl Tier for RedisTier {
         }
     }
 
-    fn note_voided(&self) {
-        self.counts.lookup(LookupResult::Voided);
+    fn count(&self, found: Counted) {
+        self.counts.lookup(match found {
+            Counted::Hit => LookupResult::Hit,
+            Counted::Voided => LookupResult::Voided,
+            Counted::Miss => LookupResult::Miss,
+            Counted::VaryMiss => LookupResult::VaryMiss,
+        });
     }
 
-    async fn claim(&self, wanted: Wanted<'_>) -> Claim {
+    async fn claim(&self, wanted: Wanted<'_>, usable: &Usable<'_>) -> Claim {
         match self.settings.single_flight {
-            Some(limit) => self.claimed(wanted, limit).await,
+            Some(limit) => self.claimed(wanted, limit, usable).await,
             None => Claim::Free,
         }
     }

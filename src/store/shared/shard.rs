@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use outrigger_redis::client;
 use outrigger_redis::{Conn, Health, Link, Target, Tier as TierHealth};
@@ -73,34 +72,38 @@ impl Shard {
         link.conn().map(|conn| (conn, link)).ok_or(Unavailable::Error)
     }
 
-    /// The bytes under a name.
+    /// The bytes under a name, if there are not more than `bytes_max`: what is larger is not ours,
+    /// and would keep others waiting behind it.
     pub(super) async fn get(
         &self,
         name: &[u8],
-        deadline: Duration,
+        bytes_max: usize,
+        until: Instant,
         counts: &Counts,
-    ) -> Result<Option<Vec<u8>>, Unavailable> {
+    ) -> Result<Bytes, Unavailable> {
         let (mut conn, link) = self.usable().inspect_err(|why| {
             counts.lookup(match why {
                 Unavailable::Breaker => LookupResult::Breaker,
                 _ => LookupResult::Error,
             });
         })?;
-        let watched = Pending { shard: self, counts, until: Instant::now() + deadline };
-        let mut cmd = client::cmd("GET");
-        cmd.arg(name);
-        let answered = cmd.query_async::<Option<Vec<u8>>>(&mut conn).await;
+        let watched = Pending { shard: self, counts, until };
+        let mut cmd = client::cmd("GETRANGE");
+        cmd.arg(name).arg(0).arg(bytes_max);
+        let answered = cmd.query_async::<Vec<u8>>(&mut conn).await;
         std::mem::forget(watched);
         match answered {
             Ok(value) => {
                 self.health.succeeded();
-                Ok(value)
+                // GETRANGE counts the last byte in: one more than may be there says enough.
+                Ok(match value.len() {
+                    0 => Bytes::Absent,
+                    length if length > bytes_max => Bytes::Foreign,
+                    _ => Bytes::Found(value),
+                })
             }
             // Something that is no string: not ours.
-            Err(error) if error.code() == Some("WRONGTYPE") => {
-                counts.lookup(LookupResult::Foreign);
-                Ok(None)
-            }
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Bytes::Foreign),
             Err(error) => {
                 counts.lookup(LookupResult::Error);
                 self.health.failed(&error);
@@ -109,6 +112,13 @@ impl Shard {
             }
         }
     }
+}
+
+/// What stands under a name.
+pub(super) enum Bytes {
+    Found(Vec<u8>),
+    Absent,
+    Foreign,
 }
 
 /// A question under way. It is dropped when its deadline has passed, or when the client has gone.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use outrigger_redis::client;
 use tokio::time::Instant;
 
-use super::{RedisTier, hot};
+use super::{Read, RedisTier, hot};
 use crate::entry::Entry;
 use crate::envelope::Value;
 use crate::lookup::Scope;
@@ -43,7 +43,14 @@ pub struct WarmReport {
 
 impl RedisTier {
     /// Loads the hottest entries and hands each to `keep`, until one of the bounds is reached.
-    pub async fn warm(&self, bounds: WarmSettings, keep: impl Fn(Arc<Entry>)) -> WarmReport {
+    ///
+    /// `keep` is told who shares the entry; only it can tell whether the entry is still valid and
+    /// was stored by the rules in force.
+    pub async fn warm(
+        &self,
+        bounds: WarmSettings,
+        keep: impl Fn(Arc<Entry>, Scope) -> bool,
+    ) -> WarmReport {
         let until = Instant::now() + bounds.timeout;
         let mut report = WarmReport::default();
         while !self.is_up() {
@@ -62,11 +69,20 @@ impl RedisTier {
                     return report;
                 }
                 let limit = self.settings.read_timeout * 10;
-                let asked = tokio::time::timeout(limit, self.value(name)).await;
-                if let Ok(Ok(Some(Value::Entry(entry)))) = asked {
+                let asked = self.value(name, Instant::now() + limit);
+                let Ok(Ok(Read::Value(Value::Entry(entry)))) =
+                    tokio::time::timeout(limit, asked).await
+                else {
+                    continue;
+                };
+                let bytes = entry.body.len() as u64;
+                let names = &self.settings.names;
+                let scope = [Scope::Workload, Scope::Namespace]
+                    .into_iter()
+                    .find(|scope| names.of(*scope, &entry) == *name);
+                if scope.is_some_and(|scope| keep(Arc::new(*entry), scope)) {
                     report.loaded += 1;
-                    report.bytes += entry.body.len() as u64;
-                    keep(Arc::new(*entry));
+                    report.bytes += bytes;
                 }
             }
             tokio::time::sleep_until(next).await;

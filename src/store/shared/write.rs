@@ -4,16 +4,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use outrigger_redis::client::{self, Pipeline, RedisError, Value};
+use outrigger_redis::Conn;
+use outrigger_redis::client::{self, Cmd, RedisError, Value};
 use outrigger_redis::error::{is_out_of_memory, is_read_only};
 use outrigger_semantics::storable::has_validator;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::RedisTier;
 use super::counts::WriteResult;
 use super::shard::Shard;
 use crate::entry::Entry;
-use crate::envelope::seal::Keys;
+use crate::envelope::seal::{Keyring, Keys};
 use crate::lookup::Scope;
 use crate::tier::{Settled, Ticket};
 
@@ -34,6 +36,8 @@ const DESCRIPTOR_MS_MIN: i64 = 3_600_000;
 /// How long it is known that a response is not for others.
 const UNCACHEABLE_MS: u64 = 1000;
 
+const UNCACHEABLE_IF_OURS: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then \
+     return redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) end return 0";
 const RELEASE: &str =
     "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 
@@ -126,6 +130,13 @@ struct Put {
     expire_ms: i64,
 }
 
+/// Commands about one name, which a cluster wants to have together, and apart from others.
+struct Unit {
+    commands: Vec<Cmd>,
+    /// Set if the last command stores an entry.
+    put: Option<Put>,
+}
+
 impl Writer {
     async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Job>) {
         let mut jobs = Vec::with_capacity(BATCH_MAX);
@@ -147,65 +158,73 @@ impl Writer {
 
     async fn write(&mut self, tier: &RedisTier, jobs: Vec<Job>) {
         let bytes: usize = jobs.iter().map(Job::bytes).sum();
-        let entries = jobs.iter().filter(|job| matches!(job, Job::Put { .. })).count();
-        let count = |result, times: usize| (0..times).for_each(|_| tier.counts.write(result));
-        let usable = (!self.shard.health.is_down()).then(|| self.shard.link.conn()).flatten();
-        match usable {
-            None => count(WriteResult::Dropped, entries),
-            Some(mut conn) => {
-                let mut pipeline = client::pipe();
-                pipeline.ignore_errors();
-                let puts = fill(&mut pipeline, tier, &jobs);
-                let asked = pipeline.query_async::<Vec<Value>>(&mut conn);
-                match tokio::time::timeout(tier.settings.write_timeout, asked).await {
-                    Ok(Ok(replies)) => {
-                        self.shard.health.succeeded();
-                        self.read(tier, &puts, replies);
-                    }
-                    Ok(Err(error)) => {
-                        puts.iter().for_each(|put| release(tier, put));
-                        count(WriteResult::Failed, puts.len());
-                        self.shard.health.failed(&error);
-                        self.shard.link.note(&error);
-                    }
-                    Err(_) => {
-                        puts.iter().for_each(|put| release(tier, put));
-                        count(WriteResult::Failed, puts.len());
-                        self.shard.health.timed_out();
-                    }
-                }
-            }
+        match (!self.shard.health.is_down()).then(|| self.shard.link.conn()).flatten() {
+            None => jobs
+                .iter()
+                .filter(|job| matches!(job, Job::Put { .. }))
+                .for_each(|_| tier.counts.write(WriteResult::Dropped)),
+            Some(conn) => self.send(tier, conn, units(tier, &jobs)).await,
         }
         self.shard.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Sorts the replies to the SETs, which come last for each entry.
-    fn read(&mut self, tier: &RedisTier, puts: &[Put], replies: Vec<Value>) {
-        let mut replies = replies.into_iter();
-        for put in puts {
-            let old = tier.quota.as_ref().map(|_| (number(replies.next()), number(replies.next())));
-            let result = match replies.next() {
-                // NX found a value there.
-                Some(Value::Nil) => {
-                    release(tier, put);
-                    continue;
-                }
-                Some(Value::ServerError(error)) => self.refused(&RedisError::from(error)),
-                _ => WriteResult::Stored,
-            };
-            tier.counts.write(result);
-            if result == WriteResult::Stored {
-                if self.refusing.take().is_some() {
-                    tracing::info!(server = self.name(), "redis takes writes again");
-                }
-                if let (Some(quota), Some((old_bytes, old_ms))) = (&tier.quota, old) {
-                    // STRLEN tells of the value, and what is counted holds the name too.
-                    let old_bytes = if old_bytes > 0 { old_bytes + put.name_bytes } else { 0 };
-                    quota.replaced(now_ms(), (put.bytes, put.expire_ms), (old_bytes, old_ms));
-                }
-            } else {
-                release(tier, put);
+    /// Sends all units: in one pipeline to a server, each in one of its own to a cluster.
+    async fn send(&mut self, tier: &RedisTier, conn: Conn, units: Vec<Unit>) {
+        let limit = tier.settings.write_timeout;
+        if let Conn::Single(_) = conn {
+            let commands = units.iter().flat_map(|unit| &unit.commands);
+            let answered = replies(conn, commands, limit).await;
+            let mut left = answered.map(Vec::into_iter);
+            for unit in units {
+                let own = left.as_mut().map(|left| left.by_ref().take(unit.commands.len()));
+                let own = own.map(Iterator::collect).map_err(|failed| failed.clone());
+                self.read(tier, unit.put, own);
             }
+            return;
+        }
+        let mut sent = JoinSet::new();
+        for Unit { commands, put } in units {
+            let conn = conn.clone();
+            sent.spawn(async move { (put, replies(conn, commands.iter(), limit).await) });
+        }
+        while let Some(Ok((put, answered))) = sent.join_next().await {
+            self.read(tier, put, answered);
+        }
+    }
+
+    /// Sorts what came of a unit.
+    fn read(&mut self, tier: &RedisTier, put: Option<Put>, answered: Result<Vec<Value>, Failed>) {
+        match &answered {
+            Ok(_) => self.shard.health.succeeded(),
+            Err(Failed::Timeout) => self.shard.health.timed_out(),
+            Err(Failed::Error(error)) => {
+                self.shard.health.failed(error);
+                self.shard.link.note(error);
+            }
+        }
+        let Some(put) = put else { return };
+        let Ok(mut replies) = answered else {
+            release(tier, &put);
+            return tier.counts.write(WriteResult::Failed);
+        };
+        let result = match replies.pop() {
+            // NX found a value there.
+            Some(Value::Nil) => return release(tier, &put),
+            Some(Value::ServerError(error)) => self.refused(&RedisError::from(error)),
+            _ => WriteResult::Stored,
+        };
+        tier.counts.write(result);
+        if result != WriteResult::Stored {
+            return release(tier, &put);
+        }
+        if self.refusing.take().is_some() {
+            tracing::info!(server = self.name(), "redis takes writes again");
+        }
+        if let Some(quota) = &tier.quota {
+            let (old_ms, old_bytes) = (number(replies.pop()), number(replies.pop()));
+            // STRLEN tells of the value, and what is counted holds the name too.
+            let old_bytes = if old_bytes > 0 { old_bytes + put.name_bytes } else { 0 };
+            quota.replaced(now_ms(), (put.bytes, put.expire_ms), (old_bytes, old_ms));
         }
     }
 
@@ -231,77 +250,120 @@ impl Writer {
     }
 }
 
+/// Why there are no replies.
+#[derive(Clone)]
+enum Failed {
+    Timeout,
+    Error(RedisError),
+}
+
+/// Sends commands in one pipeline; a refused command is a reply like others.
+async fn replies(
+    mut conn: Conn,
+    commands: impl Iterator<Item = &Cmd>,
+    limit: Duration,
+) -> Result<Vec<Value>, Failed> {
+    let mut pipeline = client::pipe();
+    pipeline.ignore_errors();
+    commands.for_each(|command| {
+        pipeline.add_command(command.clone());
+    });
+    if pipeline.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked = pipeline.query_async::<Vec<Value>>(&mut conn);
+    match tokio::time::timeout(limit, asked).await {
+        Ok(Ok(replies)) => Ok(replies),
+        Ok(Err(error)) => Err(Failed::Error(error)),
+        Err(_) => Err(Failed::Timeout),
+    }
+}
+
 fn release(tier: &RedisTier, put: &Put) {
     if let Some(quota) = &tier.quota {
         quota.release(put.bytes);
     }
 }
 
-/// Puts the jobs into a pipeline. With a quota each SET is preceded by two questions about what it
-/// replaces.
-fn fill(pipeline: &mut Pipeline, tier: &RedisTier, jobs: &[Job]) -> Vec<Put> {
+/// What the jobs want of Redis.
+fn units(tier: &RedisTier, jobs: &[Job]) -> Vec<Unit> {
     let ring = tier.keys.as_ref().map(Keys::ring);
-    let mut puts = Vec::new();
+    let mut units = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let (name, entry, scope) = match job {
-            Job::Put { name, entry, scope } => (name, entry, *scope),
+        match job {
+            Job::Put { name, entry, scope } => {
+                let stored = put(tier, ring.as_deref(), name, entry);
+                if stored.is_some() && !entry.variant.is_invariant() {
+                    units.extend(descriptor(tier, ring.as_deref(), entry, *scope));
+                }
+                units.extend(stored);
+            }
             Job::Settle { ticket, how } => {
-                settle(pipeline, ticket, *how);
-                continue;
-            }
-        };
-        let expire_ms = expire_ms(entry);
-        let value = tier.settings.codec.entry(entry, name, ring.as_deref());
-        let Some(value) = value.filter(|_| expire_ms > 0) else { continue };
-        let bytes = name.len() + value.len();
-        if tier.quota.as_ref().is_some_and(|quota| !quota.reserve(bytes)) {
-            tier.counts.write(WriteResult::Quota);
-            continue;
-        }
-        if !entry.variant.is_invariant() {
-            let primary = tier.settings.names.entry(scope, entry.digest);
-            let names = entry.variant.names();
-            let ring = ring.as_deref();
-            if let Some(descriptor) =
-                tier.settings.codec.descriptor(&entry.key, names, &primary, ring)
-            {
-                let ms = expire_ms.max(DESCRIPTOR_MS_MIN);
-                pipeline.cmd("SET").arg(primary).arg(descriptor).arg("PX").arg(ms).ignore();
+                units.push(Unit { commands: vec![settle(ticket, *how)], put: None });
             }
         }
-        if tier.quota.is_some() {
-            pipeline.cmd("STRLEN").arg(name);
-            pipeline.cmd("PTTL").arg(name);
-        }
-        let set = pipeline.cmd("SET").arg(name).arg(value).arg("PX").arg(expire_ms);
-        if !entry.is_good_enough() {
-            // An error or an empty body never replaces what another pod has stored.
-            set.arg("NX");
-        }
-        let name_bytes = i64::try_from(name.len()).unwrap_or(0);
-        puts.push(Put { bytes, name_bytes, expire_ms });
     }
-    puts
+    units
 }
 
-fn settle(pipeline: &mut Pipeline, ticket: &Ticket, how: Settled) {
+/// An entry. With a quota its SET comes behind two questions about what it replaces.
+fn put(tier: &RedisTier, ring: Option<&Keyring>, name: &[u8], entry: &Entry) -> Option<Unit> {
+    let expire_ms = expire_ms(entry);
+    let value = tier.settings.codec.entry(entry, name, ring).filter(|_| expire_ms > 0)?;
+    let bytes = name.len() + value.len();
+    let mut commands = Vec::with_capacity(3);
+    if let Some(quota) = &tier.quota {
+        if !quota.reserve(bytes) {
+            tier.counts.write(WriteResult::Quota);
+            return None;
+        }
+        for question in ["STRLEN", "PTTL"] {
+            let mut cmd = client::cmd(question);
+            cmd.arg(name);
+            commands.push(cmd);
+        }
+    }
+    let mut set = client::cmd("SET");
+    set.arg(name).arg(value).arg("PX").arg(expire_ms);
+    if !entry.is_good_enough() {
+        // An error or an empty body never replaces what another pod has stored.
+        set.arg("NX");
+    }
+    commands.push(set);
+    let name_bytes = i64::try_from(name.len()).unwrap_or(0);
+    Some(Unit { commands, put: Some(Put { bytes, name_bytes, expire_ms }) })
+}
+
+/// What tells readers by which fields an entry's key varies.
+fn descriptor(
+    tier: &RedisTier,
+    ring: Option<&Keyring>,
+    entry: &Entry,
+    scope: Scope,
+) -> Option<Unit> {
+    let name = tier.settings.names.entry(scope, entry.digest);
+    let names = entry.variant.names();
+    let value = tier.settings.codec.descriptor(&entry.key, names, &name, ring)?;
+    let mut set = client::cmd("SET");
+    set.arg(name).arg(value).arg("PX").arg(expire_ms(entry).max(DESCRIPTOR_MS_MIN));
+    Some(Unit { commands: vec![set], put: None })
+}
+
+/// Ends a claim, if it is still the one that was won.
+fn settle(ticket: &Ticket, how: Settled) -> Cmd {
+    let mut cmd = client::cmd("EVAL");
+    let token = ticket.token.to_string();
     match how {
-        Settled::Done => pipeline
-            .cmd("EVAL")
-            .arg(RELEASE)
+        Settled::Done => cmd.arg(RELEASE).arg(1).arg(&*ticket.name).arg(token),
+        Settled::Uncacheable => cmd
+            .arg(UNCACHEABLE_IF_OURS)
             .arg(1)
             .arg(&*ticket.name)
-            .arg(ticket.token.to_string())
-            .ignore(),
-        Settled::Uncacheable => pipeline
-            .cmd("SET")
-            .arg(&*ticket.name)
+            .arg(token)
             .arg(super::claims::UNCACHEABLE)
-            .arg("XX")
-            .arg("PX")
-            .arg(UNCACHEABLE_MS)
-            .ignore(),
+            .arg(UNCACHEABLE_MS),
     };
+    cmd
 }
 
 /// How long the entry can be of use, milliseconds from now.

@@ -30,8 +30,6 @@ struct Seen {
     /// The place of each value in the origin's order of its key.
     versions: HashMap<u64, usize>,
     written: [usize; LEVELS.len()],
-    /// Keys that a write changed of which the log could not be told before.
-    unannounced: HashSet<usize>,
     /// Keys that a write changed of which the log was never told: its pod died.
     forgotten: HashSet<usize>,
     ops: Vec<Op>,
@@ -106,14 +104,6 @@ impl Checks {
 
     pub fn version(&self, value: u64) -> usize {
         self.seen.borrow().versions.get(&value).copied().unwrap_or(0)
-    }
-
-    pub fn unannounced(&self, key: usize) {
-        self.seen.borrow_mut().unannounced.insert(key);
-    }
-
-    pub fn is_announced(&self, key: usize) -> bool {
-        !self.seen.borrow().unannounced.contains(&key)
     }
 
     /// A pod dies: what it had yet to tell the log is never told.

@@ -72,6 +72,11 @@ impl Session {
         self.request(sim, process, key, what).await;
     }
 
+    pub async fn purge(&mut self, sim: &Sim, process: usize, key: usize) {
+        let what = Ask::Purge { matcher: Matcher::Url(uri(key)), key, wait_all: true };
+        self.request(sim, process, key, what).await;
+    }
+
     async fn step(&mut self, sim: &Sim) {
         let process = sim.below(sim.config.pods as u64) as usize;
         let any = sim.below(LEVELS.len() as u64) as usize;
@@ -124,7 +129,7 @@ impl Session {
     fn see(&mut self, sim: &Sim, key: usize, value: u64) {
         let (version, floor) = (sim.checks.version(value), self.floor.get(&key).copied());
         let is_older = floor.is_some_and(|floor| version < floor);
-        if is_older && LEVELS[key] == Level::Causal && sim.checks.is_announced(key) {
+        if is_older && LEVELS[key] == Level::Causal {
             let (name, token) = (&self.name, short(self.token));
             let what = format!(
                 "{name} with token {token} is shown k{key} = {value}, version {version}, after version {floor:?}"

@@ -25,7 +25,7 @@ pub async fn run(sim: Sim, time: Micros) {
 async fn one(sim: &Sim) {
     let process = sim.below(sim.config.pods as u64) as usize;
     match sim.below(15) {
-        0 | 1 => stop(sim, process),
+        0 | 1 => stop(sim, process, sim.below(900 * MS)),
         2 | 3 => crash(sim, process, sim.below(500 * MS)),
         4 | 5 | 12 | 13 => {
             stall(sim, process, false, sim.below(1000 * MS));
@@ -39,8 +39,7 @@ async fn one(sim: &Sim) {
     }
 }
 
-fn stop(sim: &Sim, process: usize) {
-    let time = sim.below(900 * MS);
+pub fn stop(sim: &Sim, process: usize, time: Micros) {
     sim.note(|| format!("FAULT    pod{process} is stopped for {} ms", time / MS));
     sim.exec.stop(process, sim.exec.now() + time);
 }

@@ -65,9 +65,11 @@ pub struct Link {
     pub conn: RefCell<Option<Rc<Conn>>>,
     /// Counts changes.
     pub version: Cell<u64>,
-    pub bell: Bell,
     /// When the connection was opened, by the pod's clock.
-    pub since: Cell<u64>,
+    pub since: Cell<Option<u64>>,
+    /// Counts connections.
+    pub connections: Cell<u64>,
+    pub bell: Bell,
 }
 
 impl Link {
@@ -77,8 +79,9 @@ impl Link {
             is_reading,
             conn: RefCell::default(),
             version: Cell::new(0),
+            since: Cell::new(None),
+            connections: Cell::new(0),
             bell: bell.clone(),
-            since: Cell::new(0),
         }
     }
 
@@ -104,10 +107,12 @@ pub async fn keep(pod: Rc<Pod>, link: fn(&Pod) -> &Link) {
         match open(&pod, &sim, link).await {
             Some(conn) => {
                 let opened = sim.exec.now();
-                link.since.set(pod.now());
+                link.connections.set(link.connections.get() + 1);
+                link.since.set(Some(pod.now()));
                 link.changed(&sim, Some(Rc::clone(&conn)));
                 let is_over = || (conn.failed.get() || conn.left.get()).then_some(());
                 sim.exec.wait(&conn.bell, Micros::MAX, is_over).await;
+                link.since.set(None);
                 link.changed(&sim, None);
                 if sim.exec.now() - opened > 5000 * MS {
                     backoff = BACKOFF;

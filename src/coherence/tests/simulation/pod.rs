@@ -45,15 +45,16 @@ pub struct Pod {
     pub lease: Cell<Lease>,
     pub covered: Cell<Seq>,
     pub server_offset: Cell<u64>,
-    pub heard_at: Cell<u64>,
-    pub heard_last: Cell<Seq>,
     /// Before this position the pod may have missed a hold.
     pub blind: Cell<Seq>,
     pub server_clock: Cell<u64>,
     pub connected: Cell<bool>,
     pub responsive: Cell<bool>,
     pub caught_up: Cell<bool>,
-    pub contact_since: Cell<u64>,
+    pub heard_at: Cell<u64>,
+    pub heard_last: Cell<Seq>,
+    /// Whether the log was lost and found again.
+    pub lost: Cell<bool>,
     pub news: Cell<bool>,
     pub bell: Bell,
     pub alive: Cell<bool>,
@@ -81,14 +82,14 @@ impl Pod {
             lease: Cell::default(),
             covered: Cell::new(0),
             server_offset: Cell::new(0),
-            heard_at: Cell::new(0),
-            heard_last: Cell::new(0),
             blind: Cell::new(0),
             server_clock: Cell::new(0),
             connected: Cell::new(false),
             responsive: Cell::new(true),
             caught_up: Cell::new(false),
-            contact_since: Cell::new(u64::MAX),
+            heard_at: Cell::new(0),
+            heard_last: Cell::new(0),
+            lost: Cell::new(false),
             news: Cell::new(false),
             commands: Link::new(&bell, false),
             reading: Link::new(&bell, true),
@@ -140,9 +141,7 @@ impl Pod {
     }
 
     pub fn knows_others(&self) -> bool {
-        let rules = &self.sim.rules;
-        let is_read = !rules.has(Rule::CaughtUpApplied) || self.mirror.applied() > 0;
-        !rules.has(Rule::TierNeedsCatchUp) || (self.caught_up.get() && is_read)
+        self.caught_up.get() || !self.sim.rules.has(Rule::TierNeedsCatchUp)
     }
 
     pub fn is_void(&self, entry: &Entry) -> bool {

@@ -41,6 +41,8 @@ pub struct AcksAnswer {
     pub live: usize,
     pub applied: usize,
     pub missing: Vec<usize>,
+    /// Whether the log still has the position.
+    pub is_there: bool,
 }
 
 pub struct Redis {
@@ -132,7 +134,8 @@ impl Redis {
     /// `scripts::ACKS`.
     pub fn acks(&mut self, want: Seq, margin: u64, now: Micros) -> AcksAnswer {
         let ms = self.clock(now) / 1000;
-        let mut answer = AcksAnswer::default();
+        let is_there = self.data.log.iter().any(|record| record.seq == want);
+        let mut answer = AcksAnswer { is_there, ..AcksAnswer::default() };
         for (pod, (applied, till)) in &self.data.pods {
             if till + margin > ms {
                 answer.live += 1;

@@ -1,69 +1,74 @@
-//! The rules of the protocol that the simulation models, each of which can be switched off to see
-//! that it is needed.
-
-use outrigger_coherence::lease::Lease;
+//! The rules that pods keep. Each can be broken, to see that the simulation notices and that the
+//! rule is needed.
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// A strong write is announced by a hold.
     HoldBeforeStrong,
+    /// A causal write is announced by a hold.
     HoldBeforeCausal,
+    /// A strong write waits until every live pod has applied its hold.
     WaitForAcks,
+    /// It waits out all leases when the list of pods may not be complete.
     WaitOutLeases,
-    GapDetection,
-    TierNeedsCatchUp,
-    LeaseNeed,
-    LeaseChecked,
-    BornBeforeFetch,
-    OutboxHolds,
-    TokenChecked,
-    TokenFromSeen,
-    RefuseUnreachable,
+    /// The age of that list counts from the answer that told it, not from the beginning of the wait.
     ListAgeAtAnswer,
-    ContactByLink,
-    BlindWait,
+    /// A strong write that cannot be announced is refused.
+    RefuseUnreachable,
+    /// What may be missing from the log voids what it may have concerned.
+    GapDetection,
+    /// A log that another server continues begins anew: its end may be lost, and nobody left who
+    /// had applied it.
     ResetOnNewServer,
-    DriftMargin,
-    WaitAllSettles,
-    CaughtUpApplied,
+    /// A pod that may have missed a hold serves and stores nothing for causal and strong routes until
+    /// that hold has ended by itself.
+    BlindWait,
+    /// Responses of other pods are judged by a pod that follows the log.
+    TierNeedsCatchUp,
+    /// And that has applied something: an empty log says nothing, and begins with a reset.
+    EmptyLogSaysNothing,
+    /// A lease is of use only when what was appended without it has been applied.
+    LeaseNeed,
+    /// A lease is without a break only if it was renewed before it ended; when the renewal was asked
+    /// for does not matter.
     LeaseByAnswer,
+    /// A strong route is served from the store under a lease.
+    LeaseChecked,
+    /// A fill is born before its fetch begins.
+    BornBeforeFetch,
+    /// What waits in the outbox is held.
+    OutboxHolds,
+    /// A session is served by pods that know what it knows.
+    TokenChecked,
+    /// A response that was fetched is as new as the log's end afterwards.
+    TokenFromSeen,
+    /// Who waits for all pods, and has seen that the log lost something, waits out all leases when the
+    /// list of pods may not be complete.
+    GapsAreLosses,
 }
 
-/// All of them.
-pub const ALL: [Rule; 21] = [
-    Rule::HoldBeforeStrong,
-    Rule::HoldBeforeCausal,
-    Rule::WaitForAcks,
-    Rule::WaitOutLeases,
-    Rule::GapDetection,
-    Rule::TierNeedsCatchUp,
-    Rule::LeaseNeed,
-    Rule::LeaseChecked,
-    Rule::BornBeforeFetch,
-    Rule::OutboxHolds,
-    Rule::TokenChecked,
-    Rule::TokenFromSeen,
-    Rule::RefuseUnreachable,
-    Rule::ListAgeAtAnswer,
-    Rule::ContactByLink,
-    Rule::BlindWait,
-    Rule::ResetOnNewServer,
-    Rule::DriftMargin,
-    Rule::WaitAllSettles,
-    Rule::CaughtUpApplied,
-    Rule::LeaseByAnswer,
-];
-
-/// What the code does not have.
-pub const PROPOSED: [Rule; 8] = [
-    Rule::ListAgeAtAnswer,
-    Rule::ContactByLink,
-    Rule::BlindWait,
-    Rule::ResetOnNewServer,
-    Rule::DriftMargin,
-    Rule::WaitAllSettles,
-    Rule::CaughtUpApplied,
-    Rule::LeaseByAnswer,
+/// All of them, each with the first seed and the distance to the next where a breach shows soonest.
+pub const ALL: [(Rule, u64, usize); 19] = [
+    (Rule::HoldBeforeStrong, 0, 1),
+    (Rule::HoldBeforeCausal, 0, 1),
+    (Rule::WaitForAcks, 0, 1),
+    (Rule::WaitOutLeases, 9, 21),
+    (Rule::ListAgeAtAnswer, 9, 21),
+    (Rule::RefuseUnreachable, 12, 21),
+    (Rule::GapDetection, 0, 1),
+    (Rule::ResetOnNewServer, 6, 21),
+    (Rule::BlindWait, 3, 21),
+    (Rule::TierNeedsCatchUp, 15, 21),
+    (Rule::EmptyLogSaysNothing, 15, 21),
+    (Rule::LeaseNeed, 0, 21),
+    (Rule::LeaseByAnswer, 0, 21),
+    (Rule::LeaseChecked, 0, 21),
+    (Rule::BornBeforeFetch, 0, 1),
+    (Rule::OutboxHolds, 12, 21),
+    (Rule::TokenChecked, 6, 21),
+    (Rule::TokenFromSeen, 18, 21),
+    (Rule::GapsAreLosses, 9, 21),
 ];
 
 /// Which rules are kept.
@@ -73,11 +78,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// As the code is.
-    pub fn code() -> Self {
-        PROPOSED.iter().fold(Self::default(), |rules, rule| rules.without(*rule))
-    }
-
     /// All but one.
     pub fn without(self, rule: Rule) -> Self {
         Rules { broken: self.broken | 1 << rule as u32 }
@@ -87,12 +87,4 @@ impl Rules {
     pub fn has(&self, rule: Rule) -> bool {
         self.broken & (1 << rule as u32) == 0
     }
-}
-
-/// Grants a lease.
-pub fn grant(rules: &Rules, lease: &mut Lease, asked: u64, answered: u64, length: u64, last: u64) {
-    if rules.has(Rule::LeaseByAnswer) && answered >= lease.until() {
-        lease.dropped();
-    }
-    lease.granted(asked, length, last);
 }

@@ -72,6 +72,9 @@ impl Pod {
 
     /// `Outbox::push`.
     pub fn push(&self, content: Content) {
+        if self.outbox.borrow().iter().skip(1).any(|(_, waiting)| *waiting == content) {
+            return;
+        }
         let id = self.next_id.replace(self.next_id.get() + 1);
         self.sim.note(|| format!("{}     queues {}", self.name, said(&content)));
         self.sim.checks.queued(self.life, id, &content);
@@ -98,34 +101,30 @@ impl Pod {
         self.run(move |redis, now| redis.acks(seq, DRIFT_MS, now)).await
     }
 
-    /// Since when, in this pod's clock, the list of pods has been complete for all we know.
-    fn complete_since(&self, began: u64, known_ms: u64) -> u64 {
-        let rules = &self.sim.rules;
-        let asked_at = if rules.has(Rule::ListAgeAtAnswer) { self.now() } else { began };
-        let mut contact = self.contact_since.get();
-        if rules.has(Rule::ContactByLink) {
-            contact = contact.max(self.commands.since.get());
-        }
-        contact.max(asked_at.saturating_sub(known_ms))
+    /// `SharedLog::is_settled`.
+    fn is_settled(&self, began: u64, known_ms: u64) -> bool {
+        let now = self.now();
+        let asked_at = if self.sim.rules.has(Rule::ListAgeAtAnswer) { now } else { began };
+        let contact = self.commands.since.get().unwrap_or(now);
+        let since = contact.max(asked_at.saturating_sub(known_ms));
+        now >= since + LEASE_MS + DRIFT_MS || !self.sim.rules.has(Rule::WaitOutLeases)
     }
 
     /// `SharedLog::applied_everywhere`.
     async fn applied_everywhere(&self, seq: Seq) -> bool {
-        let rules = &self.sim.rules;
-        let lease_ms = LEASE_MS + DRIFT_MS;
         let began = self.now();
-        if !rules.has(Rule::WaitForAcks) {
+        if !self.sim.rules.has(Rule::WaitForAcks) {
             return true;
         }
         loop {
             let Some(acks) = self.ask_acks(seq).await else { return false };
-            let since = self.complete_since(began, acks.known_ms);
-            let settled =
-                self.now() >= since.saturating_add(lease_ms) || !rules.has(Rule::WaitOutLeases);
-            if acks.missing.is_empty() && settled {
+            if !acks.is_there {
+                return false;
+            }
+            if acks.missing.is_empty() && self.is_settled(began, acks.known_ms) {
                 return true;
             }
-            if self.now() > began + lease_ms * 2 {
+            if self.now() > began + (LEASE_MS + DRIFT_MS) * 2 {
                 return false;
             }
             let pause = if acks.missing.is_empty() { 20 } else { 2 };
@@ -140,10 +139,8 @@ impl Pod {
         let mut pause = MS;
         while self.sim.exec.now() < until {
             if let Some(acks) = self.ask_acks(seq).await {
-                let since = self.complete_since(began, acks.known_ms);
-                let settled = self.now() >= since.saturating_add(LEASE_MS + DRIFT_MS);
-                let is_sure = settled || !self.sim.rules.has(Rule::WaitAllSettles);
-                if acks.missing.is_empty() && acks.live > 0 && is_sure {
+                let is_complete = !self.lost.get() || self.is_settled(began, acks.known_ms);
+                if acks.missing.is_empty() && acks.live > 0 && is_complete {
                     return true;
                 }
             }
@@ -164,15 +161,12 @@ impl Pod {
     /// `SharedLog::server_now_micros`.
     pub fn server_now(&self) -> Seq {
         const MARGIN: Micros = 20 * MS;
-        let offset = self.server_offset.get();
-        let now = match offset {
-            0 => self.sim.redis.borrow().clock(self.sim.exec.now()),
-            _ => offset + self.now() * MS,
-        };
-        let drift = (self.now() - self.heard_at.get()) * MS / 10;
-        match self.sim.rules.has(Rule::DriftMargin) {
-            true => now.max(self.heard_last.get()).max(self.mirror.applied()) + MARGIN + drift,
-            false => now + MARGIN,
+        if self.server_offset.get() == 0 {
+            return self.sim.redis.borrow().clock(self.sim.exec.now()) + MARGIN;
         }
+        let now = self.now();
+        let drift = (now - self.heard_at.get()) * MS / 10;
+        let heard = self.heard_last.get().max(self.mirror.applied());
+        (self.server_offset.get() + now * MS).max(heard) + MARGIN + drift
     }
 }

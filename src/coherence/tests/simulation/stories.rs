@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::client::Session;
 use crate::exec::{MS, Micros};
-use crate::faults::{crash, fail_over, flush, stall};
+use crate::faults::{crash, fail_over, flush, stall, stop};
 use crate::world::{LEVELS, Sim};
 
 /// The key of each level.
@@ -22,22 +22,25 @@ pub enum Story {
     LostHold,
     /// A fail-over loses a purge that was answered.
     LostPurge,
-    /// A write finds a server that knows only old leases.
-    OldLeases,
-    /// A pod whose clock is slow has long been cut off.
-    SlowClock,
+    /// The list of pods is lost, and a pod on it is out of reach while its lease still runs.
+    LostList,
+    /// A pod that is cut off is asked to write.
+    CutOff,
     /// A pod starts on an empty log, beside a tier that is not empty.
     EmptyLog,
+    /// A session goes from one pod that lags behind the log to another.
+    Lagging,
 }
 
 /// All of them.
-pub const ALL: [Story; 6] = [
+pub const ALL: [Story; 7] = [
     Story::LateBeat,
     Story::LostHold,
     Story::LostPurge,
-    Story::OldLeases,
-    Story::SlowClock,
+    Story::LostList,
+    Story::CutOff,
     Story::EmptyLog,
+    Story::Lagging,
 ];
 
 /// Tells a story.
@@ -46,9 +49,10 @@ pub async fn tell(sim: Sim, story: Story) {
         Story::LateBeat => late_beat(&sim).await,
         Story::LostHold => lost_hold(&sim).await,
         Story::LostPurge => lost_purge(&sim).await,
-        Story::OldLeases => old_leases(&sim).await,
-        Story::SlowClock => slow_clock(&sim).await,
+        Story::LostList => lost_list(&sim).await,
+        Story::CutOff => cut_off(&sim).await,
         Story::EmptyLog => empty_log(&sim).await,
+        Story::Lagging => lagging(&sim).await,
     }
     sim.busy.set(sim.busy.get() - 1);
 }
@@ -80,6 +84,16 @@ fn writes(sim: &Sim, process: usize, key: usize, times: usize) {
     });
 }
 
+/// Purges everywhere, on its own.
+fn purges(sim: &Sim, process: usize, key: usize) {
+    let sim = Rc::clone(sim);
+    sim.busy.set(sim.busy.get() + 1);
+    sim.clone().exec.spawn(None, async move {
+        session("purger").purge(&sim, process, key).await;
+        sim.busy.set(sim.busy.get() - 1);
+    });
+}
+
 /// One session reads through several pods, one after the other.
 async fn reads(sim: &Sim, processes: &[usize], key: usize, pause: Micros, time: Micros) {
     let (mut reader, end) = (session("reader"), sim.exec.now() + time);
@@ -93,11 +107,12 @@ async fn reads(sim: &Sim, processes: &[usize], key: usize, pause: Micros, time: 
 
 async fn late_beat(sim: &Sim) {
     fill(sim, 1, STRONG).await;
-    let time = 380 * MS + sim.below(300 * MS);
+    let time = 340 * MS + sim.below(300 * MS);
     stall(sim, 1, false, time);
-    stall(sim, 1, true, time + sim.below(400 * MS));
+    stall(sim, 1, true, time + 200 * MS);
     writes(sim, 0, STRONG, 1);
-    sim.exec.sleep(300 * MS).await;
+    sim.exec.sleep(250 * MS + sim.below(120 * MS)).await;
+    stop(sim, 1, sim.below(300 * MS));
     reads(sim, &[1], STRONG, 6 * MS, 700 * MS).await;
 }
 
@@ -111,10 +126,10 @@ async fn lost_hold(sim: &Sim) {
     writes(sim, 0, key, 1);
     sim.exec.sleep(sim.below(60 * MS)).await;
     flush(sim, true);
-    if sim.percent(50) {
+    if sim.percent(80) {
         crash(sim, 1, sim.below(60 * MS));
     }
-    reads(sim, &[0, 1], key, 10 * MS, 900 * MS).await;
+    reads(sim, &[2, 1], key, 10 * MS, 900 * MS).await;
 }
 
 async fn lost_purge(sim: &Sim) {
@@ -135,26 +150,35 @@ async fn lost_purge(sim: &Sim) {
     }
 }
 
-async fn old_leases(sim: &Sim) {
-    sim.exec.sleep(200 * MS).await;
+async fn lost_list(sim: &Sim) {
+    // Old enough to settle at once, were it not for the flush.
+    sim.exec.sleep(300 * MS).await;
     fill(sim, 1, STRONG).await;
-    sim.exec.sleep(sim.below(120 * MS)).await;
+    let writes_first = sim.percent(50);
+    if writes_first {
+        stall(sim, 1, true, 900 * MS);
+        writes(sim, 0, STRONG, 1);
+    }
+    sim.exec.sleep(sim.below(100 * MS)).await;
     stall(sim, 1, false, 900 * MS);
     stall(sim, 1, true, 900 * MS);
-    fail_over(sim, Some(4 + sim.below(20) as usize), 0).await;
-    sim.exec.sleep(sim.below(30 * MS)).await;
-    writes(sim, 0, STRONG, 20);
-    reads(sim, &[1], STRONG, 6 * MS, 500 * MS).await;
+    flush(sim, false);
+    match writes_first {
+        false if sim.percent(50) => purges(sim, 0, STRONG),
+        false => writes(sim, 0, STRONG, 1),
+        true => {}
+    }
+    reads(sim, &[1], STRONG, 6 * MS, 600 * MS).await;
 }
 
-async fn slow_clock(sim: &Sim) {
-    fill(sim, 1, CAUSAL).await;
-    stall(sim, 2, false, 2000 * MS);
-    sim.exec.sleep(1000 * MS + sim.below(800 * MS)).await;
-    stall(sim, 1, true, 60 * MS);
-    stall(sim, 1, false, sim.below(60 * MS));
-    writes(sim, 0, CAUSAL, 1);
-    reads(sim, &[2, 1], CAUSAL, MS, 80 * MS).await;
+async fn cut_off(sim: &Sim) {
+    let key = sim.below(LEVELS.len() as u64) as usize;
+    sim.exec.sleep(200 * MS).await;
+    fill(sim, 1, key).await;
+    stall(sim, 0, false, 600 * MS);
+    stall(sim, 0, true, sim.below(600 * MS));
+    writes(sim, 0, key, 2);
+    reads(sim, &[0, 1], key, 6 * MS, 500 * MS).await;
 }
 
 async fn empty_log(sim: &Sim) {
@@ -164,5 +188,17 @@ async fn empty_log(sim: &Sim) {
     sim.exec.sleep(20 * MS).await;
     crash(sim, 1, 0);
     flush(sim, false);
-    reads(sim, &[1], EVENTUAL, MS, 60 * MS).await;
+    sim.exec.sleep(sim.below(8 * MS)).await;
+    reads(sim, &[1], EVENTUAL, MS, 20 * MS).await;
+}
+
+async fn lagging(sim: &Sim) {
+    fill(sim, 1, CAUSAL).await;
+    stall(sim, 1, true, 400 * MS);
+    stall(sim, 2, true, 400 * MS);
+    writes(sim, 0, CAUSAL, 1);
+    sim.exec.sleep(sim.below(40 * MS)).await;
+    let mut reader = session("reader");
+    reader.read(sim, 2, CAUSAL).await;
+    reader.read(sim, 1, CAUSAL).await;
 }

@@ -9,7 +9,7 @@ use crate::exec::{MS, Micros};
 use crate::net::{Reply, read};
 use crate::pod::{HOLD_CLOCK, Pod};
 use crate::redis::Redis;
-use crate::rules::{Rule, grant};
+use crate::rules::Rule;
 use crate::world::{LEASE_MS, short};
 
 /// After so many beats without an answer the connection is opened anew.
@@ -31,6 +31,10 @@ impl Pod {
             let missed = if record.prev > applied { record.prev } else { record.seq };
             self.blind.set(self.blind.get().max(missed));
         }
+        let is_lost = content.action == Action::Reset || record.prev != applied;
+        if is_lost && applied > 0 && self.sim.rules.has(Rule::GapsAreLosses) {
+            self.lost.set(true);
+        }
         if content.action == Action::Reset {
             self.blind.set(self.blind.get().max(record.seq));
         }
@@ -41,7 +45,6 @@ impl Pod {
 /// `heartbeat::run`.
 pub async fn heartbeat(pod: Rc<Pod>) {
     let sim = Rc::clone(&pod.sim);
-    pod.contact_since.set(pod.now());
     let mut version = pod.commands.version.get();
     let mut unanswered = 0;
     loop {
@@ -59,10 +62,12 @@ pub async fn heartbeat(pod: Rc<Pod>) {
         pod.news.set(false);
         if pod.commands.version.get() != version {
             version = pod.commands.version.get();
+            if pod.commands.connections.get() > 1 {
+                pod.lost.set(true);
+            }
             let mut lease = pod.lease.get();
             lease.dropped();
             pod.lease.set(lease);
-            pod.contact_since.set(pod.now());
         }
     }
 }
@@ -74,14 +79,17 @@ async fn beat(pod: &Pod) -> bool {
     let run = move |redis: &mut Redis, now| redis.heartbeat(process, applied, LEASE_MS, now);
     let Some((last, clock)) = pod.run_anyway(run).await else { return false };
     pod.server_offset.set(clock.saturating_sub(asked * MS));
-    pod.heard_at.set(asked);
-    pod.heard_last.set(last);
     pod.server_clock.set(clock);
+    pod.heard_at.set(pod.now());
+    pod.heard_last.set(last);
     if last == applied {
         pod.covered.set(pod.covered.get().max(clock - 1));
     }
     let mut lease = pod.lease.get();
-    grant(&pod.sim.rules, &mut lease, asked, pod.now(), LEASE_MS, last);
+    if pod.sim.rules.has(Rule::LeaseByAnswer) && pod.now() >= lease.until() {
+        lease.dropped();
+    }
+    lease.granted(asked, LEASE_MS, last);
     pod.lease.set(lease);
     true
 }
@@ -102,6 +110,14 @@ pub async fn follow(pod: Rc<Pod>) {
             for record in &records {
                 pod.absorb(&mut follower, record);
             }
+            if pod.mirror.applied() == 0 && sim.rules.has(Rule::EmptyLogSaysNothing) {
+                let process = pod.life.process;
+                let run = move |redis: &mut Redis, now| redis.heartbeat(process, 0, LEASE_MS, now);
+                if pod.run_anyway(run).await.is_none() {
+                    break;
+                }
+                continue;
+            }
             if !pod.connected.replace(true) || !records.is_empty() {
                 pod.caught_up.set(true);
                 pod.news.set(true);
@@ -109,7 +125,9 @@ pub async fn follow(pod: Rc<Pod>) {
             }
         }
         pod.reading.reopen(&sim);
-        pod.connected.set(false);
+        if pod.connected.replace(false) {
+            pod.lost.set(true);
+        }
         let until = sim.exec.now() + GRACE;
         let found = || (pod.reading.version.get() != version).then_some(());
         sim.exec.wait(&pod.reading.bell, until, found).await;

@@ -52,12 +52,14 @@ pub struct Config {
 impl Config {
     /// The config of a seed. One in three tells a story.
     fn chosen(seed: u64, rng: &mut fastrand::Rng) -> Self {
-        let story = (seed % 3 == 0).then(|| stories::ALL[(seed / 3) as usize % stories::ALL.len()]);
+        let story =
+            seed.is_multiple_of(3).then(|| stories::ALL[(seed / 3) as usize % stories::ALL.len()]);
         let config = Self::by_chance(rng);
         match story {
             None => config,
             Some(Story::LostHold) => Config { story, pods: 3, has_slow_origin: true, ..config },
             Some(Story::EmptyLog) => Config { story, pods: 3, has_tier: true, ..config },
+            Some(Story::Lagging) => Config { story, pods: 3, has_tier: false, ..config },
             Some(_) => Config { story, pods: 3, slow_percent: 0, ..config },
         }
     }
