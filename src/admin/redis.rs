@@ -58,6 +58,7 @@ pub(super) async fn log(admin: &Admin) -> Value {
             .collect();
         value["connected"] = shared.is_connected().into();
         value["pod"] = shared.pod().into();
+        value["mayMissHolds"] = log.may_miss_holds().into();
         value["lease"] = shared.has_lease().into();
         value["queued"] = shared.queued().into();
         value["pods"] = pods.into();

@@ -139,17 +139,18 @@ async fn serve(
     Ok(())
 }
 
-/// Loads hot keys beside the start, or before readiness where that is asked for.
+/// Becomes ready: at once without Redis; with it, when connections are there or were given their
+/// time, and where that is asked for, when what is hot has been loaded.
 fn warm_up(plan: &Plan, shared: &Arc<Shared>, redis: Option<&Redis>, ready: &Arc<Readiness>) {
+    let Some(redis) = redis.cloned() else { return ready.set(Ready::Yes) };
     let warm = plan.redis.as_ref().and_then(|redis| redis.warm);
-    let (Some(redis), Some((bounds, before_ready))) = (redis.cloned(), warm) else {
-        return ready.set(Ready::Yes);
-    };
-    if !before_ready {
-        ready.set(Ready::Yes);
-    }
     let (shared, ready) = (Arc::clone(shared), Arc::clone(ready));
     tokio::spawn(async move {
+        redis.tier.until_attached().await;
+        let Some((bounds, before_ready)) = warm else { return ready.set(Ready::Yes) };
+        if !before_ready {
+            ready.set(Ready::Yes);
+        }
         redis.warm(&shared, bounds).await;
         ready.set(Ready::Yes);
     });

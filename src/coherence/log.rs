@@ -1,7 +1,7 @@
 //! The purge log as its users see it: append an event, ask about an entry, wait for the others.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use outrigger_store::Entry;
 use tokio::sync::watch;
 
 use crate::Seq;
-use crate::event::{Content, Event, PurgeRequest};
+use crate::event::{Action, Content, Event, PurgeRequest};
 use crate::follow::{Absorbed, Follower};
 use crate::mirror::{Mirror, Verdict};
 use crate::shared::SharedLog;
@@ -52,6 +52,10 @@ pub struct State {
     recent: Mutex<VecDeque<Event>>,
     applied: watch::Sender<Seq>,
     gaps: AtomicU64,
+    /// Up to this position there may have been holds that this pod has not heard of.
+    pub(crate) unheard: AtomicU64,
+    /// Set once the log, or the way to it, has been lost and found again.
+    pub(crate) lost: AtomicBool,
     clock: std::time::Instant,
 }
 
@@ -68,6 +72,8 @@ impl State {
             recent: Mutex::default(),
             applied: watch::Sender::new(seq),
             gaps: AtomicU64::new(0),
+            unheard: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
             clock: std::time::Instant::now(),
         }
     }
@@ -85,7 +91,18 @@ impl State {
 
     /// Applies what a shared log said.
     pub(crate) fn absorb(&self, follower: &mut Follower, record: &crate::event::Record) {
+        let before = self.mirror.applied();
         let absorbed = follower.absorb(&self.mirror, record, self.now());
+        let is_reset =
+            record.content.as_ref().is_none_or(|content| content.action == Action::Reset);
+        if absorbed != Absorbed::Known && is_reset {
+            self.unheard.fetch_max(record.seq, Ordering::AcqRel);
+        } else if absorbed != Absorbed::Known && record.prev != before {
+            self.unheard.fetch_max(record.prev, Ordering::AcqRel);
+        }
+        if absorbed == Absorbed::AfterGap || (is_reset && before > 0) {
+            self.lost.store(true, Ordering::Release);
+        }
         if absorbed == Absorbed::AfterGap {
             self.gaps.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(seq = record.seq, "purge log has a gap: what was stored before is void");
@@ -240,6 +257,15 @@ impl PurgeLog {
     /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`.
     pub async fn until_covers(&self, seq: Seq, limit: Duration) -> bool {
         self.covers(seq) || self.state.until_applied(seq, limit).await || self.covers(seq)
+    }
+
+    /// Whether there may be holds that this pod has not heard of: then it neither serves nor stores
+    /// what must be coherent.
+    pub fn may_miss_holds(&self) -> bool {
+        match &self.order {
+            Order::Local(_) => false,
+            Order::Shared(log) => log.may_miss_holds(),
+        }
     }
 
     /// Whether this pod may answer from its store where consistency is strong. A log of this

@@ -60,6 +60,12 @@ impl Shape {
             cluster.add().await;
         }
         cluster.all_live().await;
+        // With a very long lease nobody wants to wait for that.
+        if cluster.shape.lease < Duration::from_secs(5) {
+            for pod in &cluster.pods {
+                pod.hears_of_writes().await;
+            }
+        }
         cluster
     }
 
@@ -113,6 +119,15 @@ impl Pod {
         .await;
     }
 
+    /// Waits until it is sure to have heard of all writes that are under way: only then may it store
+    /// what has to be coherent.
+    pub async fn hears_of_writes(&self) {
+        eventually(&format!("{} hears of all writes", self.name), || async {
+            (self.stats("purgeLog").await["mayMissHolds"] == false).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until it has noticed that the log is gone.
     pub async fn disconnected(&self) {
         eventually(&format!("{} misses the log", self.name), || async {
@@ -128,6 +143,7 @@ impl Pod {
 
     /// A GET that is answered by the origin, and by the memory of this pod the second time.
     pub async fn store(&self, path: &str) -> String {
+        self.hears_of_writes().await;
         let first = self.get(path).await;
         first.assert_status(200);
         let second = self.get(path).await;

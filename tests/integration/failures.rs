@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{End, Gate, Origin, Proxy, Reply, Script, Setup, free_addr, head};
+use crate::support::{End, Gate, Origin, Proxy, Reply, Script, Setup, eventually, free_addr, head};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_connection_is_502_quickly() {
@@ -138,10 +138,34 @@ async fn a_client_that_leaves_before_the_head_cancels_a_request_that_nobody_else
     origin.always("/p", Script::new().gate(&gate).reply(Reply::ok("late")));
     let proxy = Proxy::start(&origin).await;
     let mut client = proxy.connect().await;
-    client.send("POST /p HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+    let request = "GET /p HTTP/1.1\r\nHost: shop.test\r\nCache-Control: no-store\r\n\r\n";
+    client.send(request).await;
     origin.arrived("/p", 1).await;
     client.reset();
     origin.peer_left("/p").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_invalidates_although_its_client_has_left() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p", move |r| match r.method() {
+        "GET" => Reply::cached("max-age=60", format!("{}", r.nth)).into(),
+        _ => Script::new().gate(&held).reply(Reply::ok("done")),
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/p").await.assert_is(200, "1");
+    proxy.get("/p").await.assert_hit();
+    let mut client = proxy.connect().await;
+    client.send("POST /p HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 0\r\n\r\n").await;
+    origin.arrived("/p", 2).await;
+    client.reset();
+    gate.open();
+    eventually("what was stored is void", || async {
+        (proxy.get("/p").await.text() == "3").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

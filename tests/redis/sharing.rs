@@ -48,12 +48,15 @@ async fn a_route_that_leaves_redis_does_not_read_what_it_wrote_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workloads_share_only_where_the_route_says_so() {
     let (origin, redis) = (ten_minutes().await, RedisServer::start().await);
+    let mut pods = Vec::new();
     for (scope, shared) in [("workload", false), ("namespace", true)] {
         let cache = format!("{{redis: {{scope: {scope}}}}}");
         let cart = pod(&origin, redis.url()).cache(&cache);
         let checkout = cart.clone().set("workload", "checkout");
         let (a, b) = tokio::join!(cart.start(), checkout.start());
         assert_eq!(shares(&a, &b, &format!("/{scope}")).await, shared, "{scope}");
+        // They live on: what waits to be written still has to be.
+        pods.push((a, b));
     }
     // B wrote its own copy of what it could not share.
     eventually("one entry for each", || async {

@@ -287,11 +287,20 @@ pub struct LogConfig {
     pub lease_ms: u64,
     /// Longest time for appending an event.
     pub append_timeout_ms: u64,
+    /// Whether a Redis that was restarted, or took over from another, is trusted to have lost no
+    /// event. If not, what was stored before is void then.
+    pub trust_fail_over: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { enabled: true, events_max: 100_000, lease_ms: 2000, append_timeout_ms: 250 }
+        LogConfig {
+            enabled: true,
+            events_max: 100_000,
+            lease_ms: 2000,
+            append_timeout_ms: 250,
+            trust_fail_over: false,
+        }
     }
 }
 

@@ -170,6 +170,7 @@ fn log(
         events_max: log.events_max,
         lease: millis("log.leaseMs", log.lease_ms)?,
         append_timeout: millis("log.appendTimeoutMs", log.append_timeout_ms)?,
+        trust_fail_over: log.trust_fail_over,
         question_timeout: millis("readTimeoutMs", config.read_timeout_ms)?,
     }))
 }

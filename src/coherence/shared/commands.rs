@@ -82,7 +82,8 @@ impl SharedLog {
             .arg(applied)
             .arg(millis(self.settings.lease))
             .arg(self.settings.events_max)
-            .arg(self.reset_content());
+            .arg(self.reset_content())
+            .arg(u8::from(self.settings.trust_fail_over));
         self.run_anyway(cmd).await
     }
 

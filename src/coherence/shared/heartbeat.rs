@@ -34,6 +34,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
                 log.commands.reopen();
             }
         }
+        log.repeat_holds().await;
         log.state.mirror.expire_holds(log.state.now());
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -47,7 +48,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
                     connections = count;
                 }
                 if connections > 1 {
-                    log.lost.store(true, Ordering::Release);
+                    log.state.lost.store(true, Ordering::Release);
                 }
                 log.drop_lease();
             }
@@ -62,6 +63,7 @@ async fn beat(log: &SharedLog) -> bool {
     let Ok((last, server_micros)) = log.heartbeat(applied).await else { return false };
     log.heard_at.store(log.state.now(), Ordering::Release);
     log.heard_last.store(last, Ordering::Release);
+    log.heard_micros.store(server_micros, Ordering::Release);
     let offset = server_micros.saturating_sub(asked * 1000);
     log.server_offset.store(offset, Ordering::Release);
     if last == applied {

@@ -5,6 +5,7 @@
 //! begins anew. A pod that cannot reach the log keeps what it had to say in an outbox, and holds
 //! what that concerns until it has been said.
 
+mod active;
 mod commands;
 mod heartbeat;
 mod outbox;
@@ -23,6 +24,7 @@ use crate::event::{Content, Event, PurgeRequest};
 use crate::holds::Ends;
 use crate::lease::Lease;
 use crate::log::{Acks, LogError, Purged, State};
+use active::ActiveHolds;
 use outbox::Outbox;
 
 /// How the shared log works.
@@ -38,6 +40,8 @@ pub struct SharedSettings {
     pub lease: Duration,
     /// How long an append may take.
     pub append_timeout: Duration,
+    /// Whether a log under another server than before is trusted to hold all that it held.
+    pub trust_fail_over: bool,
     /// How long a response on a causal route may be held up by the question where the log stands.
     pub question_timeout: Duration,
 }
@@ -80,13 +84,14 @@ pub struct SharedLog {
     /// When, in this process's clock, a heartbeat was last answered, and where the log stood.
     heard_at: AtomicU64,
     heard_last: AtomicU64,
+    /// The server's clock at that heartbeat, microseconds.
+    heard_micros: AtomicU64,
     /// Set when this pod has left.
     left: AtomicBool,
-    /// Set once the log has been lost and found again.
-    lost: AtomicBool,
     /// Something was applied that the others want to know.
     applied: Notify,
     outbox: Outbox,
+    active: ActiveHolds,
 }
 
 impl std::fmt::Debug for SharedLog {
@@ -100,8 +105,10 @@ impl std::fmt::Debug for SharedLog {
 #[derive(Debug)]
 pub struct HoldGuard {
     log: Arc<SharedLog>,
-    request: Option<PurgeRequest>,
-    seq: Seq,
+    request: PurgeRequest,
+    id: u64,
+    /// The events that remain to be ended, once that has begun.
+    left: Vec<Seq>,
 }
 
 impl SharedLog {
@@ -122,10 +129,11 @@ impl SharedLog {
             caught_up: AtomicBool::new(false),
             heard_at: AtomicU64::new(0),
             heard_last: AtomicU64::new(0),
+            heard_micros: AtomicU64::new(0),
             left: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
             applied: Notify::new(),
             outbox: Outbox::default(),
+            active: ActiveHolds::default(),
         });
         tokio::spawn(reader::run(Arc::clone(&log)));
         tokio::spawn(heartbeat::run(Arc::clone(&log)));
@@ -194,7 +202,8 @@ impl SharedLog {
     ) -> Result<HoldGuard, LogError> {
         let content = Content::hold(request.clone(), &self.settings.pod);
         let seq = self.append(&content).await?;
-        let guard = HoldGuard { log: Arc::clone(self), request: Some(request), seq };
+        let id = self.active.begin(content.clone(), seq, self.state.now());
+        let guard = HoldGuard { log: Arc::clone(self), request, id, left: Vec::new() };
         self.in_effect(seq, &content).await;
         if everywhere {
             self.applied_everywhere(seq).await?;
@@ -247,7 +256,8 @@ impl SharedLog {
             loop {
                 if let Ok(answer) = self.ask_acks(seq).await {
                     // Once something was lost, pods that are not on the list yet are waited for.
-                    let complete = !self.lost.load(Ordering::Acquire) || self.is_settled(&answer);
+                    let complete =
+                        !self.state.lost.load(Ordering::Acquire) || self.is_settled(&answer);
                     last = answer.acks;
                     if last.missing.is_empty() && last.live > 0 && complete {
                         return;
@@ -273,6 +283,14 @@ impl SharedLog {
         let until = self.lease_until.load(Ordering::Acquire);
         let need = self.lease_need.load(Ordering::Acquire);
         self.state.now() < until && self.state.mirror.applied() >= need
+    }
+
+    /// Whether there may be holds that this pod has not heard of: some may have been lost with the
+    /// log, or trimmed from it. Writers repeat theirs within a lease.
+    pub(crate) fn may_miss_holds(&self) -> bool {
+        let unheard = self.state.unheard.load(Ordering::Acquire);
+        let heard = self.heard_micros.load(Ordering::Acquire);
+        unheard > 0 && heard < unheard.saturating_add(self.longest_lease_ms() * 1000)
     }
 
     /// The position of the log now: what somebody who reads the upstream now may have seen. When
@@ -330,15 +348,14 @@ impl SharedLog {
 impl HoldGuard {
     /// The write is done, whatever became of it: purges, and ends the hold.
     pub async fn complete(mut self) -> Purged {
-        match self.request.clone() {
-            Some(request) => {
-                let purged = self.log.purge(request, Some(self.seq)).await;
-                // Only now: whoever gives up waiting before leaves the purge to the drop.
-                self.request = None;
-                purged
-            }
-            None => Purged::Queued,
+        self.left = self.log.active.end(self.id);
+        let mut last = Purged::Queued;
+        // What is left, whoever stops waiting for this leaves to the drop.
+        while let Some(seq) = self.left.first().copied() {
+            last = self.log.purge(self.request.clone(), Some(seq)).await;
+            self.left.retain(|have| *have != seq);
         }
+        last
     }
 
     /// Ends the hold later, since what it announced may still come to pass.
@@ -352,8 +369,10 @@ impl HoldGuard {
 
 impl Drop for HoldGuard {
     fn drop(&mut self) {
-        if let Some(request) = self.request.take() {
-            let content = Content::purge(request, Some(self.seq), &self.log.settings.pod);
+        self.left.append(&mut self.log.active.end(self.id));
+        for seq in self.left.drain(..) {
+            let request = self.request.clone();
+            let content = Content::purge(request, Some(seq), &self.log.settings.pod);
             self.log.outbox.push(&self.log.state.mirror, content);
         }
     }

@@ -40,7 +40,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
         };
         let was = log.connected.swap(false, Ordering::AcqRel);
         if was {
-            log.lost.store(true, Ordering::Release);
+            log.state.lost.store(true, Ordering::Release);
         }
         if !reason.is_empty() && (was || !told_down) {
             told_down = true;

@@ -39,13 +39,21 @@ return append(last, floor, ARGV[2], ARGV[1])
 );
 
 /// KEYS: log, pods. ARGV: pod, position applied, lease in milliseconds, events kept, content of a
-/// reset. Returns the last position and the clock in microseconds.
+/// reset, whether another server than before is trusted. Returns the last position and the clock in
+/// microseconds. Another server may have lost the last events of the one before, and nobody may be
+/// left who knows: then the log begins anew.
 pub(super) const HEARTBEAT: &str = concat!(
     prelude!(),
     r"
 local last = last_position()
 local applied = tonumber(ARGV[2])
-if last == 0 or last < applied then last = append(last, applied, ARGV[4], ARGV[5]) end
+local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '?'
+local known = redis.call('HGET', KEYS[2], '*server')
+local moved = known and known ~= server and ARGV[6] == '0'
+if known ~= server then redis.call('HSET', KEYS[2], '*server', server) end
+if last == 0 or last < applied or moved then
+  last = append(last, applied, ARGV[4], ARGV[5])
+end
 local ms = math.floor(now / 1000)
 redis.call('HSETNX', KEYS[2], '*began', string.format('%.0f', ms))
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f %.0f', applied, ms + tonumber(ARGV[3])))
@@ -68,7 +76,7 @@ local began, live, applied, missing = now, 0, 0, {}
 for i = 1, #all, 2 do
   if all[i] == '*began' then
     began = tonumber(all[i + 1])
-  else
+  elseif string.sub(all[i], 1, 1) ~= '*' then
     local at, till = string.match(all[i + 1], '^(%d+) (%d+)$')
     at, till = tonumber(at or 0), tonumber(till or 0)
     if till + margin > now then

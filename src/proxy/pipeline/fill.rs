@@ -57,6 +57,8 @@ pub(crate) struct Fill {
     stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
+    /// Whether there may have been holds that were not heard of when the fetch began.
+    unheard: bool,
     /// Whether other pods may want the same, and one should fetch for all.
     pub(crate) for_all: bool,
     pub(crate) call: Call,
@@ -82,6 +84,8 @@ impl Fill {
             stored,
             validating,
             ranged,
+            unheard: job.route.consistency != Consistency::Eventual
+                && job.worker.shared.log.may_miss_holds(),
             for_all: false,
             call: job.keyed_call(headers),
         }
@@ -154,6 +158,7 @@ impl Fill {
             validating: self.validating,
             ranged: self.ranged,
             claimed: None,
+            unheard: self.unheard,
         };
         (context, self.call)
     }
@@ -171,6 +176,8 @@ pub(crate) struct Context {
     ranged: bool,
     /// The right to fetch for all pods, given back when the fetch is over.
     claimed: Option<Claimed>,
+    /// Whether there may have been holds that were not heard of when the fetch began.
+    unheard: bool,
 }
 
 /// What the upstream said.
@@ -389,7 +396,7 @@ impl Context {
 
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         let shared = &self.worker.shared;
-        let outcome = if shared.log.verdict(entry) == Verdict::Void {
+        let outcome = if self.unheard || shared.log.verdict(entry) == Verdict::Void {
             Err(NotStored::Overtaken)
         } else {
             shared.memory.put(entry, |have| shared.log.verdict(have) != Verdict::Void)

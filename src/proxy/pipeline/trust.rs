@@ -25,6 +25,8 @@ pub(crate) enum Distrust {
     Behind(Seq),
     /// The pod holds no lease.
     NoLease,
+    /// There may be writes under way that the pod has not heard of.
+    Unheard,
 }
 
 impl Distrust {
@@ -33,6 +35,7 @@ impl Distrust {
         match self {
             Self::Behind(_) => "behind-session",
             Self::NoLease => "no-lease",
+            Self::Unheard => "unheard-holds",
         }
     }
 }
@@ -45,6 +48,7 @@ pub(crate) fn check(
 ) -> Result<(), Distrust> {
     match consistency {
         Consistency::Eventual => Ok(()),
+        _ if log.may_miss_holds() => Err(Distrust::Unheard),
         Consistency::Causal => match session(headers) {
             Some(seq) if !log.covers(seq) => Err(Distrust::Behind(seq)),
             _ => Ok(()),
@@ -58,7 +62,7 @@ pub(crate) fn check(
 pub(crate) async fn regained(log: &PurgeLog, why: Distrust) -> bool {
     match why {
         Distrust::Behind(seq) => log.until_covers(seq, CATCH_UP_MAX).await,
-        Distrust::NoLease => false,
+        Distrust::NoLease | Distrust::Unheard => false,
     }
 }
 

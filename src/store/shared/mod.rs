@@ -183,6 +183,17 @@ impl RedisTier {
         &self.settings.names
     }
 
+    /// Waits until every worker has its connections, at most as long as opening one may take.
+    pub async fn until_attached(&self) {
+        let attached = async {
+            while !self.shards.iter().all(|shard| shard.is_attached()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // Redis may not be there; then lookups say so.
+        let _ = tokio::time::timeout(self.settings.connect.timeouts.connect, attached).await;
+    }
+
     /// Waits until what was offered so far has been written, or `limit` has passed.
     pub async fn flush(&self, limit: Duration) {
         let drained = async {

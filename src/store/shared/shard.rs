@@ -57,6 +57,11 @@ impl Shard {
         }
     }
 
+    /// Whether every worker has a connection.
+    pub(super) fn is_attached(&self) -> bool {
+        self.links.iter().all(|link| link.get().is_some_and(|link| link.conn().is_some()))
+    }
+
     /// The link for whoever asks.
     fn link(&self) -> &Link {
         let worker = WORKER.with(Cell::get);
