@@ -1,7 +1,11 @@
 //! The breaker of the shared tier: after some failures in a row nobody asks any more, until a probe
 //! of our own has been answered. No client's request is used as a probe.
+//!
+//! Requests that were under way together fail together: one hiccup of a few milliseconds is one
+//! failure, however many waited. So the row must also have lasted for a while.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Whether asking is worth while.
 #[derive(Debug)]
@@ -9,16 +13,21 @@ pub struct Breaker {
     open: AtomicBool,
     failures: AtomicU32,
     failures_max: u32,
+    /// When the row of failures began, microseconds.
+    first_at: AtomicU64,
+    row_micros_min: u64,
 }
 
 impl Breaker {
     /// A breaker that is open until the first probe, and opens again after `failures_max` failures
-    /// in a row.
-    pub fn new(failures_max: u32) -> Self {
+    /// in a row that lasts for at least `row_min`.
+    pub fn new(failures_max: u32, row_min: Duration) -> Self {
         Breaker {
             open: AtomicBool::new(true),
             failures: AtomicU32::new(0),
             failures_max: failures_max.max(1),
+            first_at: AtomicU64::new(0),
+            row_micros_min: u64::try_from(row_min.as_micros()).unwrap_or(u64::MAX),
         }
     }
 
@@ -35,10 +44,15 @@ impl Breaker {
         }
     }
 
-    /// Notes a failure; `true` if this one opened the breaker.
-    pub fn failed(&self) -> bool {
+    /// Notes a failure at `now`, microseconds of any clock that goes forward; `true` if this one
+    /// opened the breaker.
+    pub fn failed(&self, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        failures >= self.failures_max && self.trip()
+        if failures == 1 {
+            self.first_at.store(now, Ordering::Relaxed);
+        }
+        let lasted = now.saturating_sub(self.first_at.load(Ordering::Relaxed));
+        failures >= self.failures_max && lasted >= self.row_micros_min && self.trip()
     }
 
     /// Opens at once; `true` if it was closed.
@@ -59,16 +73,17 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_only_a_probe_closes_it() {
-        let breaker = Breaker::new(3);
+        let breaker = Breaker::new(3, Duration::from_micros(10));
         assert!(breaker.is_open());
         assert!(breaker.close());
-        assert!(!breaker.failed());
-        assert!(!breaker.failed());
+        assert!(!breaker.failed(1));
+        assert!(!breaker.failed(12));
         breaker.succeeded();
-        assert!(!breaker.failed());
-        assert!(!breaker.failed());
-        assert!(breaker.failed());
-        assert!(!breaker.failed(), "it opens once");
+        assert!(!breaker.failed(20));
+        assert!(!breaker.failed(21));
+        assert!(!breaker.failed(22), "these were under way together");
+        assert!(breaker.failed(30));
+        assert!(!breaker.failed(31), "it opens once");
         breaker.succeeded();
         assert!(breaker.is_open());
         assert!(breaker.close());

@@ -13,6 +13,9 @@ use crate::link::{Link, LinkState};
 /// After this many probes without an answer connections are opened anew.
 const PROBES_BEFORE_REOPEN: u32 = 3;
 
+/// A row of failures opens the breaker when it has lasted for so many deadlines.
+const ROW_DEADLINES: u32 = 2;
+
 /// How long a better reason for a lost connection is waited for.
 const REASON_AFTER: Duration = Duration::from_millis(300);
 
@@ -24,7 +27,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(5);
 pub struct Tier {
     /// A probe must be answered within this.
     pub deadline: Duration,
-    /// Failures in a row that open the breaker.
+    /// Failures in a row that open the breaker, if the row lasts for two deadlines.
     pub failures_max: u32,
     /// First pause between probes.
     pub open: Duration,
@@ -36,6 +39,7 @@ pub struct Tier {
 #[derive(Debug)]
 pub struct Health {
     breaker: Breaker,
+    clock: std::time::Instant,
     settings: Tier,
     opened: Notify,
     /// Raised when all links should be opened anew.
@@ -47,7 +51,8 @@ impl Health {
     /// A state that becomes usable with the first probe.
     pub fn new(settings: Tier) -> Arc<Self> {
         Arc::new(Health {
-            breaker: Breaker::new(settings.failures_max),
+            breaker: Breaker::new(settings.failures_max, settings.deadline * ROW_DEADLINES),
+            clock: std::time::Instant::now(),
             settings,
             opened: Notify::new(),
             generation: watch::Sender::new(0),
@@ -72,7 +77,7 @@ impl Health {
 
     /// Notes that an operation did not end in time.
     pub fn timed_out(&self) {
-        if self.breaker.failed() {
+        if self.breaker.failed(self.now_micros()) {
             let millis = self.settings.deadline.as_millis();
             self.tell_down(&format!("no answers within {millis} ms"));
         }
@@ -81,12 +86,16 @@ impl Health {
     /// Notes a failed operation. What the server says about one command is no failure of it.
     pub fn failed(&self, error: &RedisError) {
         if error.is_io_error() || error.is_unrecoverable_error() || error.is_cluster_error() {
-            if self.breaker.failed() {
+            if self.breaker.failed(self.now_micros()) {
                 self.tell_down(&error.to_string());
             }
         } else {
             self.succeeded();
         }
+    }
+
+    fn now_micros(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn tell_down(&self, reason: &str) {

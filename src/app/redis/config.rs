@@ -217,7 +217,7 @@ pub struct SealConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BreakerConfig {
-    /// Failures in a row after which nobody asks any more.
+    /// Failures in a row after which nobody asks any more, if they go on for two deadlines.
     pub failures: u32,
     /// First pause between probes.
     pub open_ms: u64,

@@ -9,6 +9,7 @@ use crate::exec::Life;
 use crate::linear::{Op, not_linearizable};
 use crate::ops::uri;
 use crate::pod::{Pod, Stored};
+use crate::weak::is_before;
 use crate::world::{LEVELS, Level, World, short};
 
 /// An event of the log, whether it is still there or not.
@@ -32,6 +33,10 @@ struct Seen {
     written: [usize; LEVELS.len()],
     /// Keys that a write changed of which the log was never told: its pod died.
     forgotten: HashSet<usize>,
+    /// Holds of pods that have died, with the events that announced them.
+    orphans: Vec<(Content, Vec<Seq>)>,
+    /// Whether a known weakness has come about.
+    is_weak: bool,
     ops: Vec<Op>,
     violation: Option<String>,
     counts: HashMap<&'static str, usize>,
@@ -43,7 +48,7 @@ pub struct Checks {
     seen: RefCell<Seen>,
 }
 
-fn concerns(content: &Content, key: usize) -> bool {
+pub fn concerns(content: &Content, key: usize) -> bool {
     match &content.matcher {
         Matcher::Url(_) => content.uri_digest == key as u128 + 1,
         Matcher::Tag(tag) => *tag == format!("t{key}"),
@@ -56,6 +61,27 @@ impl Checks {
     pub fn fail(&self, world: &World, why: String) {
         world.note(|| format!("VIOLATION {why}"));
         self.seen.borrow_mut().violation.get_or_insert(why);
+    }
+
+    /// A promise is broken.
+    pub fn breach(&self, world: &World, why: String) {
+        match self.is_weak() {
+            true => world.note(|| format!("EXCUSED  {why}")),
+            false => self.fail(world, why),
+        }
+    }
+
+    /// What the protocol is known not to withstand has come about.
+    pub fn weakness(&self, world: &World, what: &'static str) {
+        if !self.is_weak() {
+            world.note(|| format!("WEAKNESS {what}"));
+            self.count(what);
+        }
+        self.seen.borrow_mut().is_weak = true;
+    }
+
+    pub fn is_weak(&self) -> bool {
+        self.seen.borrow().is_weak
     }
 
     pub fn violation(&self) -> Option<String> {
@@ -111,9 +137,19 @@ impl Checks {
         let mut seen = self.seen.borrow_mut();
         seen.queued.retain(|(life, _, _)| *life != pod.life);
         seen.forgotten.extend(pod.in_flight.borrow().iter());
+        let holds = pod.active.holds.borrow();
+        let orphans = holds.values().map(|active| (active.content.clone(), active.seqs.clone()));
+        seen.orphans.extend(orphans);
         for (_, content) in pod.outbox.borrow().iter() {
             seen.forgotten.extend((0..LEVELS.len()).filter(|key| concerns(content, *key)));
         }
+    }
+
+    /// Whether a pod died during a write to a key that it announced before a position only.
+    pub fn is_orphaned(&self, key: usize, unheard: Seq) -> bool {
+        let seen = self.seen.borrow();
+        let mut orphans = seen.orphans.iter();
+        orphans.any(|(content, seqs)| concerns(content, key) && is_before(seqs, unheard))
     }
 
     pub fn is_forgotten(&self, key: usize) -> bool {
@@ -125,7 +161,7 @@ impl Checks {
         let why = self.forbidden(pod, key, stored);
         if let Some(why) = why {
             let what = format!("{} serves k{key} = {}: {why}", pod.name, stored.value);
-            self.fail(&pod.sim, what);
+            self.breach(&pod.sim, what);
         }
     }
 
@@ -164,7 +200,7 @@ impl Checks {
         for key in (0..LEVELS.len()).filter(|key| LEVELS[*key] == Level::Strong) {
             let ops: Vec<Op> = ops.iter().filter(|op| op.key == key).copied().collect();
             if let Some(why) = not_linearizable(&ops) {
-                self.fail(world, format!("k{key} is not linearizable: {why}"));
+                self.breach(world, format!("k{key} is not linearizable: {why}"));
             }
         }
     }

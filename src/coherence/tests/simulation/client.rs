@@ -134,7 +134,7 @@ impl Session {
             let what = format!(
                 "{name} with token {token} is shown k{key} = {value}, version {version}, after version {floor:?}"
             );
-            sim.checks.fail(sim, what);
+            sim.checks.breach(sim, what);
         }
         self.raise(sim, key, value);
     }

@@ -98,7 +98,12 @@ impl Exec {
     }
 
     pub fn is_stopped(&self, process: usize) -> bool {
-        self.processes.borrow()[process].stopped_until > self.now()
+        self.stopped_until(process) > self.now()
+    }
+
+    /// Until when a process is, or was last, stopped.
+    pub fn stopped_until(&self, process: usize) -> Micros {
+        self.processes.borrow()[process].stopped_until
     }
 
     /// Runs until a time, or until `is_over`.

@@ -126,17 +126,15 @@ impl Pod {
         let rules = &self.sim.rules;
         let by_level = match level {
             Level::Eventual => true,
-            Level::Causal => {
-                (self.covers(token) || !rules.has(Rule::TokenChecked)) && self.sees_holds()
-            }
-            Level::Strong => {
-                (self.has_lease() || !rules.has(Rule::LeaseChecked)) && self.sees_holds()
-            }
+            _ if self.may_miss_holds() => false,
+            Level::Causal => self.covers(token) || !rules.has(Rule::TokenChecked),
+            Level::Strong => self.has_lease() || !rules.has(Rule::LeaseChecked),
         };
         by_level && !self.is_void(entry)
     }
 
     fn found(&self, key: usize, stored: &Stored, token: Seq, from: &'static str) -> Answer {
+        self.relies_on_writers(key);
         self.sim.checks.served(self, key, stored);
         Answer::Found { value: stored.value, token: token.max(stored.entry.seen_seq), from }
     }
@@ -175,7 +173,10 @@ impl Pod {
     async fn fetch(&self, key: usize, level: Level, token: Seq) -> Answer {
         let (sim, rules) = (&self.sim, &self.sim.rules);
         let (mut born, began) = (self.mirror.applied(), sim.exec.stamp());
-        let is_storable = level == Level::Eventual || self.sees_holds();
+        let is_storable = level == Level::Eventual || !self.may_miss_holds();
+        if is_storable {
+            self.relies_on_writers(key);
+        }
         let value = at_origin(sim, 8, move |sim| sim.origin.borrow()[key]).await;
         let seen = match level {
             Level::Causal if rules.has(Rule::TokenFromSeen) => self.seen().await,
@@ -235,10 +236,11 @@ impl Pod {
             self.in_flight.borrow_mut().push(key);
         }
         forward(sim, key, value).await;
-        let seq = self.purge(&Content::purge(request, hold, &self.name)).await;
+        let own = match self.invalidate(request, hold).await {
+            Some(seq) => seq,
+            None => self.seen().await,
+        };
         self.landed(key);
-        sim.checks.in_effect(self.life, seq);
-        let own = seq.unwrap_or_else(|| self.server_now());
         Answer::Written { token: token.max(own) }
     }
 
@@ -252,9 +254,18 @@ impl Pod {
             }
         }
         forward(sim, key, value).await;
-        let seq = self.purge(&Content::purge(request, hold, &self.name)).await;
-        sim.checks.in_effect(self.life, seq);
+        self.invalidate(request, hold).await;
         Answer::Written { token: 0 }
+    }
+
+    /// Ends the hold of a write, or purges if there was none; the position, unless it is queued.
+    async fn invalidate(&self, request: PurgeRequest, hold: Option<u64>) -> Option<Seq> {
+        if let Some(id) = hold {
+            return self.complete(id).await;
+        }
+        let seq = self.purge(&Content::purge(request, None, &self.name)).await;
+        self.sim.checks.in_effect(self.life, seq);
+        seq
     }
 
     async fn purge_as_asked(&self, matcher: Matcher, key: usize, wait_all: bool) -> Answer {

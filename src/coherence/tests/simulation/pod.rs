@@ -10,6 +10,7 @@ use outrigger_coherence::mirror::HOLD_MS_MAX;
 use outrigger_coherence::{Content, Mirror, Seq, Verdict};
 use outrigger_store::Entry;
 
+use crate::active::ActiveHolds;
 use crate::exec::{Bell, Life, MS, Micros};
 use crate::net::{Link, keep};
 use crate::rules::Rule;
@@ -45,16 +46,18 @@ pub struct Pod {
     pub lease: Cell<Lease>,
     pub covered: Cell<Seq>,
     pub server_offset: Cell<u64>,
-    /// Before this position the pod may have missed a hold.
-    pub blind: Cell<Seq>,
-    pub server_clock: Cell<u64>,
+    /// Up to this position there may have been holds that the pod has not heard of.
+    pub unheard: Cell<Seq>,
     pub connected: Cell<bool>,
     pub responsive: Cell<bool>,
     pub caught_up: Cell<bool>,
     pub heard_at: Cell<u64>,
     pub heard_last: Cell<Seq>,
+    pub heard_micros: Cell<u64>,
     /// Whether the log was lost and found again.
     pub lost: Cell<bool>,
+    /// When a command last failed, in virtual time.
+    pub failed_at: Cell<Micros>,
     pub news: Cell<bool>,
     pub bell: Bell,
     pub alive: Cell<bool>,
@@ -62,6 +65,7 @@ pub struct Pod {
     pub in_flight: RefCell<Vec<usize>>,
     pub outbox: RefCell<VecDeque<(u64, Content)>>,
     pub next_id: Cell<u64>,
+    pub active: ActiveHolds,
     pub memory: RefCell<HashMap<usize, Stored>>,
     pub commands: Link,
     pub reading: Link,
@@ -82,14 +86,15 @@ impl Pod {
             lease: Cell::default(),
             covered: Cell::new(0),
             server_offset: Cell::new(0),
-            blind: Cell::new(0),
-            server_clock: Cell::new(0),
+            unheard: Cell::new(0),
             connected: Cell::new(false),
             responsive: Cell::new(true),
             caught_up: Cell::new(false),
             heard_at: Cell::new(0),
             heard_last: Cell::new(0),
+            heard_micros: Cell::new(0),
             lost: Cell::new(false),
+            failed_at: Cell::new(0),
             news: Cell::new(false),
             commands: Link::new(&bell, false),
             reading: Link::new(&bell, true),
@@ -98,6 +103,7 @@ impl Pod {
             in_flight: RefCell::default(),
             outbox: RefCell::default(),
             next_id: Cell::new(0),
+            active: ActiveHolds::default(),
             memory: RefCell::default(),
         });
         sim.exec.spawn(Some(life), keep(Rc::clone(&pod), |pod| &pod.commands));
@@ -134,10 +140,12 @@ impl Pod {
         self.lease.get().holds(self.now(), applied)
     }
 
-    /// Whether all holds that matter are known.
-    pub fn sees_holds(&self) -> bool {
-        !self.sim.rules.has(Rule::BlindWait)
-            || self.server_clock.get() >= self.blind.get() + HOLD_MS * MS * 11 / 10
+    /// `SharedLog::may_miss_holds`.
+    pub fn may_miss_holds(&self) -> bool {
+        let unheard = self.unheard.get();
+        self.sim.rules.has(Rule::UnheardWait)
+            && unheard > 0
+            && self.heard_micros.get() < unheard + (LEASE_MS + DRIFT_MS) * MS
     }
 
     pub fn knows_others(&self) -> bool {

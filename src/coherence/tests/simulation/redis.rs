@@ -16,7 +16,7 @@ struct Data {
     /// Position applied, and the end of the lease in milliseconds of the server's clock.
     pods: BTreeMap<usize, (Seq, u64)>,
     began: Option<u64>,
-    /// The server that has written here last.
+    /// The server that a heartbeat last met here: `*server`.
     server: Option<u64>,
 }
 
@@ -54,8 +54,12 @@ pub struct Redis {
     /// Which server this is: another one after each fail-over.
     pub server: u64,
     pub is_up: bool,
-    /// Whether the log begins anew on a server that did not write it.
+    /// Whether the first heartbeat on another server has the log begin anew.
     resets_on_new_server: bool,
+    /// Whether this server lacks what the one before had, and the log does not say so.
+    lacks: bool,
+    /// Whether such a log was taken for whole.
+    is_trusted: bool,
     /// What was appended since somebody last asked.
     pub appended: Vec<Appended>,
 }
@@ -74,8 +78,15 @@ impl Redis {
             server: 1,
             is_up: true,
             resets_on_new_server,
+            lacks: false,
+            is_trusted: false,
             appended: Vec::new(),
         }
+    }
+
+    /// The virtual time of a position.
+    pub fn time_of(&self, seq: Seq) -> Micros {
+        seq.saturating_add_signed(-self.clock_ahead)
     }
 
     pub fn clock(&self, now: Micros) -> u64 {
@@ -103,27 +114,38 @@ impl Redis {
         seq
     }
 
-    fn last_after_reset(&mut self, floor: Seq, now: Micros) -> Seq {
+    /// The last position, behind a reset if the log has lost something.
+    fn last_after_reset(&mut self, floor: Seq, has_moved: bool, now: Micros) -> Seq {
         let last = self.last();
-        let is_new = self.resets_on_new_server && self.data.server != Some(self.server);
-        self.data.server = Some(self.server);
-        if last == 0 || is_lost(last, floor) || is_new {
+        if last == 0 || is_lost(last, floor) || has_moved {
+            self.lacks = false;
             return self.add(last, floor, &Content::reset("pod"), now);
         }
         last
     }
 
+    /// Whether a log that lacks something has been taken for whole since somebody last asked.
+    pub fn was_trusted(&mut self) -> bool {
+        std::mem::take(&mut self.is_trusted)
+    }
+
     /// `scripts::APPEND`.
     pub fn append(&mut self, content: &Content, floor: Seq, now: Micros) -> Seq {
         self.changes();
-        let last = self.last_after_reset(floor, now);
+        let last = self.last_after_reset(floor, false, now);
+        self.is_trusted |= self.lacks;
         self.add(last, floor, content, now)
     }
 
     /// `scripts::HEARTBEAT`.
     pub fn heartbeat(&mut self, pod: usize, applied: Seq, lease: u64, now: Micros) -> (Seq, u64) {
         self.changes();
-        let last = self.last_after_reset(applied, now);
+        let known = self.data.server.replace(self.server);
+        let has_moved = known.is_some_and(|known| known != self.server);
+        let last = self.last_after_reset(applied, has_moved && self.resets_on_new_server, now);
+        // Where no heartbeat was remembered it cannot know.
+        self.is_trusted |= self.lacks && known.is_none();
+        self.lacks = false;
         let clock = self.clock(now);
         let ms = clock / 1000;
         self.data.began.get_or_insert(ms);
@@ -158,11 +180,9 @@ impl Redis {
 
     /// `FLUSHALL`.
     pub fn flush(&mut self) {
-        self.data = Data { server: self.data.server, ..Data::default() };
-        if self.resets_on_new_server {
-            self.data.server = None;
-        }
+        self.data = Data::default();
         self.before.clear();
+        self.lacks = false;
     }
 
     /// Another server takes over, which has not seen the last changes; or the same one starts with
@@ -171,6 +191,7 @@ impl Redis {
         let at = self.before.len().saturating_sub(lost);
         if let Some(data) = self.before.get(at) {
             self.data = data.clone();
+            self.lacks = true;
         }
         self.before.clear();
         self.server += 1;

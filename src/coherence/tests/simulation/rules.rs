@@ -18,12 +18,14 @@ pub enum Rule {
     RefuseUnreachable,
     /// What may be missing from the log voids what it may have concerned.
     GapDetection,
-    /// A log that another server continues begins anew: its end may be lost, and nobody left who
-    /// had applied it.
+    /// The first heartbeat that another server gets has the log begin anew: its end may be lost, and
+    /// nobody left who had applied it.
     ResetOnNewServer,
+    /// Who has placed a hold repeats it while it lasts.
+    RepeatHolds,
     /// A pod that may have missed a hold serves and stores nothing for causal and strong routes until
-    /// that hold has ended by itself.
-    BlindWait,
+    /// all that last have been repeated.
+    UnheardWait,
     /// Responses of other pods are judged by a pod that follows the log.
     TierNeedsCatchUp,
     /// And that has applied something: an empty log says nothing, and begins with a reset.
@@ -49,7 +51,7 @@ pub enum Rule {
 }
 
 /// All of them, each with the first seed and the distance to the next where a breach shows soonest.
-pub const ALL: [(Rule, u64, usize); 19] = [
+pub const ALL: [(Rule, u64, usize); 20] = [
     (Rule::HoldBeforeStrong, 0, 1),
     (Rule::HoldBeforeCausal, 0, 1),
     (Rule::WaitForAcks, 0, 1),
@@ -58,7 +60,8 @@ pub const ALL: [(Rule, u64, usize); 19] = [
     (Rule::RefuseUnreachable, 12, 21),
     (Rule::GapDetection, 0, 1),
     (Rule::ResetOnNewServer, 6, 21),
-    (Rule::BlindWait, 3, 21),
+    (Rule::RepeatHolds, 3, 21),
+    (Rule::UnheardWait, 3, 21),
     (Rule::TierNeedsCatchUp, 15, 21),
     (Rule::EmptyLogSaysNothing, 15, 21),
     (Rule::LeaseNeed, 0, 21),

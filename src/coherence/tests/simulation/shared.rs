@@ -23,9 +23,13 @@ impl Pod {
             }
             Reply::Late => {
                 self.responsive.set(false);
+                self.failed_at.set(self.sim.exec.now());
                 None
             }
-            Reply::Failed => None,
+            Reply::Failed => {
+                self.failed_at.set(self.sim.exec.now());
+                None
+            }
         }
     }
 
@@ -86,15 +90,16 @@ impl Pod {
         self.ring();
     }
 
-    /// `SharedLog::hold`: the position of the hold, or `None` if it could not be placed.
-    pub async fn hold(&self, content: &Content, everywhere: bool) -> Option<Seq> {
+    /// `SharedLog::hold`: the number of the hold, or `None` if it could not be placed.
+    pub async fn hold(&self, content: &Content, everywhere: bool) -> Option<u64> {
         let seq = self.append(content).await?;
+        let id = self.active.begin(content.clone(), seq, self.now());
         self.in_effect(seq, content).await;
         if everywhere && !self.applied_everywhere(seq).await {
-            self.push(crate::ops::ending(content, seq));
+            self.give_up(id, content);
             return None;
         }
-        Some(seq)
+        Some(id)
     }
 
     async fn ask_acks(&self, seq: Seq) -> Option<AcksAnswer> {

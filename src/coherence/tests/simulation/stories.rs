@@ -129,7 +129,7 @@ async fn lost_hold(sim: &Sim) {
     if sim.percent(80) {
         crash(sim, 1, sim.below(60 * MS));
     }
-    reads(sim, &[2, 1], key, 10 * MS, 900 * MS).await;
+    reads(sim, &[2, 1], key, 10 * MS, 1800 * MS).await;
 }
 
 async fn lost_purge(sim: &Sim) {

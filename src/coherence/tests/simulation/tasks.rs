@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use outrigger_coherence::follow::Follower;
+use outrigger_coherence::follow::{Absorbed, Follower};
 use outrigger_coherence::{Action, Content, Record};
 
 use crate::exec::{MS, Micros};
@@ -18,25 +18,25 @@ const UNANSWERED_MAX: u32 = 6;
 impl Pod {
     /// `State::absorb`.
     fn absorb(&self, follower: &mut Follower, record: &Record) {
-        let applied = self.mirror.applied();
+        let before = self.mirror.applied();
         let now = self.now() * HOLD_CLOCK;
         let content = record.content.clone().unwrap_or_else(|| Content::reset(""));
+        let mut absorbed = Absorbed::Next;
         if self.sim.rules.has(Rule::GapDetection) {
-            let absorbed = follower.absorb(&self.mirror, record, now);
+            absorbed = follower.absorb(&self.mirror, record, now);
             self.sim.note(|| format!("{}     {absorbed:?} {}", self.name, short(record.seq)));
         } else {
             self.mirror.apply(record.seq, &content, now);
         }
-        if record.seq > applied && record.prev != applied {
-            let missed = if record.prev > applied { record.prev } else { record.seq };
-            self.blind.set(self.blind.get().max(missed));
+        let is_reset = content.action == Action::Reset;
+        if absorbed != Absorbed::Known && is_reset {
+            self.unheard.set(self.unheard.get().max(record.seq));
+        } else if absorbed != Absorbed::Known && record.prev != before {
+            self.unheard.set(self.unheard.get().max(record.prev));
         }
-        let is_lost = content.action == Action::Reset || record.prev != applied;
-        if is_lost && applied > 0 && self.sim.rules.has(Rule::GapsAreLosses) {
+        let is_lost = absorbed == Absorbed::AfterGap || (is_reset && before > 0);
+        if is_lost && self.sim.rules.has(Rule::GapsAreLosses) {
             self.lost.set(true);
-        }
-        if content.action == Action::Reset {
-            self.blind.set(self.blind.get().max(record.seq));
         }
         self.ring();
     }
@@ -55,6 +55,7 @@ pub async fn heartbeat(pod: Rc<Pod>) {
                 pod.commands.reopen(&sim);
             }
         }
+        pod.repeat_holds().await;
         pod.mirror.expire_holds(pod.now() * HOLD_CLOCK);
         let until = sim.exec.now() + LEASE_MS * MS / 4;
         let found = || (pod.news.get() || pod.commands.version.get() != version).then_some(());
@@ -79,9 +80,9 @@ async fn beat(pod: &Pod) -> bool {
     let run = move |redis: &mut Redis, now| redis.heartbeat(process, applied, LEASE_MS, now);
     let Some((last, clock)) = pod.run_anyway(run).await else { return false };
     pod.server_offset.set(clock.saturating_sub(asked * MS));
-    pod.server_clock.set(clock);
     pod.heard_at.set(pod.now());
     pod.heard_last.set(last);
+    pod.heard_micros.set(clock);
     if last == applied {
         pod.covered.set(pod.covered.get().max(clock - 1));
     }

@@ -42,7 +42,8 @@ pub struct Config {
     pub faults: usize,
     pub slow_percent: u64,
     pub has_tier: bool,
-    pub has_slow_origin: bool,
+    /// How often the way to the origin is long, and how long, milliseconds.
+    pub slow_origin: (u64, u64),
     /// Most of the requests are for this key.
     pub focus: usize,
     /// Longest pause of a client, milliseconds.
@@ -57,7 +58,7 @@ impl Config {
         let config = Self::by_chance(rng);
         match story {
             None => config,
-            Some(Story::LostHold) => Config { story, pods: 3, has_slow_origin: true, ..config },
+            Some(Story::LostHold) => Config { story, pods: 3, slow_origin: (60, 1200), ..config },
             Some(Story::EmptyLog) => Config { story, pods: 3, has_tier: true, ..config },
             Some(Story::Lagging) => Config { story, pods: 3, has_tier: false, ..config },
             Some(_) => Config { story, pods: 3, slow_percent: 0, ..config },
@@ -74,7 +75,7 @@ impl Config {
             faults: rng.usize(..=6),
             slow_percent: [0, 2, 10][rng.usize(..3)],
             has_tier: rng.u8(..4) > 0,
-            has_slow_origin: rng.bool(),
+            slow_origin: (if rng.bool() { 20 } else { 0 }, 500),
             focus: [0, 1, 1, 2, 2, 2][rng.usize(..6)],
             pause_ms: [10, 40, 150][rng.usize(..3)],
         }
@@ -176,6 +177,7 @@ impl World {
 
     /// Notes what was appended, and tells those who wait for it.
     pub fn appended(&self) {
+        self.note_trust();
         let appended = std::mem::take(&mut self.redis.borrow_mut().appended);
         if appended.is_empty() {
             return;
@@ -194,8 +196,9 @@ impl World {
 
     /// The way to the origin or back.
     pub fn origin_latency(&self) -> Micros {
+        let (percent, time) = self.config.slow_origin;
         match self.below(100) {
-            ..20 if self.config.has_slow_origin => self.below(500 * MS),
+            n if n < percent => self.below(time * MS),
             ..40 => self.below(60 * MS),
             _ => 200 + self.below(3 * MS),
         }
