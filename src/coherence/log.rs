@@ -47,7 +47,7 @@ pub struct Acks {
 
 /// What one process knows of the log: shared between those who follow it and those who ask.
 #[derive(Debug)]
-pub struct State {
+pub(crate) struct State {
     pub(crate) mirror: Mirror,
     recent: Mutex<VecDeque<Event>>,
     applied: watch::Sender<Seq>,

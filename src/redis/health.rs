@@ -115,20 +115,18 @@ impl Health {
     }
 
     /// Watches a link and probes through it while the breaker is open. Runs for ever.
-    pub async fn watch(self: Arc<Self>, link: Link, told: impl Fn(bool)) {
+    pub async fn watch(self: Arc<Self>, link: Link) {
         let mut state = link.state();
         let mut first = true;
         let mut pause = self.settings.open;
         loop {
-            self.until_usable(&link, &mut state, &mut first, &mut pause, &told).await;
+            self.until_usable(&link, &mut state, &mut first, &mut pause).await;
             tracing::info!(server = link.target().name(), "redis tier is up");
-            told(true);
             first = false;
             let since = tokio::time::Instant::now();
             let reason = self.until_down(&mut state).await;
             let reason = self.better_reason(reason, &mut state).await;
             tracing::warn!(server = link.target().name(), reason, "redis tier is down");
-            told(false);
             if since.elapsed() >= GOOD_AFTER {
                 pause = self.settings.open;
             } else {
@@ -145,7 +143,6 @@ impl Health {
         state: &mut watch::Receiver<LinkState>,
         first: &mut bool,
         pause: &mut Duration,
-        told: &impl Fn(bool),
     ) {
         let mut unanswered = 0;
         loop {
@@ -169,7 +166,6 @@ impl Health {
                 *first = false;
                 self.tell_down(&reason);
                 tracing::warn!(server = link.target().name(), reason, "redis tier is down");
-                told(false);
             }
             // A new connection is worth a probe at once; the pause has passed otherwise.
             let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);

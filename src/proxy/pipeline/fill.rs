@@ -9,7 +9,6 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 use outrigger_coherence::{Seq, Verdict};
-use outrigger_policy::explain::coalesce_verdict;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::partial;
@@ -28,12 +27,8 @@ use crate::coalesce::table::Listed;
 use crate::headers::from_upstream;
 use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn, share_rules};
 use crate::pipeline::job::Job;
-use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::store::Storing;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
-
-/// The hint of a flight that nobody looks for.
-const UNJOINED: u64 = u64::MAX;
 
 /// What belongs to the leader alone, with the reason.
 pub(crate) enum Own {
@@ -91,7 +86,7 @@ impl Fill {
         }
     }
 
-    fn inquiry(&self) -> Inquiry<'_> {
+    pub(crate) fn inquiry(&self) -> Inquiry<'_> {
         Inquiry {
             shared: &self.worker.shared,
             route: &self.route,
@@ -428,28 +423,4 @@ pub(crate) fn may_stand_in(
         && entry.is_good()
         && shared.log.verdict(entry) != Verdict::Void
         && reuse::may_serve_on_error(&entry.lifetimes, directives, now)
-}
-
-/// Starts a refresh that nobody waits for, unless the key is being fetched already.
-pub(crate) fn refresh(job: &Job, entry: &Arc<Entry>) {
-    let shared = &job.worker.shared;
-    // A refresh that carries credentials is nobody else's to join.
-    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
-    let key = (job.key.digest(), if shareable { 0 } else { UNJOINED });
-    let Some(listed) = shared.flights.begin_refresh(key, shared.log.applied()) else {
-        return;
-    };
-    let mut fill = Fill::of(job, Some(Arc::clone(entry)), false);
-    fill.call.method = http::Method::GET;
-    tokio::spawn(async move {
-        // Another pod may have refreshed it already.
-        if let Some(Found::Serve(entry, _)) = lookup::shared_copy(fill.inquiry()).await
-            && entry.lifetimes.is_fresh(fill.worker.shared.clock.now())
-        {
-            listed.resolve(Resolution::Entry(entry, Outcome::Hit));
-            listed.finish(true);
-            return;
-        }
-        fill.run(listed, None).await;
-    });
 }

@@ -17,6 +17,7 @@ use outrigger_telemetry::Outcome;
 use crate::app::{Active, Worker};
 use crate::body::ResponseBody;
 use crate::pipeline::respond;
+use crate::pipeline::trust::Distrust;
 use crate::serve::Peer;
 
 /// A response with its outcome.
@@ -46,6 +47,8 @@ pub(crate) struct Job {
     pub(crate) directives: RequestDirectives,
     pub(crate) now: UnixMillis,
     pub(crate) upgrade: bool,
+    /// Why what is stored may not answer it.
+    pub(crate) distrust: Option<Distrust>,
     /// How coherent its answer has to be: as the route says, or as what it changes does.
     pub(crate) consistency: Consistency,
 }
@@ -79,6 +82,7 @@ impl Job {
             directives,
             now,
             upgrade,
+            distrust: None,
         }
     }
 

@@ -188,8 +188,8 @@ pub(crate) async fn past_store(job: &mut Job, distrust: Distrust) -> Answer {
     if job.directives.only_if_cached || job.parts.method == Method::HEAD {
         return fetch(job, None, Forwarded::Bypass).await;
     }
+    job.distrust = Some(distrust);
     let ranged = range::parse(&job.parts.headers).is_some();
-    tracing::debug!(why = distrust.as_str(), "past the store");
     alone(job, None, Forwarded::Bypass, ranged).await
 }
 
@@ -252,7 +252,8 @@ fn answer(
     outcome: Outcome,
 ) -> Answer {
     let collapsed = outcome == Outcome::Collapsed;
-    let status = CacheStatus { fwd: Some(why), collapsed, ..CacheStatus::default() };
+    let detail = job.distrust.map(Distrust::as_str);
+    let status = CacheStatus { fwd: Some(why), collapsed, detail, ..CacheStatus::default() };
     match resolution {
         Resolution::Streaming(head) => {
             let response = shared_response(job, reader, &head, status);

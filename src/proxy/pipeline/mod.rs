@@ -18,6 +18,7 @@ mod lookup;
 mod miss;
 mod pass;
 mod record;
+mod refresh;
 mod respond;
 mod store;
 mod trust;
@@ -110,7 +111,7 @@ async fn slow(
         Found::Distrusted(why) => miss::past_store(&mut job, why).await,
         Found::Serve(entry, outcome) => job.serve(&entry, outcome),
         Found::ServeAndRefresh(entry) => {
-            fill::refresh(&job, &entry);
+            refresh::begin(&job, &entry);
             job.serve(&entry, Outcome::StaleWhileRevalidate)
         }
         Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,

@@ -37,7 +37,7 @@ impl Shard {
         let health = Health::new(health);
         let link = Link::start(target);
         health.follow(&link);
-        tokio::spawn(Arc::clone(&health).watch(link.clone(), |_| {}));
+        tokio::spawn(Arc::clone(&health).watch(link.clone()));
         Arc::new(Shard {
             health,
             link,
