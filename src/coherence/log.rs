@@ -254,8 +254,12 @@ impl PurgeLog {
             }
     }
 
-    /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`.
+    /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`,
+    /// and at once where nothing more is heard of the log.
     pub async fn until_covers(&self, seq: Seq, limit: Duration) -> bool {
+        if self.as_shared().is_some_and(|log| !log.is_heard()) {
+            return self.covers(seq);
+        }
         self.covers(seq) || self.state.until_applied(seq, limit).await || self.covers(seq)
     }
 

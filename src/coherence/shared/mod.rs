@@ -155,6 +155,11 @@ impl SharedLog {
         self.connected.load(Ordering::Acquire)
     }
 
+    /// Whether the log is being followed and its server answers.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_connected() && self.responsive.load(Ordering::Acquire)
+    }
+
     /// Whether the log has ever been read to its end.
     pub fn has_caught_up(&self) -> bool {
         self.caught_up.load(Ordering::Acquire)
