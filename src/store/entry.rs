@@ -47,7 +47,8 @@ pub struct Entry {
     pub stored_at: UnixMillis,
     /// How long the upstream took, milliseconds.
     pub fetch_millis: u32,
-    checked: AtomicU64,
+    /// See [`Entry::checked`].
+    pub(crate) checked: AtomicU64,
 }
 
 /// Positions of the purge log around a fetch.
@@ -57,41 +58,6 @@ pub struct LogSpan {
     pub born: u64,
     /// What the log had reached when the response was there; never less than `born`.
     pub seen: u64,
-}
-
-/// An entry as it comes back from a tier, complete and already in the form in which it is served.
-#[derive(Debug)]
-pub struct Restored {
-    /// The canonical key.
-    pub key: Arc<[u8]>,
-    /// Digest of the canonical key.
-    pub digest: u128,
-    /// Length of the canonical URI within the key.
-    pub uri_len: usize,
-    /// Digest of the canonical URI.
-    pub uri_digest: u128,
-    /// Status.
-    pub status: StatusCode,
-    /// Header fields as served.
-    pub headers: HeaderMap,
-    /// Body.
-    pub body: Bytes,
-    /// Set if the body is a part.
-    pub part: Option<Part>,
-    /// The selecting fields.
-    pub variant: Variant,
-    /// Points in time that reuse depends on.
-    pub lifetimes: Lifetimes,
-    /// Tags for purging.
-    pub tags: Box<[Box<str>]>,
-    /// Positions of the purge log around its fetch.
-    pub log: LogSpan,
-    /// Which caching rules it was stored by.
-    pub policy_epoch: u64,
-    /// When it was stored.
-    pub stored_at: UnixMillis,
-    /// How long the upstream took, milliseconds.
-    pub fetch_millis: u32,
 }
 
 /// What an entry is made from.
@@ -190,29 +156,6 @@ impl Entry {
             now,
             fetch_millis: self.fetch_millis,
         })
-    }
-
-    /// The entry that a tier gave back.
-    pub fn restored(from: Restored) -> Self {
-        Entry {
-            key: from.key,
-            digest: from.digest,
-            uri_len: from.uri_len,
-            uri_digest: from.uri_digest,
-            status: from.status,
-            headers: from.headers,
-            body: from.body,
-            part: from.part,
-            variant: from.variant,
-            lifetimes: from.lifetimes,
-            tags: from.tags,
-            born_seq: from.log.born,
-            seen_seq: from.log.seen,
-            policy_epoch: from.policy_epoch,
-            stored_at: from.stored_at,
-            fetch_millis: from.fetch_millis,
-            checked: AtomicU64::new(0),
-        }
     }
 
     /// The canonical URI.

@@ -1,5 +1,7 @@
 //! The fields of a value: number, length, bytes. Unknown numbers are skipped.
 
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -7,7 +9,7 @@ use outrigger_semantics::partial::Part;
 use outrigger_semantics::range::ByteRange;
 use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant, fields};
 
-use crate::entry::{Entry, LogSpan, Restored};
+use crate::entry::{Entry, LogSpan};
 
 const KEY: u8 = 1;
 const URI_LENGTH: u8 = 2;
@@ -277,7 +279,7 @@ impl Partial {
         } else {
             outrigger_semantics::digest(&key[..uri_len])
         };
-        Some(Entry::restored(Restored {
+        Some(Entry {
             key: key[..].into(),
             digest,
             uri_len,
@@ -289,11 +291,13 @@ impl Partial {
             variant: Variant::from_selectors(self.selectors),
             lifetimes: self.lifetimes?,
             tags: self.tags.into_boxed_slice(),
-            log: self.log?,
+            born_seq: self.log?.born,
+            seen_seq: self.log?.seen,
             policy_epoch: self.policy_epoch,
             stored_at: self.stored_at?,
             fetch_millis: self.fetch_millis,
-        }))
+            checked: AtomicU64::new(0),
+        })
     }
 }
 
