@@ -4,7 +4,6 @@
 //! voids what is older than the gap; a log that has lost what it once said (a flush, a fail-over to
 //! a replica that lagged) voids everything.
 
-use crate::Seq;
 use crate::event::{Action, Content, Record};
 use crate::mirror::Mirror;
 
@@ -53,9 +52,4 @@ impl Follower {
         mirror.apply(record.seq, content, now);
         absorbed
     }
-}
-
-/// Whether a log that stands at `last` has lost what a pod has applied.
-pub fn is_lost(last: Seq, applied: Seq) -> bool {
-    last < applied
 }

@@ -25,6 +25,15 @@
 //!   made the log begin anew, which takes until the first pod is connected; or what that server has
 //!   is from before the first heartbeat of all, and does not say who wrote it.
 //!
+//! What it does not withstand either, and is not excused: it is too rare for the schedules of a run.
+//! Of twenty thousand, four have failed for the first two:
+//! - FLUSHALL, and a wait for all in a pod that has not read of it yet, or has started since: it does
+//!   not wait out the leases of pods that are not on the new list.
+//! - A pod that starts on a server that lacks the end of the log judges the shared tier until it has
+//!   applied the reset that its own first heartbeat brings about.
+//! - A pod that has absorbed a reset and then lags: a heartbeat tells it that holds have been repeated
+//!   by now, though it has not read them. No story has such a pod lag.
+//!
 //! What is not modelled: `trust_fail_over`; clients that go away in the middle of a write, and writes
 //! of which the upstream said nothing, whose holds linger; holds of anything but a URL; an outbox or
 //! a mirror that overflows; events that are not understood; pods that leave in good order; warm
@@ -68,16 +77,17 @@ const SCHEDULES: u64 = 2000;
 /// Schedules in which the breach of a rule must show.
 const HUNT_MAX: usize = 600;
 
-/// Seeds that have failed, and what they showed.
+/// Seeds that show what has failed once: each fails without the rule that came of it.
 const REGRESSIONS: &[(u64, &str)] = &[
     (15, "a pod that had found the log empty served what the shared tier had kept"),
     (219, "FLUSHALL before a wait for all: a pod whose lease still ran was not on the new list"),
+    (300, "a fail-over lost a purge that was answered, and nobody who had applied it was left"),
     (
-        231,
+        378,
         "a heartbeat sent before a lease ended and answered long after renewed it without a break",
     ),
-    (300, "a fail-over lost a purge that was answered, and nobody who had applied it was left"),
-    (381, "FLUSHALL during a strong write: a pod that started then did not know of the hold"),
+    (213, "FLUSHALL during a write: a pod that started then never heard of the hold"),
+    (906, "FLUSHALL during a write: a pod that started then served before it heard of the hold"),
 ];
 
 /// How a schedule ended.
@@ -243,7 +253,8 @@ fn no_schedule_breaks_a_promise() {
         return assert!(counts["memory"] > counts["write"] && counts["tier"] > 0, "{counts:?}");
     };
     println!("{}", simulate(*seed, rules, true).lines.join("\n"));
-    panic!("{} schedules fail; OUTRIGGER_SIM_SEED={seed}: {why}", failed.len());
+    let seeds: Vec<u64> = failed.keys().copied().collect();
+    panic!("schedules fail: {seeds:?}; OUTRIGGER_SIM_SEED={seed}: {why}");
 }
 
 #[test]

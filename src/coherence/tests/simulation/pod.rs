@@ -130,7 +130,8 @@ impl Pod {
 
     /// `PurgeLog::until_covers`.
     pub async fn until_covers(&self, seq: Seq, limit: Micros) -> bool {
-        self.covers(seq) || self.until_applied(seq, limit).await || self.covers(seq)
+        let is_heard = self.connected.get() && self.responsive.get();
+        self.covers(seq) || (is_heard && self.until_applied(seq, limit).await) || self.covers(seq)
     }
 
     /// `SharedLog::has_lease`.

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use outrigger_coherence::follow::is_lost;
 use outrigger_coherence::{Content, Record, Seq};
 
 use crate::exec::Micros;
@@ -117,7 +116,7 @@ impl Redis {
     /// The last position, behind a reset if the log has lost something.
     fn last_after_reset(&mut self, floor: Seq, has_moved: bool, now: Micros) -> Seq {
         let last = self.last();
-        if last == 0 || is_lost(last, floor) || has_moved {
+        if last == 0 || last < floor || has_moved {
             self.lacks = false;
             return self.add(last, floor, &Content::reset("pod"), now);
         }

@@ -58,7 +58,11 @@ impl Config {
         let config = Self::by_chance(rng);
         match story {
             None => config,
-            Some(Story::LostHold) => Config { story, pods: 3, slow_origin: (60, 1200), ..config },
+            // Before a hold is repeated the write is over, or it is not.
+            Some(Story::LostHold) => {
+                let slow_origin = (60, if rng.bool() { 300 } else { 1200 });
+                Config { story, pods: 3, slow_origin, ..config }
+            }
             Some(Story::EmptyLog) => Config { story, pods: 3, has_tier: true, ..config },
             Some(Story::Lagging) => Config { story, pods: 3, has_tier: false, ..config },
             Some(_) => Config { story, pods: 3, slow_percent: 0, ..config },
