@@ -1,7 +1,7 @@
 //! The purge log as its users see it: append an event, ask about an entry, wait for the others.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -54,8 +54,6 @@ pub(crate) struct State {
     gaps: AtomicU64,
     /// Up to this position there may have been holds that this pod has not heard of.
     pub(crate) unheard: AtomicU64,
-    /// Set once the log, or the way to it, has been lost and found again.
-    pub(crate) lost: AtomicBool,
     clock: std::time::Instant,
 }
 
@@ -73,7 +71,6 @@ impl State {
             applied: watch::Sender::new(seq),
             gaps: AtomicU64::new(0),
             unheard: AtomicU64::new(0),
-            lost: AtomicBool::new(false),
             clock: std::time::Instant::now(),
         }
     }
@@ -98,10 +95,9 @@ impl State {
         if absorbed != Absorbed::Known && is_reset {
             self.unheard.fetch_max(record.seq, Ordering::AcqRel);
         } else if absorbed != Absorbed::Known && record.prev != before {
-            self.unheard.fetch_max(record.prev, Ordering::AcqRel);
-        }
-        if absorbed == Absorbed::AfterGap || (is_reset && before > 0) {
-            self.lost.store(true, Ordering::Release);
+            // A log that went back has lost everything up to here.
+            let missing = if record.prev < before { record.seq } else { record.prev };
+            self.unheard.fetch_max(missing, Ordering::AcqRel);
         }
         if absorbed == Absorbed::AfterGap {
             self.gaps.fetch_add(1, Ordering::Relaxed);

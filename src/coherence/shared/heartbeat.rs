@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use outrigger_redis::link::LinkState;
-
 use super::SharedLog;
 
 /// Beats within one lease.
@@ -20,7 +18,6 @@ const UNANSWERED_MAX: u32 = 6;
 pub(super) async fn run(log: Arc<SharedLog>) {
     let pause = (log.settings.lease / BEATS).min(PAUSE_MAX);
     let mut links = log.commands.state();
-    let mut connections = 0;
     let mut unanswered = 0;
     loop {
         // A pod that has not read the log yet would be waited for in vain, and may serve nothing.
@@ -44,12 +41,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
                     return;
                 }
                 // Perhaps another server, which does not know the leases of the one before.
-                if let LinkState::Up(count) = *links.borrow_and_update() {
-                    connections = count;
-                }
-                if connections > 1 {
-                    log.state.lost.store(true, Ordering::Release);
-                }
+                links.mark_unchanged();
                 log.drop_lease();
             }
         }
@@ -63,7 +55,6 @@ async fn beat(log: &SharedLog) -> bool {
     let Ok((last, server_micros)) = log.heartbeat(applied).await else { return false };
     log.heard_at.store(log.state.now(), Ordering::Release);
     log.heard_last.store(last, Ordering::Release);
-    log.heard_micros.store(server_micros, Ordering::Release);
     let offset = server_micros.saturating_sub(asked * 1000);
     log.server_offset.store(offset, Ordering::Release);
     if last == applied {

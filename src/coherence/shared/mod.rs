@@ -84,8 +84,6 @@ pub struct SharedLog {
     /// When, in this process's clock, a heartbeat was last answered, and where the log stood.
     heard_at: AtomicU64,
     heard_last: AtomicU64,
-    /// The server's clock at that heartbeat, microseconds.
-    heard_micros: AtomicU64,
     /// Set when this pod has left.
     left: AtomicBool,
     /// Something was applied that the others want to know.
@@ -129,7 +127,6 @@ impl SharedLog {
             caught_up: AtomicBool::new(false),
             heard_at: AtomicU64::new(0),
             heard_last: AtomicU64::new(0),
-            heard_micros: AtomicU64::new(0),
             left: AtomicBool::new(false),
             applied: Notify::new(),
             outbox: Outbox::default(),
@@ -260,9 +257,8 @@ impl SharedLog {
         let polling = async {
             loop {
                 if let Ok(answer) = self.ask_acks(seq).await {
-                    // Once something was lost, pods that are not on the list yet are waited for.
-                    let complete =
-                        !self.state.lost.load(Ordering::Acquire) || self.is_settled(&answer);
+                    // Pods that are not on a new list yet are waited for.
+                    let complete = self.is_settled(&answer);
                     last = answer.acks;
                     if last.missing.is_empty() && last.live > 0 && complete {
                         return;
@@ -294,8 +290,8 @@ impl SharedLog {
     /// log, or trimmed from it. Writers repeat theirs within a lease.
     pub(crate) fn may_miss_holds(&self) -> bool {
         let unheard = self.state.unheard.load(Ordering::Acquire);
-        let heard = self.heard_micros.load(Ordering::Acquire);
-        unheard > 0 && heard < unheard.saturating_add(self.longest_lease_ms() * 1000)
+        let safe_at = unheard.saturating_add(self.longest_lease_ms() * 1000);
+        unheard > 0 && self.state.mirror.applied() < safe_at && !self.covers(safe_at)
     }
 
     /// The position of the log now: what somebody who reads the upstream now may have seen. When
@@ -303,7 +299,8 @@ impl SharedLog {
     pub async fn seen(&self) -> Seq {
         let asked = tokio::time::timeout(self.settings.question_timeout, self.last()).await;
         match asked {
-            Ok(Ok(last)) => last.max(self.state.mirror.applied()),
+            // A log that stands behind this pod has lost something, and says too little.
+            Ok(Ok(last)) if last >= self.state.mirror.applied() => last,
             _ => self.server_now_micros(),
         }
     }

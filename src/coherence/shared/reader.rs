@@ -39,9 +39,6 @@ pub(super) async fn run(log: Arc<SharedLog>) {
             },
         };
         let was = log.connected.swap(false, Ordering::AcqRel);
-        if was {
-            log.state.lost.store(true, Ordering::Release);
-        }
         if !reason.is_empty() && (was || !told_down) {
             told_down = true;
             tracing::warn!(reason, "purge log lost");
@@ -64,12 +61,15 @@ async fn follow(
             Ok(count) => count < COUNT,
             Err(reason) => return reason,
         };
-        if caught_up && log.state.mirror.applied() == 0 {
-            // An empty log says nothing about what other servers hold: it begins with a reset.
-            if let Err(error) = log.heartbeat(0).await {
-                return error.to_string();
+        if caught_up && !log.caught_up.load(Ordering::Acquire) {
+            // The first beat may find that the log has to begin anew: before that has been read,
+            // what others have stored cannot be judged.
+            let applied = log.state.mirror.applied();
+            match log.heartbeat(applied).await {
+                Ok((last, _)) if last > applied => continue,
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
             }
-            continue;
         }
         if caught_up && !log.connected.swap(true, Ordering::AcqRel) {
             *told_down = false;

@@ -146,7 +146,7 @@ impl Pod {
         let unheard = self.unheard.get();
         self.sim.rules.has(Rule::UnheardWait)
             && unheard > 0
-            && self.heard_micros.get() < unheard + (LEASE_MS + DRIFT_MS) * MS
+            && !self.covers(unheard + (LEASE_MS + DRIFT_MS) * MS)
     }
 
     pub fn knows_others(&self) -> bool {

@@ -144,7 +144,8 @@ impl Pod {
         let mut pause = MS;
         while self.sim.exec.now() < until {
             if let Some(acks) = self.ask_acks(seq).await {
-                let is_complete = !self.lost.get() || self.is_settled(began, acks.known_ms);
+                let is_complete = !self.sim.rules.has(Rule::GapsAreLosses)
+                    || self.is_settled(began, acks.known_ms);
                 if acks.missing.is_empty() && acks.live > 0 && is_complete {
                     return true;
                 }

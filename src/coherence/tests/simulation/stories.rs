@@ -129,6 +129,11 @@ async fn lost_hold(sim: &Sim) {
     if sim.percent(80) {
         crash(sim, 1, sim.below(60 * MS));
     }
+    if sim.percent(30) {
+        // It lags again when it hears of the repeated hold.
+        sim.exec.sleep(60 * MS + sim.below(200 * MS)).await;
+        stall(sim, 1, true, 300 * MS + sim.below(800 * MS));
+    }
     reads(sim, &[2, 1], key, 10 * MS, 1800 * MS).await;
 }
 

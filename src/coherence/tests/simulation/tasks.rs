@@ -119,6 +119,17 @@ pub async fn follow(pod: Rc<Pod>) {
                 }
                 continue;
             }
+            if !pod.caught_up.get() && pod.mirror.applied() > 0 {
+                // Whether the log is whole shows when a heartbeat has been answered.
+                let (process, applied) = (pod.life.process, pod.mirror.applied());
+                let run =
+                    move |redis: &mut Redis, now| redis.heartbeat(process, applied, LEASE_MS, now);
+                match pod.run_anyway(run).await {
+                    None => break,
+                    Some((last, _)) if last > applied => continue,
+                    Some(_) => {}
+                }
+            }
             if !pod.connected.replace(true) || !records.is_empty() {
                 pod.caught_up.set(true);
                 pod.news.set(true);
