@@ -131,6 +131,7 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
         answer["applied"] = acks.applied.into();
         answer["live"] = acks.live.into();
         answer["missing"] = acks.missing.into();
+        answer["complete"] = acks.complete.into();
     }
     json(StatusCode::OK, &answer)
 }

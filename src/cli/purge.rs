@@ -38,6 +38,13 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
         println!("{}", told(status, &answer));
     }
     let missing = missing(&answer);
+    if missing.is_empty() && answer["complete"] == false {
+        return Err(CliError::Incomplete(
+            "the list of live pods is younger than a lease: some may not be on it yet; say \
+             --timeout 5s, or repeat this"
+                .to_owned(),
+        ));
+    }
     if missing.is_empty() {
         return Ok(());
     }

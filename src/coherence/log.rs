@@ -43,6 +43,9 @@ pub struct Acks {
     pub live: usize,
     /// Live pods that have not, or not yet.
     pub missing: Vec<String>,
+    /// Whether the list of pods is known to hold all that may still serve: not within a lease of its
+    /// beginning, or of the connection's.
+    pub complete: bool,
 }
 
 /// What one process knows of the log: shared between those who follow it and those who ask.
@@ -236,7 +239,7 @@ impl PurgeLog {
     /// Waits until every live pod has applied a position, at most `limit`.
     pub async fn acknowledged(&self, seq: Seq, limit: Duration) -> Acks {
         match &self.order {
-            Order::Local(_) => Acks { applied: 1, live: 1, missing: Vec::new() },
+            Order::Local(_) => Acks { applied: 1, live: 1, missing: Vec::new(), complete: true },
             Order::Shared(log) => log.acknowledged(seq, limit).await,
         }
     }

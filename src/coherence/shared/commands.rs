@@ -100,7 +100,7 @@ impl SharedLog {
             self.run(cmd).await?;
         Ok(AcksAnswer {
             known_ms: u64::try_from(known).unwrap_or(0),
-            acks: Acks { applied, live, missing },
+            acks: Acks { applied, live, missing, complete: false },
             is_there: there == 1,
         })
     }

@@ -259,7 +259,7 @@ impl SharedLog {
                 if let Ok(answer) = self.ask_acks(seq).await {
                     // Pods that are not on a new list yet are waited for.
                     let complete = self.is_settled(&answer);
-                    last = answer.acks;
+                    last = Acks { complete, ..answer.acks };
                     if last.missing.is_empty() && last.live > 0 && complete {
                         return;
                     }

@@ -20,6 +20,9 @@ const BLOCK_MS: usize = 500;
 /// Without an answer for so much longer the connection is of no use.
 const GRACE: Duration = Duration::from_millis(1000);
 
+/// Pause while the connection for commands is not there yet.
+const COMPANION_PAUSE: Duration = Duration::from_millis(5);
+
 /// Runs for ever.
 pub(super) async fn run(log: Arc<SharedLog>) {
     let mut state = log.reading.state();
@@ -64,6 +67,11 @@ async fn follow(
         if caught_up && !log.caught_up.load(Ordering::Acquire) {
             // The first beat may find that the log has to begin anew: before that has been read,
             // what others have stored cannot be judged.
+            if log.commands.conn().is_none() {
+                // Its connection is opened beside this one, and mostly follows at once.
+                tokio::time::sleep(COMPANION_PAUSE).await;
+                continue;
+            }
             let applied = log.state.mirror.applied();
             match log.heartbeat(applied).await {
                 Ok((last, _)) if last > applied => continue,

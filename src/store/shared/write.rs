@@ -172,20 +172,25 @@ impl Writer {
     async fn send(&mut self, tier: &RedisTier, conn: Conn, units: Vec<Unit>) {
         let limit = tier.settings.write_timeout;
         if let Conn::Single(_) = conn {
-            let commands = units.iter().flat_map(|unit| &unit.commands);
+            let mut commands = Vec::with_capacity(units.len());
+            let mut waiting = Vec::with_capacity(units.len());
+            for unit in units {
+                waiting.push((unit.commands.len(), unit.put));
+                commands.extend(unit.commands);
+            }
             let answered = replies(conn, commands, limit).await;
             let mut left = answered.map(Vec::into_iter);
-            for unit in units {
-                let own = left.as_mut().map(|left| left.by_ref().take(unit.commands.len()));
+            for (count, put) in waiting {
+                let own = left.as_mut().map(|left| left.by_ref().take(count));
                 let own = own.map(Iterator::collect).map_err(|failed| failed.clone());
-                self.read(tier, unit.put, own);
+                self.read(tier, put, own);
             }
             return;
         }
         let mut sent = JoinSet::new();
         for Unit { commands, put } in units {
             let conn = conn.clone();
-            sent.spawn(async move { (put, replies(conn, commands.iter(), limit).await) });
+            sent.spawn(async move { (put, replies(conn, commands, limit).await) });
         }
         while let Some(Ok((put, answered))) = sent.join_next().await {
             self.read(tier, put, answered);
@@ -260,13 +265,13 @@ enum Failed {
 /// Sends commands in one pipeline; a refused command is a reply like others.
 async fn replies(
     mut conn: Conn,
-    commands: impl Iterator<Item = &Cmd>,
+    commands: Vec<Cmd>,
     limit: Duration,
 ) -> Result<Vec<Value>, Failed> {
     let mut pipeline = client::pipe();
     pipeline.ignore_errors();
-    commands.for_each(|command| {
-        pipeline.add_command(command.clone());
+    commands.into_iter().for_each(|command| {
+        pipeline.add_command(command);
     });
     if pipeline.is_empty() {
         return Ok(Vec::new());
