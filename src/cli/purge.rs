@@ -34,6 +34,12 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
         let reason = answer["error"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
         return Err(CliError::Usage(reason));
     }
+    if answer["queued"] == true {
+        return Err(CliError::Incomplete(
+            "purged in that pod; queued for the others, since the purge log cannot be reached"
+                .to_owned(),
+        ));
+    }
     if !args.json {
         println!("{}", told(status, &answer));
     }
@@ -57,10 +63,6 @@ fn missing(answer: &Value) -> Vec<String> {
 }
 
 fn told(status: StatusCode, answer: &Value) -> String {
-    if answer["queued"] == true {
-        return "purged in this pod; queued for the others, since the purge log cannot be reached"
-            .to_owned();
-    }
     if status == StatusCode::ACCEPTED {
         return "accepted".to_owned();
     }

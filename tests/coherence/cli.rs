@@ -98,6 +98,17 @@ async fn missing_pods_are_named_and_are_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_purge_that_waits_for_the_log_is_a_failure() {
+    let origin = origin().await;
+    let mut cluster = Shape::of(origin.url(), 1).start().await;
+    cluster.redis.kill();
+    cluster.pods[0].disconnected().await;
+    let said = purge(&cluster, &["--tag", "x", "--wait", "all"]).await;
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.err.contains("queued"), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_admin_port_that_does_not_answer_is_named() {
     let nobody = free_addr();
     for words in [
