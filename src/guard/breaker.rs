@@ -1,0 +1,703 @@
+//! A circuit breaker: closed, open, half-open.
+//!
+//! Closed, it counts over a sliding window. Open, it rejects everything for a time that grows with
+//! each opening in a row. Half-open, it lets a few probes through: the first that fails opens it
+//! again, and when all have succeeded it closes. A result counts only in the period in which its
+//! request was admitted, so that late results of an outage cannot disturb a recovery.
+
+use std::time::Duration;
+
+use crate::sync::{Mutex, lock};
+use crate::window::{Counts, Window};
+
+/// How much longer than its nominal time a breaker stays open at most, so that many do not probe
+/// at the same moment.
+const JITTER: f64 = 0.2;
+
+/// When a breaker opens and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerRules {
+    /// Percent of failures among the requests of the window that open it; `None` for never.
+    pub failure_percent: Option<u8>,
+    /// Percent of slow requests that open it; `None` for never.
+    pub slow_percent: Option<u8>,
+    /// Requests in the window below which no share opens it.
+    pub requests_min: u32,
+    /// Failures in a row that open it; `None` for never.
+    pub consecutive: Option<u32>,
+    /// The window.
+    pub window: Duration,
+    /// Time of the first opening.
+    pub open_for: Duration,
+    /// Bound of the doubled times of further openings.
+    pub open_max: Duration,
+    /// Probes that must succeed to close it, and that are under way at most.
+    pub probes: u32,
+}
+
+/// The state of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Requests pass.
+    Closed,
+    /// Requests are rejected.
+    Open,
+    /// A few requests pass, to see.
+    HalfOpen,
+}
+
+impl State {
+    /// The stable name in metrics, logs and the admin port.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// Why a breaker changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Too large a share of failures.
+    FailureRatio,
+    /// Too large a share of slow requests.
+    SlowRatio,
+    /// Too many failures in a row.
+    ConsecutiveFailures,
+    /// The open time is over.
+    OpenTimeOver,
+    /// A probe failed.
+    ProbeFailed,
+    /// All probes succeeded.
+    ProbesSucceeded,
+    /// An operator forced it.
+    Forced,
+    /// An operator let it judge for itself again.
+    Released,
+}
+
+impl Reason {
+    /// The stable name in metrics, logs and the admin port.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FailureRatio => "failure-ratio",
+            Self::SlowRatio => "slow-ratio",
+            Self::ConsecutiveFailures => "consecutive-failures",
+            Self::OpenTimeOver => "open-time-over",
+            Self::ProbeFailed => "probe-failed",
+            Self::ProbesSucceeded => "probes-succeeded",
+            Self::Forced => "forced",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// What an operator forces on a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    /// Everything is rejected.
+    Open,
+    /// Everything passes.
+    Closed,
+}
+
+/// A change of state, for one log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// From.
+    pub from: State,
+    /// To.
+    pub to: State,
+    /// Why.
+    pub reason: Reason,
+    /// Requests of the window at that moment.
+    pub requests: u32,
+    /// Failures among them.
+    pub failed: u32,
+    /// How long it stays open, if it opened by itself.
+    pub open_for: Option<Duration>,
+}
+
+/// The right to send one request; its result is handed back with [`Breaker::settle`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a probe that is never settled holds up the recovery"]
+pub struct Ticket {
+    epoch: u64,
+    probe: bool,
+}
+
+impl Ticket {
+    /// Whether the request is a probe of a half-open breaker.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+/// What a breaker says to a request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The ticket, or how long to stay away.
+    pub verdict: Result<Ticket, Duration>,
+    /// The change of state that came about.
+    pub transition: Option<Transition>,
+}
+
+/// How a request turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was answered.
+    Succeeded {
+        /// Later than it should have been.
+        slow: bool,
+    },
+    /// It failed, by what counts as failure.
+    Failed,
+    /// It says nothing: its client left.
+    Unknown,
+}
+
+/// What an operator sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerStatus {
+    /// State.
+    pub state: State,
+    /// What is forced, if anything.
+    pub forced: Option<Force>,
+    /// Requests in the window.
+    pub requests: u32,
+    /// Failures among them.
+    pub failed: u32,
+    /// Slow ones among them.
+    pub slow: u32,
+    /// Time until the next probe; zero unless open.
+    pub open_left: Duration,
+    /// Why it changed its state the last time.
+    pub reason: Option<Reason>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed,
+    Open { until: Duration },
+    HalfOpen { admitted: u32, succeeded: u32, until: Duration },
+}
+
+#[derive(Debug)]
+struct Inner {
+    phase: Phase,
+    forced: Option<Force>,
+    window: Window,
+    in_a_row: u32,
+    /// Openings in a row, without a window of peace between them.
+    streak: u32,
+    closed_since: Option<Duration>,
+    epoch: u64,
+    reason: Option<Reason>,
+}
+
+/// A circuit breaker.
+#[derive(Debug)]
+pub struct Breaker {
+    rules: BreakerRules,
+    inner: Mutex<Inner>,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(rules: BreakerRules) -> Self {
+        let inner = Inner {
+            phase: Phase::Closed,
+            forced: None,
+            window: Window::new(rules.window),
+            in_a_row: 0,
+            streak: 0,
+            closed_since: None,
+            epoch: 0,
+            reason: None,
+        };
+        Breaker { rules, inner: Mutex::new(inner) }
+    }
+
+    /// The rules it goes by.
+    pub fn rules(&self) -> &BreakerRules {
+        &self.rules
+    }
+
+    /// Asks whether a request may be sent at `now`, time since any fixed moment.
+    pub fn admit(&self, now: Duration) -> Admitted {
+        let mut inner = lock(&self.inner);
+        match inner.forced {
+            Some(Force::Open) => {
+                return Admitted { verdict: Err(self.rules.open_for), transition: None };
+            }
+            Some(Force::Closed) => {
+                let ticket = Ticket { epoch: inner.epoch, probe: false };
+                return Admitted { verdict: Ok(ticket), transition: None };
+            }
+            None => {}
+        }
+        let transition = match inner.phase {
+            Phase::Open { until } if now >= until => Some(inner.enter_half_open(now, &self.rules)),
+            Phase::HalfOpen { until, .. } if now >= until => {
+                // Probes that do not end are given up; their results no longer count.
+                inner.begin_probing(now, &self.rules);
+                None
+            }
+            _ => None,
+        };
+        let epoch = inner.epoch;
+        let verdict = match &mut inner.phase {
+            Phase::Closed => Ok(Ticket { epoch, probe: false }),
+            Phase::Open { until } => Err(until.saturating_sub(now)),
+            Phase::HalfOpen { admitted, .. } if *admitted < self.rules.probes.max(1) => {
+                *admitted += 1;
+                Ok(Ticket { epoch, probe: true })
+            }
+            Phase::HalfOpen { until, .. } => Err(until.saturating_sub(now)),
+        };
+        Admitted { verdict, transition }
+    }
+
+    /// How long a request would have to stay away; `None` if it might pass. Changes nothing.
+    pub fn rejects(&self, now: Duration) -> Option<Duration> {
+        let inner = lock(&self.inner);
+        match (inner.forced, &inner.phase) {
+            (Some(Force::Open), _) => Some(self.rules.open_for),
+            (Some(Force::Closed), _) | (None, Phase::Closed) => None,
+            (None, Phase::Open { until }) => (now < *until).then(|| until.saturating_sub(now)),
+            (None, Phase::HalfOpen { admitted, until, .. }) => {
+                let full = *admitted >= self.rules.probes.max(1) && now < *until;
+                full.then(|| until.saturating_sub(now))
+            }
+        }
+    }
+
+    /// Takes the result of an admitted request. `jitter`, 0 to 1, spreads the end of an open time.
+    /// A closed breaker opens only if `may_open`.
+    pub fn settle(
+        &self,
+        ticket: Ticket,
+        verdict: Verdict,
+        now: Duration,
+        jitter: f64,
+        may_open: impl FnOnce() -> bool,
+    ) -> Option<Transition> {
+        let mut inner = lock(&self.inner);
+        if ticket.epoch != inner.epoch {
+            return None;
+        }
+        let bad = match verdict {
+            Verdict::Failed => true,
+            Verdict::Succeeded { slow } => slow && self.rules.slow_percent.is_some(),
+            Verdict::Unknown => false,
+        };
+        match &mut inner.phase {
+            Phase::Closed => {
+                inner.count(verdict, now)?;
+                let reason = inner.should_open(now, &self.rules)?;
+                if inner.forced.is_some() || !may_open() {
+                    return None;
+                }
+                inner.streak = match inner.closed_since {
+                    Some(since) if now.saturating_sub(since) < self.rules.window => {
+                        inner.streak.saturating_add(1)
+                    }
+                    _ => 1,
+                };
+                Some(inner.open(now, jitter, reason, &self.rules))
+            }
+            Phase::HalfOpen { .. } if bad => {
+                inner.streak = inner.streak.saturating_add(1);
+                Some(inner.open(now, jitter, Reason::ProbeFailed, &self.rules))
+            }
+            Phase::HalfOpen { admitted, .. } if verdict == Verdict::Unknown => {
+                *admitted = admitted.saturating_sub(1);
+                None
+            }
+            Phase::HalfOpen { succeeded, .. } => {
+                *succeeded += 1;
+                let done = *succeeded >= self.rules.probes.max(1);
+                done.then(|| inner.close(now, Reason::ProbesSucceeded))
+            }
+            Phase::Open { .. } => None,
+        }
+    }
+
+    /// Forces a state, or with `None` lets the breaker judge for itself again, from closed.
+    pub fn force(&self, force: Option<Force>, now: Duration) -> Option<Transition> {
+        let mut inner = lock(&self.inner);
+        let before = inner.state();
+        if inner.forced == force {
+            return None;
+        }
+        let reason = if force.is_some() { Reason::Forced } else { Reason::Released };
+        inner.forced = None;
+        let mut transition = inner.close(now, reason);
+        inner.streak = 0;
+        inner.forced = force;
+        transition.from = before;
+        transition.to = inner.state();
+        Some(transition)
+    }
+
+    /// What an operator sees.
+    pub fn status(&self, now: Duration) -> BreakerStatus {
+        let mut inner = lock(&self.inner);
+        let Counts { total, failed, slow } = inner.window.sum(now);
+        let open_left = match inner.phase {
+            Phase::Open { until } if inner.forced.is_none() => until.saturating_sub(now),
+            _ => Duration::ZERO,
+        };
+        BreakerStatus {
+            state: inner.state(),
+            forced: inner.forced,
+            requests: total,
+            failed,
+            slow,
+            open_left,
+            reason: inner.reason,
+        }
+    }
+
+    /// The state, for gauges.
+    pub fn state(&self) -> State {
+        lock(&self.inner).state()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> State {
+        match (self.forced, &self.phase) {
+            (Some(Force::Open), _) => State::Open,
+            (Some(Force::Closed), _) | (None, Phase::Closed) => State::Closed,
+            (None, Phase::Open { .. }) => State::Open,
+            (None, Phase::HalfOpen { .. }) => State::HalfOpen,
+        }
+    }
+
+    /// Counts a result; `None` if it says nothing.
+    fn count(&mut self, verdict: Verdict, now: Duration) -> Option<()> {
+        let (failed, slow) = match verdict {
+            Verdict::Unknown => return None,
+            Verdict::Failed => (1, 0),
+            Verdict::Succeeded { slow } => (0, u32::from(slow)),
+        };
+        self.in_a_row = if failed == 1 { self.in_a_row.saturating_add(1) } else { 0 };
+        self.window.add(now, Counts { total: 1, failed, slow });
+        Some(())
+    }
+
+    fn should_open(&mut self, now: Duration, rules: &BreakerRules) -> Option<Reason> {
+        if rules.consecutive.is_some_and(|max| self.in_a_row >= max.max(1)) {
+            return Some(Reason::ConsecutiveFailures);
+        }
+        let counts = self.window.sum(now);
+        if counts.total < rules.requests_min.max(1) {
+            return None;
+        }
+        let reaches = |part: u32, percent: Option<u8>| {
+            percent.is_some_and(|percent| {
+                part > 0 && u64::from(part) * 100 >= u64::from(percent) * u64::from(counts.total)
+            })
+        };
+        if reaches(counts.failed, rules.failure_percent) {
+            return Some(Reason::FailureRatio);
+        }
+        reaches(counts.slow, rules.slow_percent).then_some(Reason::SlowRatio)
+    }
+
+    fn moved(&mut self, from: State, to: State, reason: Reason, counts: Counts) -> Transition {
+        self.epoch += 1;
+        self.reason = Some(reason);
+        let Counts { total: requests, failed, .. } = counts;
+        Transition { from, to, reason, requests, failed, open_for: None }
+    }
+
+    fn open(
+        &mut self,
+        now: Duration,
+        jitter: f64,
+        reason: Reason,
+        rules: &BreakerRules,
+    ) -> Transition {
+        let doubled = rules.open_for.saturating_mul(1 << (self.streak.clamp(1, 20) - 1));
+        let nominal = doubled.min(rules.open_max.max(rules.open_for));
+        let open_for = nominal.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0));
+        let (from, counts) = (self.state(), self.window.sum(now));
+        self.phase = Phase::Open { until: now + open_for };
+        self.window.clear();
+        self.in_a_row = 0;
+        let transition = self.moved(from, State::Open, reason, counts);
+        Transition { open_for: Some(open_for), ..transition }
+    }
+
+    fn enter_half_open(&mut self, now: Duration, rules: &BreakerRules) -> Transition {
+        self.begin_probing(now, rules);
+        self.moved(State::Open, State::HalfOpen, Reason::OpenTimeOver, Counts::default())
+    }
+
+    /// Begins to probe. The probes are given as long as the breaker was open the first time.
+    fn begin_probing(&mut self, now: Duration, rules: &BreakerRules) {
+        self.epoch += 1;
+        let until = now + rules.open_for.max(Duration::from_secs(1));
+        self.phase = Phase::HalfOpen { admitted: 0, succeeded: 0, until };
+    }
+
+    fn close(&mut self, now: Duration, reason: Reason) -> Transition {
+        let (from, counts) = (self.state(), self.window.sum(now));
+        self.phase = Phase::Closed;
+        self.window.clear();
+        self.in_a_row = 0;
+        self.closed_since = Some(now);
+        self.moved(from, State::Closed, reason, counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: BreakerRules = BreakerRules {
+        failure_percent: Some(50),
+        slow_percent: None,
+        requests_min: 4,
+        consecutive: None,
+        window: Duration::from_secs(10),
+        open_for: Duration::from_secs(1),
+        open_max: Duration::from_secs(8),
+        probes: 2,
+    };
+    const FINE: Verdict = Verdict::Succeeded { slow: false };
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn run(breaker: &Breaker, verdict: Verdict, now: Duration) -> Option<Transition> {
+        let ticket = breaker.admit(now).verdict.expect("admitted");
+        breaker.settle(ticket, verdict, now, 0.0, || true)
+    }
+
+    fn opened(rules: BreakerRules) -> Breaker {
+        let breaker = Breaker::new(rules);
+        for _ in 0..4 {
+            run(&breaker, Verdict::Failed, ms(0));
+        }
+        assert_eq!(breaker.state(), State::Open);
+        breaker
+    }
+
+    #[test]
+    fn it_opens_by_share_and_not_below_the_minimum() {
+        let breaker = Breaker::new(RULES);
+        for verdict in [Verdict::Failed, Verdict::Failed, FINE] {
+            assert_eq!(run(&breaker, verdict, ms(1)), None);
+        }
+        let transition = run(&breaker, FINE, ms(2)).expect("half of four failed");
+        assert_eq!((transition.to, transition.reason), (State::Open, Reason::FailureRatio));
+        assert_eq!((transition.requests, transition.failed), (4, 2));
+        assert_eq!(breaker.admit(ms(502)).verdict, Err(ms(500)));
+        assert_eq!(breaker.rejects(ms(502)), Some(ms(500)));
+    }
+
+    #[test]
+    fn slow_requests_open_it_where_that_is_asked_for() {
+        let breaker = Breaker::new(BreakerRules { slow_percent: Some(75), ..RULES });
+        for _ in 0..3 {
+            assert_eq!(run(&breaker, Verdict::Succeeded { slow: true }, ms(1)), None);
+        }
+        let transition = run(&breaker, FINE, ms(1)).expect("three of four were slow");
+        assert_eq!(transition.reason, Reason::SlowRatio);
+        let indifferent = Breaker::new(RULES);
+        for _ in 0..9 {
+            assert_eq!(run(&indifferent, Verdict::Succeeded { slow: true }, ms(1)), None);
+        }
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_where_that_is_asked_for() {
+        let rules = BreakerRules { failure_percent: None, consecutive: Some(3), ..RULES };
+        let breaker = Breaker::new(rules);
+        for verdict in [Verdict::Failed, Verdict::Failed, FINE, Verdict::Failed, Verdict::Failed] {
+            assert_eq!(run(&breaker, verdict, ms(1)), None);
+        }
+        let transition = run(&breaker, Verdict::Failed, ms(1)).expect("three in a row");
+        assert_eq!(transition.reason, Reason::ConsecutiveFailures);
+    }
+
+    #[test]
+    fn probes_that_succeed_close_it() {
+        let breaker = opened(RULES);
+        let first = breaker.admit(ms(1000));
+        assert_eq!(first.transition.map(|t| t.to), Some(State::HalfOpen));
+        let second = breaker.admit(ms(1001)).verdict.expect("two probes");
+        assert!(breaker.admit(ms(1002)).verdict.is_err(), "and no third");
+        let first = first.verdict.expect("a probe");
+        assert!(first.is_probe());
+        assert_eq!(breaker.settle(first, FINE, ms(1003), 0.0, || true), None);
+        let closing = breaker.settle(second, FINE, ms(1004), 0.0, || true);
+        assert_eq!(closing.map(|t| t.to), Some(State::Closed));
+        assert!(!breaker.admit(ms(1005)).verdict.expect("closed").is_probe());
+    }
+
+    #[test]
+    fn a_probe_that_fails_opens_it_for_longer() {
+        let breaker = opened(RULES);
+        let mut now = ms(0);
+        for wanted in [2, 4, 8, 8] {
+            now += ms(8000);
+            let reopening = run(&breaker, Verdict::Failed, now).expect("open again");
+            assert_eq!(reopening.reason, Reason::ProbeFailed);
+            assert_eq!(reopening.open_for, Some(Duration::from_secs(wanted)));
+        }
+    }
+
+    #[test]
+    fn a_relapse_counts_as_the_same_outage() {
+        let breaker = opened(RULES);
+        run(&breaker, FINE, ms(1000));
+        run(&breaker, FINE, ms(1000));
+        assert_eq!(breaker.state(), State::Closed);
+        let mut last = None;
+        for _ in 0..4 {
+            last = last.or(run(&breaker, Verdict::Failed, ms(1500)));
+        }
+        assert_eq!(last.and_then(|t| t.open_for), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn late_results_of_an_outage_do_not_count() {
+        let breaker = Breaker::new(RULES);
+        let late: Vec<Ticket> =
+            (0..3).map(|_| breaker.admit(ms(0)).verdict.expect("closed")).collect();
+        for _ in 0..4 {
+            run(&breaker, Verdict::Failed, ms(0));
+        }
+        let probe = breaker.admit(ms(1000)).verdict.expect("a probe");
+        for ticket in late {
+            assert_eq!(breaker.settle(ticket, Verdict::Failed, ms(1001), 0.0, || true), None);
+        }
+        assert_eq!(breaker.state(), State::HalfOpen);
+        assert_eq!(breaker.settle(probe, FINE, ms(1002), 0.0, || true), None);
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_does_not_hold_up_recovery() {
+        let breaker = opened(RULES);
+        let stuck: Vec<Ticket> =
+            (0..2).map(|_| breaker.admit(ms(1000)).verdict.expect("a probe")).collect();
+        assert!(breaker.admit(ms(1500)).verdict.is_err());
+        run(&breaker, FINE, ms(2000));
+        for ticket in stuck {
+            assert_eq!(breaker.settle(ticket, Verdict::Failed, ms(2001), 0.0, || true), None);
+        }
+        let closing = run(&breaker, FINE, ms(2002)).expect("closed");
+        assert_eq!(closing.to, State::Closed);
+    }
+
+    #[test]
+    fn a_probe_whose_client_left_is_given_to_another() {
+        let breaker = opened(RULES);
+        for _ in 0..5 {
+            run(&breaker, Verdict::Unknown, ms(1000));
+        }
+        assert_eq!(breaker.state(), State::HalfOpen);
+    }
+
+    #[test]
+    fn an_operator_wins() {
+        let breaker = Breaker::new(RULES);
+        let forced = breaker.force(Some(Force::Open), ms(0)).expect("a change");
+        assert_eq!((forced.to, forced.reason), (State::Open, Reason::Forced));
+        assert!(breaker.admit(ms(100_000)).verdict.is_err());
+        assert_eq!(breaker.force(Some(Force::Open), ms(1)), None);
+        breaker.force(Some(Force::Closed), ms(1));
+        for _ in 0..9 {
+            assert_eq!(run(&breaker, Verdict::Failed, ms(2)), None);
+        }
+        let released = breaker.force(None, ms(3)).expect("a change");
+        assert_eq!((released.to, released.reason), (State::Closed, Reason::Released));
+        assert_eq!(breaker.status(ms(3)).failed, 0);
+    }
+
+    #[test]
+    fn what_may_not_open_stays_closed() {
+        let breaker = Breaker::new(RULES);
+        for _ in 0..9 {
+            let ticket = breaker.admit(ms(0)).verdict.expect("closed");
+            assert_eq!(breaker.settle(ticket, Verdict::Failed, ms(0), 0.0, || false), None);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Wait(u64),
+        Admit,
+        Settle(usize, Verdict),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let verdict = prop_oneof![
+            Just(FINE),
+            Just(Verdict::Failed),
+            Just(Verdict::Failed),
+            Just(Verdict::Unknown)
+        ];
+        let act = prop_oneof![
+            (0u64..700).prop_map(Act::Wait),
+            Just(Act::Admit),
+            Just(Act::Admit),
+            (0usize..8, verdict).prop_map(|(at, verdict)| Act::Settle(at, verdict)),
+        ];
+        proptest::collection::vec(act, 1..200)
+    }
+
+    proptest! {
+        /// Whatever happens: open rejects, half-open lets no more than its probes be under way,
+        /// nothing opens below the minimum, and peace brings everything back.
+        #[test]
+        fn it_keeps_its_promises(acts in acts(), jitter in 0.0f64..1.0) {
+            let breaker = Breaker::new(RULES);
+            let mut now = ms(0);
+            let mut open: Vec<(Ticket, bool)> = Vec::new();
+            for act in acts {
+                match act {
+                    Act::Wait(millis) => now += ms(millis),
+                    Act::Admit => {
+                        let looked = breaker.rejects(now);
+                        let admitted = breaker.admit(now);
+                        prop_assert_eq!(looked.is_none(), admitted.verdict.is_ok());
+                        if let Ok(ticket) = admitted.verdict {
+                            let probe = ticket.is_probe();
+                            let epoch = ticket.epoch;
+                            open.push((ticket, probe));
+                            let probes = open.iter().filter(|(t, p)| *p && t.epoch == epoch);
+                            prop_assert!(!probe || probes.count() <= 2);
+                        } else {
+                            prop_assert_ne!(breaker.state(), State::Closed);
+                        }
+                    }
+                    Act::Settle(at, verdict) if at < open.len() => {
+                        let (ticket, _) = open.swap_remove(at);
+                        if let Some(change) = breaker.settle(ticket, verdict, now, jitter, || true)
+                            && change.from == State::Closed
+                        {
+                            prop_assert!(change.requests >= 4 && change.failed * 2 >= change.requests);
+                            let left = breaker.status(now).open_left;
+                            prop_assert!(left >= ms(1000) && left <= ms(9600));
+                        }
+                    }
+                    Act::Settle(..) => {}
+                }
+            }
+            now += Duration::from_secs(10);
+            for _ in 0..2 {
+                run(&breaker, FINE, now);
+            }
+            prop_assert_eq!(breaker.state(), State::Closed);
+        }
+    }
+}

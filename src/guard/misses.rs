@@ -1,0 +1,112 @@
+//! How many fetches for the cache may be under way: for the upstream, and for one client. Random
+//! query strings miss every time; so bounded, they cannot take all of the upstream.
+
+use std::collections::HashMap;
+
+use crate::sync::{Arc, Mutex, lock};
+
+/// Bounds on concurrent misses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissRules {
+    /// For the upstream.
+    pub max: u32,
+    /// For one client; `None` for no bound of its own.
+    pub client_max: Option<u32>,
+}
+
+/// Which bound was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverBudget {
+    /// That of the upstream.
+    Upstream,
+    /// That of the client.
+    Client,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    total: u32,
+    clients: HashMap<u64, u32>,
+}
+
+/// The misses under way.
+#[derive(Debug)]
+pub struct MissBudget {
+    rules: MissRules,
+    inner: Mutex<Inner>,
+}
+
+/// A miss under way; it ends when dropped.
+#[derive(Debug)]
+pub struct MissPermit {
+    budget: Arc<MissBudget>,
+    client: Option<u64>,
+}
+
+impl MissBudget {
+    /// A budget with these bounds.
+    pub fn new(rules: MissRules) -> Arc<Self> {
+        Arc::new(MissBudget { rules, inner: Mutex::default() })
+    }
+
+    /// Begins a miss for a client, told apart by a hash; `None` if it is not known.
+    ///
+    /// # Errors
+    /// Which bound was reached.
+    pub fn begin(self: &Arc<Self>, client: Option<u64>) -> Result<MissPermit, OverBudget> {
+        let client = client.filter(|_| self.rules.client_max.is_some());
+        let mut inner = lock(&self.inner);
+        if let (Some(client), Some(max)) = (client, self.rules.client_max)
+            && inner.clients.get(&client).is_some_and(|count| *count >= max)
+        {
+            return Err(OverBudget::Client);
+        }
+        if inner.total >= self.rules.max {
+            return Err(OverBudget::Upstream);
+        }
+        inner.total += 1;
+        if let Some(client) = client {
+            *inner.clients.entry(client).or_default() += 1;
+        }
+        drop(inner);
+        Ok(MissPermit { budget: Arc::clone(self), client })
+    }
+
+    /// Misses under way.
+    pub fn under_way(&self) -> u32 {
+        lock(&self.inner).total
+    }
+}
+
+impl Drop for MissPermit {
+    fn drop(&mut self) {
+        let mut inner = lock(&self.budget.inner);
+        inner.total -= 1;
+        let Some(client) = self.client else { return };
+        if let Some(count) = inner.clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                // Only who has a miss under way is remembered, so that the map stays small.
+                inner.clients.remove(&client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_bounds_hold_and_nothing_is_remembered_for_nothing() {
+        let budget = MissBudget::new(MissRules { max: 3, client_max: Some(2) });
+        let mine: Vec<_> = (0..2).map(|_| budget.begin(Some(1)).expect("room")).collect();
+        assert_eq!(budget.begin(Some(1)).unwrap_err(), OverBudget::Client);
+        let other = budget.begin(Some(2)).expect("room");
+        assert_eq!(budget.begin(Some(3)).unwrap_err(), OverBudget::Upstream);
+        assert_eq!(budget.begin(None).unwrap_err(), OverBudget::Upstream);
+        drop((mine, other));
+        assert_eq!(budget.under_way(), 0);
+        assert!(lock(&budget.inner).clients.is_empty());
+    }
+}

@@ -1,0 +1,56 @@
+//! A number of places, taken or not: for work that is left out when there is none.
+
+use crate::sync::{Arc, Mutex, lock};
+
+/// A bounded number of places.
+#[derive(Debug)]
+pub struct Slots {
+    max: u32,
+    taken: Mutex<u32>,
+}
+
+/// A place; free again when dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// So many places.
+    pub fn new(max: u32) -> Arc<Self> {
+        Arc::new(Slots { max, taken: Mutex::new(0) })
+    }
+
+    /// Takes a place, if one is free.
+    pub fn take(self: &Arc<Self>) -> Option<Slot> {
+        let mut taken = lock(&self.taken);
+        (*taken < self.max).then(|| {
+            *taken += 1;
+            Slot(Arc::clone(self))
+        })
+    }
+
+    /// Places taken.
+    pub fn taken(&self) -> u32 {
+        *lock(&self.taken)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *lock(&self.0.taken) -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_left() {
+        let slots = Slots::new(1);
+        let slot = slots.take().expect("a place");
+        assert!(slots.take().is_none());
+        drop(slot);
+        assert_eq!(slots.taken(), 0);
+        assert!(slots.take().is_some());
+    }
+}

@@ -1,0 +1,105 @@
+//! Counts over a sliding window of time.
+
+use std::time::Duration;
+
+const BUCKETS: usize = 10;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) total: u32,
+    pub(crate) failed: u32,
+    pub(crate) slow: u32,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.total = self.total.saturating_add(other.total);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.slow = self.slow.saturating_add(other.slow);
+    }
+}
+
+/// A ring of buckets, each a tenth of the window. What is older than the window is forgotten a
+/// bucket at a time.
+#[derive(Debug)]
+pub(crate) struct Window {
+    buckets: [Counts; BUCKETS],
+    bucket_nanos: u128,
+    /// Number of the newest bucket since the beginning of time.
+    newest: u128,
+}
+
+impl Window {
+    pub(crate) fn new(span: Duration) -> Self {
+        let bucket_nanos = (span.as_nanos() / BUCKETS as u128).max(1);
+        Window { buckets: [Counts::default(); BUCKETS], bucket_nanos, newest: 0 }
+    }
+
+    /// Moves on to `now`. A `now` from before the newest bucket counts into the newest: callers
+    /// read the clock before they take the lock.
+    fn advance(&mut self, now: Duration) {
+        let current = now.as_nanos() / self.bucket_nanos;
+        if current <= self.newest {
+            return;
+        }
+        let passed = (current - self.newest).min(BUCKETS as u128);
+        for step in 1..=passed {
+            let at = (self.newest + step) % BUCKETS as u128;
+            self.buckets[at as usize] = Counts::default();
+        }
+        self.newest = current;
+    }
+
+    pub(crate) fn add(&mut self, now: Duration, counts: Counts) {
+        self.advance(now);
+        let at = (self.newest % BUCKETS as u128) as usize;
+        self.buckets[at].add(counts);
+    }
+
+    pub(crate) fn sum(&mut self, now: Duration) -> Counts {
+        self.advance(now);
+        let mut sum = Counts::default();
+        self.buckets.iter().for_each(|bucket| sum.add(*bucket));
+        sum
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.buckets = [Counts::default(); BUCKETS];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Counts = Counts { total: 1, failed: 0, slow: 0 };
+
+    #[test]
+    fn what_is_older_than_the_window_is_forgotten() {
+        let mut window = Window::new(Duration::from_secs(10));
+        window.add(Duration::from_millis(500), ONE);
+        window.add(Duration::from_millis(5_500), ONE);
+        assert_eq!(window.sum(Duration::from_millis(9_900)).total, 2);
+        assert_eq!(window.sum(Duration::from_millis(10_100)).total, 1);
+        assert_eq!(window.sum(Duration::from_secs(100)).total, 0);
+    }
+
+    proptest::proptest! {
+        /// Against a list of times: never more than the window holds, never less than nine tenths.
+        #[test]
+        fn it_agrees_with_a_list(gaps in proptest::collection::vec(0u64..2_000, 1..60)) {
+            let mut window = Window::new(Duration::from_secs(10));
+            let (mut now, mut times) = (0, Vec::new());
+            for gap in gaps {
+                now += gap;
+                window.add(Duration::from_millis(now), ONE);
+                times.push(now);
+                let sum = window.sum(Duration::from_millis(now)).total as usize;
+                let within = |ms: u64| times.iter().filter(|t| **t + ms > now).count();
+                proptest::prop_assert!(sum >= within(9_000));
+                proptest::prop_assert!(sum <= within(10_001));
+            }
+        }
+    }
+}
