@@ -7,14 +7,15 @@ use http::HeaderName;
 use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::document::{
-    CacheDocument, Document, GuardDocument, InvalidAgeDocument, MatchDocument, RedisDocument,
+    CacheDocument, Document, InvalidAgeDocument, MatchDocument, RedisDocument,
     RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument,
 };
 use crate::error::{PolicyError, parse_yaml};
+use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
 use crate::key::{KeyRules, digest};
 use crate::query::QueryRules;
-use crate::snapshot::{GuardRules, RedisRules, Route, Snapshot};
+use crate::snapshot::{RedisRules, Route, Snapshot};
 use crate::values::{Consistency, FieldName, PartitionBy, Span};
 
 /// The name of the route that applies where no other does.
@@ -48,10 +49,12 @@ pub fn check(source: &str, text: &str) -> Result<Document, PolicyError> {
         let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
         return Err(PolicyError::at_path(source, text, "routes", reason));
     }
+    guard::check(source, text, "guard", &document.guard)?;
     let mut names = HashSet::new();
     for (at, route) in document.routes.iter().enumerate() {
         check_name(source, text, at, route, &mut names)?;
         check_ttl(source, text, at, &route.cache)?;
+        guard::check(source, text, &format!("routes[{at}].guard"), &route.guard)?;
     }
     Ok(document)
 }
@@ -114,7 +117,7 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
             id,
             &route.name,
             &route.cache,
-            &route.guard,
+            guard::rules(&route.guard, &document.guard),
             &route.matches,
         )));
     }
@@ -122,7 +125,7 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
         routes.len(),
         FALLBACK_ROUTE,
         &CacheDocument::default(),
-        &GuardDocument::default(),
+        guard::rules(&GuardDocument::default(), &document.guard),
         &MatchDocument::default(),
     )));
     let canonical = serde_json::to_vec(document).unwrap_or_default();
@@ -134,7 +137,7 @@ fn compile_route(
     id: usize,
     name: &str,
     cache: &CacheDocument,
-    guard: &GuardDocument,
+    guard: GuardRules,
     matches: &MatchDocument,
 ) -> Route {
     let mut key = key_rules(cache);
@@ -148,11 +151,8 @@ fn compile_route(
         object_bytes_max: cache.max_object_size.map(|size| size.0),
         coalesce: cache.coalesce,
         honor_request_directives: cache.request_directives == RequestDirectivesDocument::Honor,
-        guard: GuardRules {
-            total_ms: guard.timeout.map(|span| span.0),
-            first_byte_ms: guard.first_byte_timeout.map(|span| span.0),
-            idle_ms: guard.idle_timeout.map(|span| span.0),
-        },
+        early_refresh: cache.early_refresh,
+        guard,
         consistency: cache.consistency,
         redis: RedisRules {
             enabled: cache.redis.enabled,
@@ -164,11 +164,13 @@ fn compile_route(
     }
 }
 
-/// A hash of what decides about storing: how coherent copies are, and where they go, do not.
+/// A hash of what decides about storing: how coherent copies are, where they go, and when they are
+/// refreshed, do not.
 fn epoch(cache: &CacheDocument) -> u64 {
     let deciding = CacheDocument {
         consistency: Consistency::Eventual,
         redis: RedisDocument::default(),
+        early_refresh: false,
         ..cache.clone()
     };
     digest(&serde_json::to_vec(&deciding).unwrap_or_default()) as u64
@@ -252,7 +254,7 @@ routes:
         });
         assert_eq!(&*found.name, "catalog");
         assert_eq!(found.store.ttl_for_status(404), Some(5000));
-        assert_eq!(found.guard.total_ms, Some(2000));
+        assert_eq!(found.guard.deadlines.total_ms, Some(2000));
         assert_eq!(snapshot.routes().last().map(|r| &*r.name), Some(FALLBACK_ROUTE));
     }
 

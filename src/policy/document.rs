@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::guard::GuardDocument;
 use crate::values::{
     ByteSize, Consistency, FieldName, HostPattern, MethodName, NamePattern, PartitionBy, Percent,
     Span,
@@ -18,6 +19,9 @@ use crate::values::{
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(title = "Outrigger policy")]
 pub struct Document {
+    /// How the upstream is called and spared, for all routes.
+    #[serde(default)]
+    pub guard: GuardDocument,
     /// The routes.
     #[serde(default)]
     pub routes: Vec<RouteDocument>,
@@ -145,6 +149,10 @@ pub struct CacheDocument {
     /// Larger objects are passed through and not stored. Absent: the limit of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_object_size: Option<ByteSize>,
+    /// Whether a response that is about to expire is refreshed behind a hit, by chance: the likelier,
+    /// the nearer its end and the longer the upstream took (XFetch). For keys that are asked for
+    /// often; nobody then finds them expired.
+    pub early_refresh: bool,
     /// Whether concurrent requests for one missing response are collapsed into one.
     pub coalesce: bool,
     /// Whether clients' `Cache-Control` (`no-cache`, `max-age`, …) is obeyed or ignored.
@@ -170,6 +178,7 @@ impl Default for CacheDocument {
             set_cookie: SetCookieDocument::Bypass,
             authenticated: false,
             max_object_size: None,
+            early_refresh: false,
             coalesce: true,
             request_directives: RequestDirectivesDocument::Honor,
             targets: None,
@@ -330,19 +339,4 @@ pub enum InvalidAgeDocument {
     Ignore,
     /// The response counts as stale.
     Stale,
-}
-
-/// How the upstream is called for a route.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct GuardDocument {
-    /// Time from the request to the end of the response. Absent: as in the bootstrap file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
-    /// Time from the request to the response head. Absent: as in the bootstrap file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_byte_timeout: Option<Span>,
-    /// Longest pause within a response. Absent: as in the bootstrap file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_timeout: Option<Span>,
 }

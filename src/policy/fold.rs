@@ -3,7 +3,8 @@
 //! Sources are ordered from the general to the particular (mesh, namespace, workload, file). A
 //! route of a later source replaces the route of the same name; new routes are added. What a
 //! particular source says about a request wins where two routes are equally specific, because its
-//! routes come first.
+//! routes come first. What it says about the guard of all routes replaces what was said before,
+//! point by point.
 
 use crate::document::Document;
 
@@ -11,6 +12,7 @@ use crate::document::Document;
 pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
     let mut folded = Document::default();
     for document in documents {
+        folded.guard = document.guard.or(&folded.guard);
         let mut added = Vec::new();
         for route in &document.routes {
             match folded.routes.iter_mut().find(|have| have.name == route.name) {
@@ -31,12 +33,15 @@ mod tests {
 
     #[test]
     fn the_particular_replaces_and_precedes_the_general() {
-        let mesh: Document = parse_yaml("mesh", "routes: [{name: a}, {name: b}]").unwrap();
-        let own = "routes: [{name: c}, {name: b, cache: {enabled: false}}]";
+        let mesh = "guard: {timeout: 9s, idleTimeout: 8s}\nroutes: [{name: a}, {name: b}]";
+        let mesh: Document = parse_yaml("mesh", mesh).unwrap();
+        let own = "guard: {timeout: 1s}\nroutes: [{name: c}, {name: b, cache: {enabled: false}}]";
         let own: Document = parse_yaml("workload", own).unwrap();
         let folded = fold([&mesh, &own]);
         let names: Vec<&str> = folded.routes.iter().map(|route| route.name.as_str()).collect();
         assert_eq!(names, ["c", "a", "b"]);
         assert!(!folded.routes[2].cache.enabled);
+        let (total, idle) = (folded.guard.timeout, folded.guard.idle_timeout);
+        assert_eq!((total.map(|t| t.0), idle.map(|t| t.0)), (Some(1000), Some(8000)));
     }
 }

@@ -15,10 +15,12 @@ pub mod document;
 pub mod error;
 pub mod explain;
 pub mod fold;
+pub mod guard;
 mod index;
 pub mod key;
 pub mod query;
 pub mod snapshot;
+mod text;
 pub mod values;
 
 pub use document::Document;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 
+use crate::guard::GuardRules;
 use crate::index::RouteIndex;
 use crate::key::KeyRules;
 use crate::values::Consistency;
@@ -28,7 +29,9 @@ pub struct Route {
     pub coalesce: bool,
     /// Whether clients' cache directives count.
     pub honor_request_directives: bool,
-    /// Deadlines for the upstream.
+    /// Whether a response is refreshed before it expires, by chance.
+    pub early_refresh: bool,
+    /// How the upstream is called and spared.
     pub guard: GuardRules,
     /// How coherent the copies of several pods are.
     pub consistency: Consistency,
@@ -50,17 +53,6 @@ pub struct RedisRules {
     pub object_bytes_max: Option<u64>,
     /// Shorter freshness lifetimes stay local, milliseconds; `None` leaves the process's limit.
     pub ttl_ms_min: Option<i64>,
-}
-
-/// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct GuardRules {
-    /// Request to end of response.
-    pub total_ms: Option<u64>,
-    /// Request to response head.
-    pub first_byte_ms: Option<u64>,
-    /// Longest pause within a response.
-    pub idle_ms: Option<u64>,
 }
 
 /// Why a request is passed through without looking into the store.

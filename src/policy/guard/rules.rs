@@ -1,0 +1,107 @@
+//! The guard of a route, compiled.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use outrigger_guard::{BackoffRules, BreakerRules, LimiterRules, MissRules};
+
+use crate::guard::{FailureSet, Priority};
+
+/// How the upstream is called and spared for a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardRules {
+    /// Deadlines.
+    pub deadlines: Deadlines,
+    /// Whether the time that a caller has left counts.
+    pub honor_caller: bool,
+    /// What is given up first.
+    pub priority: Priority,
+    /// Sending again; `None` for never.
+    pub retries: Option<RetryPolicy>,
+    /// The breaker; `None` for none.
+    pub breaker: Option<BreakerPolicy>,
+    /// The limit on requests under way.
+    pub concurrency: ConcurrencyPolicy,
+    /// The limit on misses under way.
+    pub misses: MissPolicy,
+    /// Refreshes under way at most.
+    pub refreshes_max: u32,
+    /// Refreshes begin up to this much later.
+    pub refresh_jitter: Duration,
+    /// The pause after a failed validation.
+    pub backoff: BackoffRules,
+    /// What the route has for itself.
+    pub own: Own,
+}
+
+/// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// TCP connection.
+    pub connect_ms: Option<u64>,
+    /// TLS handshake.
+    pub tls_ms: Option<u64>,
+    /// Request to end of response.
+    pub total_ms: Option<u64>,
+    /// Request to response head.
+    pub first_byte_ms: Option<u64>,
+    /// Longest pause within a response.
+    pub idle_ms: Option<u64>,
+}
+
+/// Sending again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Share of the requests, percent.
+    pub percent: u8,
+    /// For one request.
+    pub max: u32,
+    /// After which failures.
+    pub on: FailureSet,
+    /// Pause before the first.
+    pub backoff: Duration,
+}
+
+/// A breaker, and what counts for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// When it opens and for how long.
+    pub rules: BreakerRules,
+    /// What counts as failure.
+    pub failures: FailureSet,
+    /// A response head later than this is slow.
+    pub slow_after: Duration,
+}
+
+/// The limit on requests under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConcurrencyPolicy {
+    /// Its bounds.
+    pub rules: LimiterRules,
+    /// How long a request may wait for a place.
+    pub queue_for: Duration,
+}
+
+/// The limit on misses under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissPolicy {
+    /// Its bounds.
+    pub rules: MissRules,
+    /// The field that tells clients apart; `None` for their address.
+    pub client: Option<HeaderName>,
+}
+
+/// What a route has for itself, rather than sharing it with the upstream's other routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Its breaker.
+    pub breaker: bool,
+    /// Its retry budget.
+    pub retries: bool,
+    /// Its limit on requests.
+    pub concurrency: bool,
+    /// Its limit on misses.
+    pub misses: bool,
+    /// Its limit on refreshes.
+    pub refreshes: bool,
+}
