@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use outrigger_proxy::Shared;
+use outrigger_proxy::{LimiterState, Shared};
 use outrigger_store::shared::{LookupResult, WriteResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -66,6 +66,60 @@ fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<()
     Ok(())
 }
 
+/// A gauge, and its value for a name.
+type NamedGauge<T> = (&'static str, &'static str, fn(&T) -> i64);
+
+/// What guards the upstream.
+fn encode_guard(
+    encoder: &mut DescriptorEncoder<'_>,
+    shared: &Shared,
+) -> Result<(), std::fmt::Error> {
+    let guard = shared.guard_state();
+    let help = "Circuit breakers: 0 closed, 1 half-open, 2 open";
+    let mut family = encoder.encode_descriptor("breaker_state", help, None, MetricType::Gauge)?;
+    for breaker in &guard.breakers {
+        let value = match breaker.status.state {
+            outrigger_guard::State::Closed => 0,
+            outrigger_guard::State::HalfOpen => 1,
+            outrigger_guard::State::Open => 2,
+        };
+        let labels = [("breaker", breaker.name.as_str())];
+        ConstGauge::<i64>::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    let limits: [NamedGauge<LimiterState>; 3] = [
+        ("concurrency_limit", "Requests that may be under way to the upstream", |limiter| {
+            i64::from(limiter.status.limit)
+        }),
+        ("concurrency_in_flight", "Requests under way to the upstream", |limiter| {
+            i64::from(limiter.status.in_flight)
+        }),
+        ("concurrency_queued", "Requests that wait to be sent to the upstream", |limiter| {
+            i64::from(limiter.status.queued)
+        }),
+    ];
+    for (name, help, value) in limits {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for limiter in &guard.limiters {
+            let labels = [("limit", limiter.name.as_str())];
+            ConstGauge::new(value(limiter)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    for (name, help, value) in [
+        ("misses_under_way", "Fetches for the cache under way", i64::from(guard.misses)),
+        ("refreshes_under_way", "Refreshes behind a response", i64::from(guard.refreshes)),
+        (
+            "backing_off_keys",
+            "Keys that wait before they are validated again",
+            i64::try_from(guard.backing_off).unwrap_or(i64::MAX),
+        ),
+    ] {
+        let metric = ConstGauge::new(value);
+        let descriptor = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+        metric.encode(descriptor)?;
+    }
+    Ok(())
+}
+
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         if let Some(redis) = &self.redis {
@@ -75,8 +129,10 @@ impl Collector for State {
         let memory = shared.memory();
         let counts = memory.counts();
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        encode_guard(&mut encoder, shared)?;
         let endpoints = shared.endpoint_states();
-        let healthy = endpoints.iter().filter(|state| state.healthy).count();
+        let healthy = endpoints.iter().filter(|state| state.healthy && !state.ejected).count();
+        let ejected = endpoints.iter().filter(|state| state.ejected).count();
         let gauges = [
             ("memory_bytes", "Memory tier: bytes held", signed(memory.bytes())),
             ("memory_bytes_max", "Memory tier: bound in bytes", signed(memory.bytes_max())),
@@ -95,6 +151,11 @@ impl Collector for State {
             ),
             ("upstream_endpoints", "Upstream endpoints known", signed(endpoints.len() as u64)),
             ("upstream_endpoints_healthy", "Upstream endpoints in use", signed(healthy as u64)),
+            (
+                "upstream_endpoints_ejected",
+                "Upstream endpoints left out because requests to them failed",
+                signed(ejected as u64),
+            ),
         ];
         for (name, help, value) in gauges {
             let metric = ConstGauge::new(value);

@@ -3,7 +3,9 @@
 //! It has no authentication and belongs on loopback, where `kubectl port-forward` reaches it. A
 //! purge must be sent as JSON, so that no web page can send one through a browser.
 
+mod body;
 pub mod gauges;
+mod guard;
 mod pages;
 mod purge;
 mod redis;
@@ -110,9 +112,10 @@ async fn route(admin: &Admin, request: Request<Incoming>) -> Page {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match path.as_str() {
         "/purge" if *request.method() == Method::POST => purge::post(admin, request).await,
-        "/purge" => not_allowed("POST"),
+        "/breaker" if *request.method() == Method::POST => guard::post(admin, request).await,
+        "/purge" | "/breaker" => not_allowed("POST"),
         "/" | "/healthz" | "/readyz" | "/metrics" | "/config_dump" | "/explain" | "/stats"
-        | "/purges"
+        | "/guard" | "/purges"
             if !reads =>
         {
             not_allowed("GET, HEAD")
@@ -128,6 +131,7 @@ async fn route(admin: &Admin, request: Request<Incoming>) -> Page {
         "/config_dump" => pages::config_dump(admin),
         "/explain" => pages::explain(admin, request.uri().query().unwrap_or("")).await,
         "/stats" => pages::stats(admin).await,
+        "/guard" => guard::page(admin),
         "/purges" => purge::list(admin),
         _ => text(StatusCode::NOT_FOUND, "nothing here; GET / lists the pages\n"),
     }

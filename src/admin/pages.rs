@@ -11,7 +11,7 @@ use outrigger_proxy::{Live, explain_live};
 use outrigger_telemetry::Outcome;
 use serde_json::json;
 
-use crate::admin::{Admin, Page, json, page, redis, text};
+use crate::admin::{Admin, Page, guard, json, page, redis, text};
 use crate::app::ready::Ready;
 
 pub(super) fn index() -> Page {
@@ -24,6 +24,8 @@ pub(super) fn index() -> Page {
          GET  /metrics      the same for Prometheus\n\
          GET  /explain?url=http://host/path[&method=GET][&header=Name:value]\n\
          GET  /config_dump  bootstrap and policy in force\n\
+         GET  /guard        circuit breakers, limits, endpoints\n\
+         POST /breaker      {\"name\": \"upstream\", \"state\": \"open\"|\"closed\"|\"auto\"}; without a name, all\n\
          GET  /purges       the latest purges: what, who, why, when\n\
          POST /purge        {\"url\"|\"tag\"|\"prefix\": \"…\"} or {\"all\": true}, \"mode\": \"hard\"|\"soft\",\n\
         \x20                   \"wait\": \"none\"|\"appended\"|\"all\", \"timeout\": \"2s\", \"reason\": \"…\"\n",
@@ -93,11 +95,6 @@ pub(super) async fn stats(admin: &Admin) -> Page {
         );
     }
     let memory = shared.memory();
-    let endpoints: Vec<_> = shared
-        .endpoint_states()
-        .into_iter()
-        .map(|state| json!({"address": state.address, "healthy": state.healthy}))
-        .collect();
     let ratio = if total == 0 { 0.0 } else { spared as f64 / total as f64 };
     json(
         StatusCode::OK,
@@ -117,7 +114,7 @@ pub(super) async fn stats(admin: &Admin) -> Page {
             "fetches": shared.fetches(),
             "redis": redis::tier(admin.redis.as_ref()),
             "purgeLog": redis::log(admin).await,
-            "upstream": {"endpoints": endpoints},
+            "upstream": guard::state(admin),
             "policy": active.snapshot.version(),
         }),
     )
@@ -176,6 +173,7 @@ async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, St
         "stored": tiers.first(),
         "tiers": tiers,
         "rememberedUncacheable": found.remembered_uncacheable,
+        "upstream": guard::inspection(&found.guard),
     }))
 }
 

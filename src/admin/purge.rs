@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use outrigger_coherence::{Action, Event, Matcher, Mode, Purged};
 use outrigger_policy::values::Span;
@@ -12,10 +10,9 @@ use outrigger_proxy::{PurgeCommand, purge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admin::body::{read_json, refused};
 use crate::admin::{Admin, Page, json};
 
-/// A larger body is refused.
-const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long acknowledgements are waited for when nothing is said, and at most.
 const WAIT_DEFAULT: Duration = Duration::from_secs(2);
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -67,29 +64,10 @@ impl PurgeBody {
     }
 }
 
-fn refused(status: StatusCode, reason: &str) -> Page {
-    json(status, &json!({"error": reason}))
-}
-
 pub(super) async fn post(admin: &Admin, request: Request<Incoming>) -> Page {
-    let is_json = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        return refused(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "send JSON with content-type: application/json",
-        );
-    }
-    let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-        return refused(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off");
-    };
-    let body = match serde_json::from_slice::<PurgeBody>(&body.to_bytes()) {
+    let body: PurgeBody = match read_json(request).await {
         Ok(body) => body,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(refusal) => return refusal,
     };
     let wait = body.wait;
     let limit = body.timeout.map_or(WAIT_DEFAULT, |span| Duration::from_millis(span.0));

@@ -6,15 +6,16 @@ use std::path::Path;
 
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{
-    Address, Balance, ConnectionLimits, HealthCheckSettings, HostHeader, ListenAddress, Protocol,
-    Settings, Timeouts, TlsSettings, UpstreamSettings,
+    Address, Balance, ConnectionLimits, EjectionSettings, HealthCheckSettings, HostHeader,
+    ListenAddress, Protocol, Settings, Timeouts, TlsSettings, UpstreamSettings,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::app::config::{
-    BalanceConfig, Config, HostHeaderConfig, LimitsConfig, ListenerConfig, UpstreamConfig,
+    BalanceConfig, Config, EjectionConfig, HostHeaderConfig, LimitsConfig, ListenerConfig,
+    UpstreamConfig,
 };
 use crate::app::memory_limit::memory_limit_bytes;
 use crate::app::redis::{self, RedisPlan};
@@ -180,6 +181,7 @@ fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSe
             healthy_after: check.healthy_after.max(1),
             unhealthy_after: check.unhealthy_after.max(1),
         }),
+        ejection: ejection(&config.ejection)?,
         timeouts: Timeouts {
             connect_ms: config.timeouts.connect_ms,
             tls_ms: config.timeouts.tls_ms,
@@ -192,6 +194,25 @@ fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSe
         header_count_max: limits.header_count_max.max(256),
         header_bytes_max: limits.header_bytes_max.max(256 * 1024),
     })
+}
+
+fn ejection(config: &EjectionConfig) -> Result<Option<EjectionSettings>, PlanError> {
+    if config.eject_for_ms == 0 {
+        let reason = "0 is no time; write 5000, or enabled: false";
+        return Err(PlanError::new("upstream.ejection.ejectForMs", reason));
+    }
+    if config.eject_ms_max < config.eject_for_ms {
+        let (max, first) = (config.eject_ms_max, config.eject_for_ms);
+        let reason = format!("{max} is less than ejectForMs, {first}; raise it or lower that");
+        return Err(PlanError::new("upstream.ejection.ejectMsMax", reason));
+    }
+    Ok(config.enabled.then(|| EjectionSettings {
+        consecutive_failures: config.consecutive_failures.get(),
+        eject_for_ms: config.eject_for_ms,
+        eject_ms_max: config.eject_ms_max,
+        ejected_percent_max: config.ejected_percent_max.0,
+        panic_percent: config.panic_percent.0,
+    }))
 }
 
 fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, PlanError> {

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Names and exit codes are a contract.
 
 mod admin_client;
+mod breaker;
 mod cache;
 mod check;
 mod demo;
@@ -74,6 +75,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Purge stored responses through the admin port of a running process.
     Purge(PurgeArgs),
+    /// See the circuit breakers of a running process, or force them open or closed.
+    Breaker(BreakerArgs),
     /// See what a running process has stored.
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -222,6 +225,44 @@ impl WaitFor {
     }
 }
 
+/// `outrigger breaker`.
+#[derive(Clone, Debug, clap::Args)]
+struct BreakerArgs {
+    /// Admin address of a running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    /// Force this state on it; without, its state is printed.
+    #[arg(value_enum)]
+    state: Option<BreakerWanted>,
+    /// Which one: upstream, or route:NAME. Without, all of them.
+    #[arg(long, value_name = "NAME", requires = "state")]
+    name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is wanted of a circuit breaker.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum BreakerWanted {
+    /// Nothing is sent to the upstream.
+    Open,
+    /// Everything is sent.
+    Closed,
+    /// It judges for itself again.
+    Auto,
+}
+
+impl BreakerWanted {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// `outrigger cache`.
 #[derive(Clone, Debug, Subcommand)]
 enum CacheCommand {
@@ -267,6 +308,7 @@ pub fn main() -> ExitCode {
         Command::Check { files } => check::check(&files),
         Command::Explain(args) => explain::explain(&args),
         Command::Purge(args) => purge::purge(&args),
+        Command::Breaker(args) => breaker::breaker(&args),
         Command::Cache(command) => cache::cache(&command),
         Command::Schema { kind } => schema::schema(kind),
         Command::Version => {

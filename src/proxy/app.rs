@@ -7,12 +7,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use outrigger_coherence::PurgeLog;
+use outrigger_guard::Force;
 use outrigger_policy::{Route, Snapshot};
 use outrigger_store::{MemoryTier, Tier};
 use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
+use crate::guard::{GuardState, Guards, Watch};
 use crate::headers::Identity;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
@@ -22,19 +24,22 @@ const UNCACHEABLE_KEYS_MAX: u64 = 65_536;
 /// For how long a key is remembered as not cacheable.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
 
-/// The policy in force, with the metric handles of its routes.
+/// The policy in force, with the metric handles and guards of its routes.
 #[derive(Debug)]
 pub struct Active {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     routes: Vec<RouteMetrics>,
+    pub(crate) guards: Guards,
 }
 
 impl Active {
-    /// Resolves the handles of a snapshot.
-    pub fn new(snapshot: Arc<Snapshot>, metrics: &Metrics) -> Self {
+    /// Resolves the handles of a snapshot; takes over what can be kept of the guards `before`.
+    fn new(snapshot: Arc<Snapshot>, before: &Guards, watch: &Arc<Watch>) -> Self {
+        let metrics = &watch.metrics;
         let routes = snapshot.routes().iter().map(|route| metrics.route(&route.name)).collect();
-        Active { snapshot, routes }
+        let guards = Guards::of(&snapshot, before, watch);
+        Active { snapshot, routes, guards }
     }
 
     /// The counters of a route of this snapshot.
@@ -59,6 +64,7 @@ pub struct Shared {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) clock: Clock,
+    pub(crate) watch: Arc<Watch>,
     /// Client connections and tunnels that are open.
     pub(crate) open: AtomicUsize,
 }
@@ -98,9 +104,10 @@ impl Shared {
     /// When the certificates that the upstream is verified with cannot be loaded.
     pub async fn start(parts: Parts) -> std::io::Result<Arc<Self>> {
         let connector = Arc::new(Connector::new(&parts.settings.upstream)?);
-        let endpoints = Endpoints::start(&parts.settings.upstream).await;
+        let watch = Watch::new(Arc::clone(&parts.metrics), parts.clock.clone());
+        let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
-        let active = Active::new(parts.snapshot, &parts.metrics);
+        let active = Active::new(parts.snapshot, &Guards::default(), &watch);
         Ok(Arc::new(Shared {
             settings: parts.settings,
             policy: ArcSwap::from_pointee(active),
@@ -119,13 +126,15 @@ impl Shared {
             endpoints,
             connector,
             clock: parts.clock,
+            watch,
             open: AtomicUsize::new(0),
         }))
     }
 
     /// Puts a policy in force. Requests under way keep the one they began with.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
-        self.policy.store(Arc::new(Active::new(snapshot, &self.metrics)));
+        let before = self.policy.load();
+        self.policy.store(Arc::new(Active::new(snapshot, &before.guards, &self.watch)));
     }
 
     /// The policy in force.
@@ -173,6 +182,17 @@ impl Shared {
         self.endpoints.states()
     }
 
+    /// The guard of the upstream, for operators.
+    pub fn guard_state(&self) -> GuardState {
+        self.policy.load().guards.state(&self.watch)
+    }
+
+    /// Forces a state on the circuit breaker of this name, or on all; with `None` they judge for
+    /// themselves again. Tells how many there were.
+    pub fn force_breakers(&self, name: Option<&str>, force: Option<Force>) -> usize {
+        self.policy.load().guards.force(name, force, &self.watch)
+    }
+
     /// Work beside the data path, for ever: housekeeping of the memory tier, health checks.
     pub async fn maintain(self: Arc<Self>) {
         let endpoints = Arc::clone(&self.endpoints);
@@ -181,6 +201,7 @@ impl Shared {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 self.memory.run_pending_tasks();
                 self.uncacheable.run_pending_tasks();
+                self.watch.run_pending_tasks();
             }
         };
         tokio::join!(endpoints.maintain(), housekeeping);

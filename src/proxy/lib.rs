@@ -1,4 +1,4 @@
-//! The data path: listeners, the pipeline, coalescing, and the upstream.
+//! The data path: listeners, the pipeline, coalescing, the guard, and the upstream.
 //!
 //! Every request goes through `pipeline`'s stages in the order that its root file shows. Client
 //! connections live on worker threads with a single-threaded runtime each (`serve`); what they
@@ -9,6 +9,7 @@ mod app;
 mod body;
 mod clock;
 mod coalesce;
+mod guard;
 mod headers;
 mod pipeline;
 mod purge;
@@ -19,12 +20,13 @@ mod upstream;
 
 pub use app::{Active, Parts, Shared};
 pub use clock::Clock;
+pub use guard::{BreakerState, GuardState, LimiterState};
 pub use pipeline::fleet::adopt;
-pub use pipeline::live::{Inspection, Live, explain_live};
+pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
 pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
 pub use settings::{ConnectionLimits, Settings};
 pub use upstream::{
-    Address, Balance, EndpointState, HealthCheckSettings, HostHeader, Protocol, Timeouts,
-    TlsSettings, UpstreamError, UpstreamSettings,
+    Address, Balance, EjectionSettings, EndpointState, HealthCheckSettings, HostHeader, Overload,
+    Protocol, Timeouts, TlsSettings, UpstreamError, UpstreamSettings,
 };

@@ -6,6 +6,7 @@
 //! pays for atomic additions and nothing else.
 
 pub mod access_log;
+pub mod guard;
 pub mod logging;
 pub mod metrics;
 pub mod outcome;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::guard::GuardMetrics;
 use crate::outcome::Outcome;
 
 /// A label value from a closed set.
@@ -130,6 +131,8 @@ pub struct Metrics {
     pub closed_by_limit: Family<ResultLabel, Counter>,
     /// Client connections that ended in a protocol error.
     pub protocol_errors: Counter,
+    /// What the guard of the upstream does.
+    pub guard: GuardMetrics,
 }
 
 impl Metrics {
@@ -158,6 +161,7 @@ impl Metrics {
             accepted: Counter::default(),
             closed_by_limit: Family::default(),
             protocol_errors: Counter::default(),
+            guard: GuardMetrics::default(),
         };
         metrics.policy_in_force.set(1);
         metrics.register(registry);
@@ -202,6 +206,7 @@ impl Metrics {
         r.register("connections_closed", help, self.closed_by_limit.clone());
         let help = "Client connections that ended in a protocol error";
         r.register("protocol_errors", help, self.protocol_errors.clone());
+        self.guard.register(r);
     }
 
     /// The counters of a route. Resolves all labels; not for the data path.

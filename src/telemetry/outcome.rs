@@ -13,6 +13,12 @@ pub enum Outcome {
     StaleWhileRevalidate,
     /// Answered stale because the upstream failed (RFC 5861 §4).
     StaleIfError,
+    /// Answered stale without asking the upstream, since its circuit breaker is open.
+    StaleBreakerOpen,
+    /// Answered stale without asking the upstream, since validating it failed a moment ago.
+    StaleBackOff,
+    /// Answered stale, since a limit on requests to the upstream is used up.
+    StaleOverload,
     /// The upstream confirmed the stored response with a 304.
     Revalidated,
     /// Fetched from the upstream through the cache.
@@ -37,16 +43,23 @@ pub enum Outcome {
     UpstreamError,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// Not sent: the circuit breaker is open.
+    BreakerOpen,
+    /// Not sent: a limit on requests to the upstream is used up.
+    Overload,
 }
 
 impl Outcome {
     /// All outcomes, in the order of [`Outcome::index`].
-    pub const ALL: [Outcome; 17] = [
+    pub const ALL: [Outcome; 22] = [
         Outcome::Hit,
         Outcome::RedisHit,
         Outcome::StaleAllowed,
         Outcome::StaleWhileRevalidate,
         Outcome::StaleIfError,
+        Outcome::StaleBreakerOpen,
+        Outcome::StaleBackOff,
+        Outcome::StaleOverload,
         Outcome::Revalidated,
         Outcome::Miss,
         Outcome::Collapsed,
@@ -59,6 +72,8 @@ impl Outcome {
         Outcome::Unwritten,
         Outcome::UpstreamError,
         Outcome::UpstreamTimeout,
+        Outcome::BreakerOpen,
+        Outcome::Overload,
     ];
 
     /// The stable name.
@@ -69,6 +84,9 @@ impl Outcome {
             Self::StaleAllowed => "stale-allowed",
             Self::StaleWhileRevalidate => "stale-while-revalidate",
             Self::StaleIfError => "stale-if-error",
+            Self::StaleBreakerOpen => "stale-breaker-open",
+            Self::StaleBackOff => "stale-back-off",
+            Self::StaleOverload => "stale-overload",
             Self::Revalidated => "revalidated",
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",
@@ -81,6 +99,8 @@ impl Outcome {
             Self::Unwritten => "unwritten",
             Self::UpstreamError => "upstream-error",
             Self::UpstreamTimeout => "upstream-timeout",
+            Self::BreakerOpen => "breaker-open",
+            Self::Overload => "overload",
         }
     }
 
@@ -97,7 +117,18 @@ impl Outcome {
                 | Self::RedisHit
                 | Self::StaleAllowed
                 | Self::StaleWhileRevalidate
+                | Self::StaleBreakerOpen
+                | Self::StaleBackOff
+                | Self::StaleOverload
                 | Self::Collapsed
+        )
+    }
+
+    /// Whether a stale response stood in for the upstream (RFC 5861 §4).
+    pub fn stood_in(self) -> bool {
+        matches!(
+            self,
+            Self::StaleIfError | Self::StaleBreakerOpen | Self::StaleBackOff | Self::StaleOverload
         )
     }
 
@@ -108,6 +139,9 @@ impl Outcome {
             | Self::StaleAllowed
             | Self::StaleWhileRevalidate
             | Self::StaleIfError
+            | Self::StaleBreakerOpen
+            | Self::StaleBackOff
+            | Self::StaleOverload
             | Self::Revalidated => "memory",
             Self::RedisHit => "redis",
             Self::Miss | Self::Collapsed | Self::Pass | Self::Bypass | Self::Upgraded => "upstream",

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Allowed edges: a crate, and the crates of this workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("outrigger-semantics", &[]),
-    ("outrigger-policy", &["outrigger-semantics"]),
+    ("outrigger-guard", &[]),
+    ("outrigger-policy", &["outrigger-semantics", "outrigger-guard"]),
     ("outrigger-control", &["outrigger-policy"]),
     ("outrigger-redis", &[]),
     ("outrigger-store", &["outrigger-semantics", "outrigger-redis"]),
@@ -17,6 +18,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         "outrigger-proxy",
         &[
             "outrigger-semantics",
+            "outrigger-guard",
             "outrigger-policy",
             "outrigger-store",
             "outrigger-coherence",
@@ -27,6 +29,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         "outrigger",
         &[
             "outrigger-semantics",
+            "outrigger-guard",
             "outrigger-policy",
             "outrigger-control",
             "outrigger-redis",

@@ -6,8 +6,8 @@ use outrigger_guard::{BackoffRules, BreakerRules, LimiterRules, MissRules};
 
 use crate::error::PolicyError;
 use crate::guard::{
-    BreakerDocument, BreakerPolicy, CallerDeadlineDocument, ConcurrencyPolicy, Deadlines,
-    FailureSet, GuardDocument, GuardRules, MissPolicy, Own, RetryPolicy,
+    BreakerDocument, CallerDeadlineDocument, ConcurrencyPolicy, Deadlines, FailureSet,
+    GuardDocument, GuardRules, MissPolicy, Own, RetryPolicy,
 };
 use crate::values::Span;
 
@@ -111,6 +111,7 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
     let misses = guard.misses.unwrap_or_default();
     let refreshes = guard.refreshes.unwrap_or_default();
     let backoff = guard.backoff.unwrap_or_default();
+    let breaker = guard.breaker.unwrap_or_default();
     let ms = |span: Option<Span>| span.map(|span| span.0);
     GuardRules {
         deadlines: Deadlines {
@@ -128,7 +129,9 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
             on: FailureSet::of(&retries.on),
             backoff: duration(retries.backoff),
         }),
-        breaker: breaker(&guard.breaker.unwrap_or_default()),
+        failures: FailureSet::of(&breaker.failures),
+        slow_after: duration(breaker.slow_after),
+        breaker: breaker.enabled.then(|| breaker_rules(&breaker)),
         concurrency: ConcurrencyPolicy {
             rules: LimiterRules {
                 max: concurrency.max.get(),
@@ -158,21 +161,17 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
     }
 }
 
-fn breaker(document: &BreakerDocument) -> Option<BreakerPolicy> {
-    document.enabled.then(|| BreakerPolicy {
-        rules: BreakerRules {
-            failure_percent: Some(document.failure_ratio.0),
-            slow_percent: document.slow_ratio.map(|ratio| ratio.0),
-            requests_min: document.min_requests.get(),
-            consecutive: None,
-            window: duration(document.window),
-            open_for: duration(document.open_for),
-            open_max: duration(document.open_max),
-            probes: document.probes.get(),
-        },
-        failures: FailureSet::of(&document.failures),
-        slow_after: duration(document.slow_after),
-    })
+fn breaker_rules(document: &BreakerDocument) -> BreakerRules {
+    BreakerRules {
+        failure_percent: Some(document.failure_ratio.0),
+        slow_percent: document.slow_ratio.map(|ratio| ratio.0),
+        requests_min: document.min_requests.get(),
+        consecutive: None,
+        window: duration(document.window),
+        open_for: duration(document.open_for),
+        open_max: duration(document.open_max),
+        probes: document.probes.get(),
+    }
 }
 
 fn duration(span: Span) -> Duration {
@@ -196,7 +195,7 @@ mod tests {
         let shared = guard("{timeout: 9s, breaker: {openFor: 1s}, retries: {budget: 10%}}");
         let rules = rules(&guard("{breaker: {minRequests: 7}}"), &shared);
         assert_eq!(rules.deadlines.total_ms, Some(9000));
-        let breaker = rules.breaker.unwrap().rules;
+        let breaker = rules.breaker.unwrap();
         assert_eq!((breaker.requests_min, breaker.open_for), (7, Duration::from_secs(5)));
         assert_eq!(rules.retries.unwrap().percent, 10);
         assert!(rules.own.breaker && !rules.own.retries);

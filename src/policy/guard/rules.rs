@@ -18,8 +18,12 @@ pub struct GuardRules {
     pub priority: Priority,
     /// Sending again; `None` for never.
     pub retries: Option<RetryPolicy>,
+    /// What counts as failure, for the breaker and for the ejection of endpoints.
+    pub failures: FailureSet,
+    /// A response head later than this is slow.
+    pub slow_after: Duration,
     /// The breaker; `None` for none.
-    pub breaker: Option<BreakerPolicy>,
+    pub breaker: Option<BreakerRules>,
     /// The limit on requests under way.
     pub concurrency: ConcurrencyPolicy,
     /// The limit on misses under way.
@@ -60,17 +64,6 @@ pub struct RetryPolicy {
     pub on: FailureSet,
     /// Pause before the first.
     pub backoff: Duration,
-}
-
-/// A breaker, and what counts for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerPolicy {
-    /// When it opens and for how long.
-    pub rules: BreakerRules,
-    /// What counts as failure.
-    pub failures: FailureSet,
-    /// A response head later than this is slow.
-    pub slow_after: Duration,
 }
 
 /// The limit on requests under way.

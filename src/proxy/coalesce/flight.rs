@@ -229,6 +229,11 @@ impl Drop for Reader {
 }
 
 impl Reader {
+    /// Leaves without ending the fetch, as the last reader's leaving would.
+    pub(crate) fn leave_running(self) {
+        self.flight.lock().detached = true;
+    }
+
     /// Whether the response head was there before this reader.
     pub(crate) fn is_late(&self) -> bool {
         self.late

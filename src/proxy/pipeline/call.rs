@@ -1,5 +1,6 @@
 //! From a job to a call of the upstream, and from an upstream's response to the client's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderMap;
@@ -8,6 +9,7 @@ use outrigger_semantics::cache_status::CacheStatus;
 use tokio::sync::mpsc;
 
 use crate::body::{RequestBody, ResponseBody, StreamedBody};
+use crate::guard::Urgency;
 use crate::headers::{announces_surrogate, from_upstream, to_upstream};
 use crate::pipeline::job::Job;
 use crate::serve::Peer;
@@ -30,7 +32,8 @@ impl Job {
         headers
     }
 
-    /// A call without a body for the keyed target, with these fields.
+    /// A call without a body for the keyed target, with these fields. It is for the cache, and so
+    /// not bound by what one caller says about its time.
     pub(crate) fn keyed_call(&self, headers: HeaderMap) -> Call {
         Call {
             method: self.parts.method.clone(),
@@ -40,7 +43,9 @@ impl Job {
             body: RequestBody::Empty,
             body_sent: None,
             hash: self.key.digest(),
-            guard: self.route.guard,
+            guard: Arc::clone(&self.guard),
+            urgency: Urgency::Storable,
+            caller: None,
             interim: None,
         }
     }
@@ -50,6 +55,8 @@ impl Job {
         let headers = self.upstream_headers();
         let mut call = self.keyed_call(headers);
         call.target = self.target();
+        call.urgency = Urgency::Client;
+        call.caller = self.caller;
         if let Some(incoming) = self.body.take() {
             // An HTTP/2 stream may well be silent for long, as gRPC streams are.
             let idle = (self.parts.version < Version::HTTP_2).then(|| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
 use outrigger_coherence::{Seq, Verdict};
+use outrigger_guard::MissPermit;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::partial;
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 use crate::app::{Shared, Worker};
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
+use crate::guard::forget_caller_deadline;
 use crate::headers::from_upstream;
 use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn, share_rules};
 use crate::pipeline::job::Job;
@@ -56,6 +58,8 @@ pub(crate) struct Fill {
     unheard: bool,
     /// Whether other pods may want the same, and one should fetch for all.
     pub(crate) for_all: bool,
+    /// The place among the misses under way, if it is one.
+    pub(crate) miss: Option<MissPermit>,
     pub(crate) call: Call,
 }
 
@@ -64,6 +68,7 @@ impl Fill {
     /// it is made unconditional, unless it is for a range.
     pub(crate) fn of(job: &Job, stored: Option<Arc<Entry>>, ranged: bool) -> Self {
         let mut headers = job.upstream_headers();
+        forget_caller_deadline(&mut headers);
         let mut validating = false;
         match &stored {
             Some(entry) => validating = conditional::make_validation(&mut headers, &entry.headers),
@@ -82,8 +87,14 @@ impl Fill {
             unheard: job.route.consistency != Consistency::Eventual
                 && job.worker.shared.log.may_miss_holds(),
             for_all: false,
+            miss: None,
             call: job.keyed_call(headers),
         }
+    }
+
+    /// Whether what is stored is stale, and so any fresh copy better than it.
+    pub(crate) fn is_stale(&self, now: UnixMillis) -> bool {
+        self.stored.as_ref().is_none_or(|stored| !stored.lifetimes.is_fresh(now))
     }
 
     pub(crate) fn inquiry(&self) -> Inquiry<'_> {
@@ -101,7 +112,9 @@ impl Fill {
     pub(crate) async fn run(self, mut listed: Listed, direct: Option<Direct>) {
         let born_seq = listed.born_seq();
         let mut claimed = None;
-        if self.for_all {
+        // No other pod is waited for, and no question asked, where the answer is no.
+        let refused = self.call.guard.refusal();
+        if self.for_all && refused.is_none() {
             let turn = tokio::select! {
                 turn = fleet::turn(self.inquiry()) => turn,
                 () = Arc::clone(listed.flight()).abandoned() => return,
@@ -116,19 +129,29 @@ impl Fill {
         }
         let (mut context, call) = self.split();
         context.claimed = claimed;
-        let answered = tokio::select! {
-            answered = context.ask(call) => answered,
-            () = Arc::clone(listed.flight()).abandoned() => return,
+        let answered = match refused {
+            Some(refusal) => {
+                call.guard.count_refused(&refusal);
+                Err(refusal)
+            }
+            None => tokio::select! {
+                answered = context.ask(call) => answered,
+                () = Arc::clone(listed.flight()).abandoned() => return,
+            },
         };
         let log = LogSpan { born: born_seq, seen: context.seen(born_seq).await };
         match answered {
             Err(error) => context.failed(&listed, error),
             Ok(Asked::Confirmed(headers, exchange)) => {
+                context.worker.shared.watch.answered(context.key.digest());
                 context.confirmed(&mut listed, &headers, exchange, log, direct);
             }
             Ok(Asked::Response(upstream)) => {
                 if context.stale_instead(&listed, upstream.head.status) {
                     return;
+                }
+                if !upstream.head.status.is_server_error() {
+                    context.worker.shared.watch.answered(context.key.digest());
                 }
                 match context.judge(*upstream, log) {
                     Ok(storing) => storing.stream(&context, listed).await,
@@ -154,6 +177,7 @@ impl Fill {
             ranged: self.ranged,
             claimed: None,
             unheard: self.unheard,
+            _miss: self.miss,
         };
         (context, self.call)
     }
@@ -173,6 +197,8 @@ pub(crate) struct Context {
     claimed: Option<Claimed>,
     /// Whether there may have been holds that were not heard of when the fetch began.
     unheard: bool,
+    /// Held until the fetch is over.
+    _miss: Option<MissPermit>,
 }
 
 /// What the upstream said.
@@ -185,17 +211,7 @@ enum Asked {
 
 impl Context {
     async fn ask(&self, call: Call) -> Result<Asked, UpstreamError> {
-        let again = Call {
-            method: call.method.clone(),
-            target: call.target.clone(),
-            authority: call.authority.clone(),
-            headers: call.headers.clone(),
-            body: crate::body::RequestBody::Empty,
-            body_sent: None,
-            hash: call.hash,
-            guard: call.guard,
-            interim: call.interim.clone(),
-        };
+        let again = call.again();
         let mut upstream = self.worker.upstream.call(call).await?;
         if upstream.head.status == StatusCode::NOT_MODIFIED
             && self.validating
@@ -256,7 +272,10 @@ impl Context {
 
     /// No response: a stored one may stand in (RFC 5861 §4).
     fn failed(&self, listed: &Listed, error: UpstreamError) {
-        if !self.serve_stale(listed) {
+        if error.kind().is_some() {
+            self.back_off();
+        }
+        if !self.serve_stale(listed, error.stand_in()) {
             tracing::debug!(%error, key = %self.key.display(), "fetch failed");
             listed.resolve(Resolution::Failed(Arc::new(error)));
         }
@@ -264,14 +283,26 @@ impl Context {
 
     /// An error of the upstream's: a stored good response may stand in.
     fn stale_instead(&self, listed: &Listed, status: StatusCode) -> bool {
-        matches!(status.as_u16(), 500 | 502 | 503 | 504) && self.serve_stale(listed)
+        let is_error = matches!(status.as_u16(), 500 | 502 | 503 | 504);
+        if is_error {
+            self.back_off();
+        }
+        is_error && self.serve_stale(listed, Outcome::StaleIfError)
     }
 
-    fn serve_stale(&self, listed: &Listed) -> bool {
+    /// What is stored is not validated again at once.
+    fn back_off(&self) {
+        if self.stored.is_some() {
+            let watch = &self.worker.shared.watch;
+            watch.validation_failed(self.key.digest(), self.route.guard.backoff);
+        }
+    }
+
+    fn serve_stale(&self, listed: &Listed, outcome: Outcome) -> bool {
         let Some(stored) = &self.stored else { return false };
         let allowed = may_stand_in(&self.worker.shared, stored, &self.directives, self.now());
         if allowed {
-            listed.resolve(Resolution::Entry(Arc::clone(stored), Outcome::StaleIfError));
+            listed.resolve(Resolution::Entry(Arc::clone(stored), outcome));
             listed.finish(true);
         }
         allowed

@@ -28,7 +28,7 @@ pub(crate) async fn forward(job: &mut Job, stored: Option<Arc<Entry>>, why: Forw
             let allowed =
                 |entry: &Arc<Entry>| may_stand_in(shared, entry, &job.directives, job.now);
             return match stored.filter(allowed) {
-                Some(entry) => job.serve(&entry, Outcome::StaleIfError),
+                Some(entry) => job.serve(&entry, error.stand_in()),
                 None => pass::failed(job, &error, status),
             };
         }

@@ -16,6 +16,7 @@ use outrigger_telemetry::Outcome;
 
 use crate::app::{Active, Worker};
 use crate::body::ResponseBody;
+use crate::guard::{CallerDeadline, RouteGuard};
 use crate::pipeline::respond;
 use crate::pipeline::trust::Distrust;
 use crate::serve::Peer;
@@ -47,6 +48,9 @@ pub(crate) struct Job {
     pub(crate) directives: RequestDirectives,
     pub(crate) now: UnixMillis,
     pub(crate) upgrade: bool,
+    pub(crate) guard: Arc<RouteGuard>,
+    /// When its caller stops waiting, where that counts.
+    pub(crate) caller: Option<CallerDeadline>,
     /// Why what is stored may not answer it.
     pub(crate) distrust: Option<Distrust>,
     /// How coherent its answer has to be: as the route says, or as what it changes does.
@@ -69,9 +73,13 @@ impl Job {
     ) -> Self {
         let (parts, body) = request.into_parts();
         let body = (!body.is_end_stream()).then_some(body);
+        let guard = Arc::clone(active.guards.of_route(&route));
+        let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();
         Job {
             worker: Arc::clone(worker),
             active,
+            guard,
+            caller,
             consistency: route.consistency,
             route,
             peer: peer.clone(),

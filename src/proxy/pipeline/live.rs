@@ -9,6 +9,7 @@ use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
 
 use crate::app::Shared;
+use crate::guard::RouteGuard;
 use crate::pipeline::fleet::Inquiry;
 
 /// What a tier holds for a request, for operators.
@@ -42,6 +43,25 @@ pub struct Inspection {
     pub tiers: Vec<Live>,
     /// Whether the key is remembered as not cacheable.
     pub remembered_uncacheable: bool,
+    /// What stands between the request and the upstream.
+    pub guard: GuardInspection,
+}
+
+/// What the guard would say to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuardInspection {
+    /// Name of its circuit breaker; `None` without one.
+    pub breaker: Option<String>,
+    /// State of that.
+    pub state: Option<&'static str>,
+    /// Why it changed to that.
+    pub reason: Option<&'static str>,
+    /// Why the request would not be sent, in words; `None` if it would.
+    pub refusal: Option<String>,
+    /// Failed validations of the key in a row.
+    pub failures: u32,
+    /// Time until the key may be validated again, milliseconds.
+    pub back_off_ms: u64,
 }
 
 /// Explains a GET (or another method) for a URL.
@@ -74,7 +94,22 @@ pub async fn explain_live(
         }
     }
     let remembered_uncacheable = shared.uncacheable.contains_key(&key.digest());
-    Inspection { policy, tiers, remembered_uncacheable }
+    let guard = guard(shared, active.guards.of_route(route), key.digest());
+    Inspection { policy, tiers, remembered_uncacheable, guard }
+}
+
+fn guard(shared: &Shared, guard: &RouteGuard, key: u128) -> GuardInspection {
+    let breaker = guard.breaker.as_ref();
+    let status = breaker.map(|breaker| breaker.machine.status(shared.watch.now()));
+    let (failures, left) = shared.watch.backoff(key).unwrap_or_default();
+    GuardInspection {
+        breaker: breaker.map(|breaker| breaker.name.to_string()),
+        state: status.map(|status| status.state.as_str()),
+        reason: status.and_then(|status| status.reason).map(outrigger_guard::Reason::as_str),
+        refusal: guard.refusal().map(|refusal| refusal.to_string()),
+        failures,
+        back_off_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 impl Live {

@@ -1,6 +1,7 @@
 //! Looking for a stored response: memory first, then the tiers below.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use outrigger_coherence::Verdict;
@@ -14,6 +15,7 @@ use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
+use crate::pipeline::fill::may_stand_in;
 use crate::pipeline::fleet::{Inquiry, share_rules};
 use crate::pipeline::job::Job;
 use crate::pipeline::trust::{self, Distrust};
@@ -26,8 +28,8 @@ pub(crate) enum Found {
     Distrusted(Distrust),
     /// Serve this.
     Serve(Arc<Entry>, Outcome),
-    /// Serve this stale and refresh it behind the response.
-    ServeAndRefresh(Arc<Entry>),
+    /// Serve this and refresh it behind the response.
+    ServeAndRefresh(Arc<Entry>, Outcome),
     /// Ask the upstream whether this is still good.
     Validate(Arc<Entry>, Forwarded),
     /// There is nothing to use.
@@ -60,6 +62,29 @@ pub(crate) fn memory(
             Found::Nothing(Forwarded::UriMiss)
         }
     }
+}
+
+/// Turns a hit on what is about to expire into one with a refresh behind it, by chance (XFetch).
+pub(crate) fn early(shared: &Shared, route: &Route, found: Found, now: UnixMillis) -> Found {
+    let Found::Serve(entry, Outcome::Hit) = &found else { return found };
+    if !route.early_refresh {
+        return found;
+    }
+    let left = entry.lifetimes.fresh_until.millis_since(now).max(0).unsigned_abs();
+    let fetch = Duration::from_millis(u64::from(entry.fetch_millis));
+    let due = outrigger_guard::is_due_early(Duration::from_millis(left), fetch, fastrand::f64)
+        && shared.watch.may_validate(entry.digest);
+    if due { Found::ServeAndRefresh(Arc::clone(entry), Outcome::Hit) } else { found }
+}
+
+/// Serves what failed to be validated a moment ago, where it may stand in for the upstream: that
+/// is asked again only after a pause.
+pub(crate) fn backing_off(job: &Job, found: Found) -> Found {
+    let Found::Validate(entry, Forwarded::Stale) = &found else { return found };
+    let shared = &job.worker.shared;
+    let stands_in = !shared.watch.may_validate(job.key.digest())
+        && may_stand_in(shared, entry, &job.directives, job.now);
+    if stands_in { Found::Serve(Arc::clone(entry), Outcome::StaleBackOff) } else { found }
 }
 
 /// Notes one in so many hits, so that tiers learn what is hot.
@@ -165,7 +190,7 @@ fn judge(
     match reuse::decide(&entry.lifetimes, directives, now, soft) {
         Reuse::Fresh => Found::Serve(entry, Outcome::Hit),
         Reuse::StaleAllowed => Found::Serve(entry, Outcome::StaleAllowed),
-        Reuse::StaleWhileRevalidate => Found::ServeAndRefresh(entry),
+        Reuse::StaleWhileRevalidate => Found::ServeAndRefresh(entry, Outcome::StaleWhileRevalidate),
         Reuse::Validate(ValidateReason::Request) => Found::Validate(entry, Forwarded::Request),
         Reuse::Validate(_) => Found::Validate(entry, Forwarded::Stale),
     }

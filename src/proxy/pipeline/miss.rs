@@ -73,9 +73,14 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
             Role::Waiter(reader) => {
                 shared.metrics.coalesce_waiters.inc();
                 let limit = Duration::from_millis(shared.settings.wait_ms_max);
-                let Ok(resolution) = tokio::time::timeout(limit, reader.resolution()).await else {
-                    shared.metrics.coalesce_timeouts.inc();
-                    break;
+                let waited = tokio::time::timeout(limit, in_time(job, reader.resolution())).await;
+                let resolution = match waited {
+                    Ok(Ok(resolution)) => resolution,
+                    Ok(Err(late)) => return instead(job, stored.as_ref(), &late, why),
+                    Err(_) => {
+                        shared.metrics.coalesce_timeouts.inc();
+                        break;
+                    }
                 };
                 match fit(job, &reader, &resolution) {
                     Fit::Yes => return share(job, reader, resolution, stored, why).await,
@@ -117,14 +122,14 @@ fn fit(job: &Job, reader: &Reader, resolution: &Resolution) -> Fit {
         Resolution::Streaming(head) => (&head.variant, &head.headers, &head.lifetimes),
         Resolution::Entry(entry, _) => (&entry.variant, &entry.headers, &entry.lifetimes),
         Resolution::Released => return Fit::Yes,
-        Resolution::Failed(error) if matches!(**error, UpstreamError::Aborted) => return Fit::No,
+        Resolution::Failed(error) if error.is_the_leaders_own() => return Fit::No,
         Resolution::Failed(_) => return Fit::Yes,
     };
     if !variant.matches(request) {
         return Fit::Variant(variant_hint(headers, job));
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
-    let instead = matches!(resolution, Resolution::Entry(_, Outcome::StaleIfError));
+    let instead = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
     let now = job.worker.shared.clock.now();
     let usable = match reuse::decide(times, &job.directives, now, false) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
@@ -196,15 +201,33 @@ pub(crate) async fn past_store(job: &mut Job, distrust: Distrust) -> Answer {
 /// Starts the fetch in a task of its own, which outlives this client if others wait.
 async fn start(job: &mut Job, listed: Listed, reader: Reader, asking: Asking) -> Answer {
     let Asking { stored, why, ranged, for_all } = asking;
-    let mut fill = Fill::of(job, stored, ranged);
+    let mut fill = Fill::of(job, stored.clone(), ranged);
     fill.for_all = for_all;
+    if stored.is_none() {
+        match job.guard.begin_miss(client_of(job)) {
+            Ok(permit) => fill.miss = Some(permit),
+            Err(over) => {
+                let answer = instead(job, None, &over, why);
+                listed.resolve(Resolution::Failed(Arc::new(over)));
+                return answer;
+            }
+        }
+    }
     let interims = job.interims().map(|(sender, receiver)| {
         fill.call.interim = Some(sender);
         receiver
     });
     let (direct, ours) = oneshot::channel();
     tokio::spawn(fill.run(listed, Some(direct)));
-    let resolution = with_interims(&job.peer, interims, reader.resolution()).await;
+    let waiting = in_time(job, reader.resolution());
+    let resolution = match with_interims(&job.peer, interims, waiting).await {
+        Ok(resolution) => resolution,
+        Err(late) => {
+            // It goes on for those who come next, rather than being begun anew by each of them.
+            reader.leave_running();
+            return instead(job, stored.as_ref(), &late, why);
+        }
+    };
     if matches!(resolution, Resolution::Released) {
         drop(reader);
         let status = CacheStatus { fwd: Some(why), ..CacheStatus::default() };
@@ -230,11 +253,8 @@ async fn share(
     stored: Option<Arc<Entry>>,
     why: Forwarded,
 ) -> Answer {
-    if let Resolution::Failed(_) = &resolution
-        && let Some(entry) = stored
-        && may_stand_in(&job.worker.shared, &entry, &job.directives, job.now)
-    {
-        return job.serve(&entry, Outcome::StaleIfError);
+    if let Resolution::Failed(error) = &resolution {
+        return instead(job, stored.as_ref(), error, why);
     }
     if matches!(resolution, Resolution::Released) {
         job.worker.shared.metrics.coalesce_released.inc();
@@ -242,6 +262,40 @@ async fn share(
         return pass::known_uncacheable(job, why).await;
     }
     answer(job, reader, resolution, why, Outcome::Collapsed)
+}
+
+/// Waits, but not longer than the caller does.
+async fn in_time<T>(job: &Job, work: impl Future<Output = T>) -> Result<T, UpstreamError> {
+    let Some(caller) = job.caller else { return Ok(work.await) };
+    let late = |_| UpstreamError::CallerDeadline { millis: caller.millis };
+    tokio::time::timeout_at(caller.at, work).await.map_err(late)
+}
+
+/// The answer where the upstream gives none: what is stored, if it may stand in.
+fn instead(
+    job: &Job,
+    stored: Option<&Arc<Entry>>,
+    error: &UpstreamError,
+    why: Forwarded,
+) -> Answer {
+    let allowed =
+        |entry: &&Arc<Entry>| may_stand_in(&job.worker.shared, entry, &job.directives, job.now);
+    match stored.filter(allowed) {
+        Some(entry) => job.serve(entry, error.stand_in()),
+        None => pass::failed(job, error, CacheStatus { fwd: Some(why), ..CacheStatus::default() }),
+    }
+}
+
+/// What tells this client apart from others, where each has a bound of its own.
+fn client_of(job: &Job) -> Option<u64> {
+    match &job.guard.rules.misses.client {
+        None => job.peer.address_hash(),
+        // Who lacks the field counts together with all who do.
+        Some(name) => {
+            let value = job.parts.headers.get(name).map_or(&b""[..], http::HeaderValue::as_bytes);
+            Some(outrigger_policy::key::digest(value) as u64)
+        }
+    }
 }
 
 fn answer(

@@ -31,7 +31,6 @@ use hyper::body::{Body, Incoming};
 use outrigger_policy::CacheKey;
 use outrigger_policy::values::Consistency;
 use outrigger_semantics::fields::strip_nominated;
-use outrigger_telemetry::Outcome;
 
 use crate::app::Worker;
 use crate::body::ResponseBody;
@@ -73,7 +72,10 @@ pub(crate) async fn handle(
     let consistency = admitted.route.consistency;
     let found = match classified {
         Ok(()) => match trust::check(&shared.log, consistency, request.headers()) {
-            Ok(()) => lookup::memory(shared, &key, request.headers(), &directives, now),
+            Ok(()) => {
+                let found = lookup::memory(shared, &key, request.headers(), &directives, now);
+                lookup::early(shared, admitted.route, found, now)
+            }
             Err(why) => Found::Distrusted(why),
         },
         Err(bypass) => Found::Bypass(bypass),
@@ -106,13 +108,14 @@ async fn slow(
     }
     let found = lookup::trusted(&job, found).await;
     let found = lookup::below(&job, found).await;
+    let found = lookup::backing_off(&job, found);
     let mut answer = match found {
         Found::Bypass(bypass) => pass::bypass(&mut job, bypass).await,
         Found::Distrusted(why) => miss::past_store(&mut job, why).await,
         Found::Serve(entry, outcome) => job.serve(&entry, outcome),
-        Found::ServeAndRefresh(entry) => {
+        Found::ServeAndRefresh(entry, outcome) => {
             refresh::begin(&job, &entry);
-            job.serve(&entry, Outcome::StaleWhileRevalidate)
+            job.serve(&entry, outcome)
         }
         Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,
         Found::Nothing(why) => miss::fetch(&mut job, None, why).await,

@@ -237,7 +237,11 @@ pub(crate) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
         response.headers_mut().insert(http::header::CONNECTION, close);
         return response;
     }
-    own(error.status(), format!("upstream: {}\n", error.code()))
+    let mut response = own(error.status(), format!("upstream: {}\n", error.code()));
+    if let Some(secs) = error.retry_after_secs() {
+        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(secs));
+    }
+    response
 }
 
 #[cfg(test)]

@@ -63,8 +63,7 @@ impl Storing {
         let body = chunks.join();
         let part = (self.status == StatusCode::PARTIAL_CONTENT)
             .then(|| partial::storable_part(&self.headers, body.len() as u64));
-        let fetch =
-            self.upstream.exchange.responded_at.millis_since(self.upstream.exchange.requested_at);
+        let fetch = context.now().millis_since(self.upstream.exchange.requested_at);
         let draft = Draft {
             key: context.key.text(),
             digest: context.key.digest(),

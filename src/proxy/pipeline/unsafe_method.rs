@@ -113,7 +113,9 @@ impl Write {
             .as_ref()
             .is_ok_and(|upstream| invalidate::invalidates(&self.method, upstream.head.status));
         match guard {
-            Some(guard) if sent.as_ref().is_err_and(is_open) => guard.linger(LINGER),
+            Some(guard) if sent.as_ref().is_err_and(UpstreamError::may_take_effect) => {
+                guard.linger(LINGER)
+            }
             Some(guard) => {
                 self.count("url");
                 note(&mut last, guard.complete().await);
@@ -179,16 +181,6 @@ impl Write {
         self.count(request.matcher.kind());
         self.worker.shared.log.purge(request).await
     }
-}
-
-/// Whether the upstream may still carry out what it was sent.
-fn is_open(error: &UpstreamError) -> bool {
-    !matches!(
-        error,
-        UpstreamError::NoEndpoint
-            | UpstreamError::Connect { .. }
-            | UpstreamError::ConnectTimeout { .. }
-    )
 }
 
 fn note(last: &mut Option<Seq>, purged: Purged) {

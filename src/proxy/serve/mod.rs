@@ -10,6 +10,7 @@ mod listen;
 mod watch;
 mod workers;
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,6 +32,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Tells clients apart by their address; `None` on a Unix socket.
+    pub(crate) fn address_hash(&self) -> Option<u64> {
+        self.ip.map(|ip| BuildHasherDefault::<DefaultHasher>::default().hash_one(ip))
+    }
+
     /// What the forwarding fields say about the client.
     pub(crate) fn client(&self, version: Version) -> Client {
         Client { ip: self.ip, version }

@@ -11,7 +11,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::body::RequestBody;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::settings::{Protocol, UpstreamSettings};
+use crate::upstream::settings::{Protocol, Timeouts, UpstreamSettings};
 
 /// An idle HTTP/2 connection is probed this often, so that a dead one is noticed.
 const H2_PING: Duration = Duration::from_secs(20);
@@ -57,8 +57,9 @@ impl Connector {
         &self,
         endpoint: &SocketAddr,
         settings: &UpstreamSettings,
+        timeouts: &Timeouts,
     ) -> Result<Fresh, UpstreamError> {
-        let peer = peer(endpoint, settings)?;
+        let peer = peer(endpoint, settings, timeouts)?;
         let stream = self.transport.new_stream(&peer).await.map_err(|error| {
             let timed_out = matches!(
                 error.etype(),
@@ -68,7 +69,7 @@ impl Connector {
             if timed_out {
                 UpstreamError::ConnectTimeout {
                     endpoint: endpoint.to_string(),
-                    millis: settings.timeouts.connect_ms,
+                    millis: timeouts.connect_ms,
                 }
             } else {
                 UpstreamError::Connect { endpoint: endpoint.to_string(), reason: plain(&error) }
@@ -115,7 +116,11 @@ impl Connector {
     }
 }
 
-fn peer(endpoint: &SocketAddr, settings: &UpstreamSettings) -> Result<HttpPeer, UpstreamError> {
+fn peer(
+    endpoint: &SocketAddr,
+    settings: &UpstreamSettings,
+    timeouts: &Timeouts,
+) -> Result<HttpPeer, UpstreamError> {
     // An empty name would switch verification off; the bootstrap refuses it.
     let sni = settings.tls.as_ref().map(|tls| tls.server_name.clone());
     let tls = sni.is_some();
@@ -129,7 +134,6 @@ fn peer(endpoint: &SocketAddr, settings: &UpstreamSettings) -> Result<HttpPeer, 
             })?
         }
     };
-    let timeouts = settings.timeouts;
     peer.options.connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
     peer.options.total_connection_timeout =
         Some(Duration::from_millis(timeouts.connect_ms + timeouts.tls_ms));

@@ -1,12 +1,13 @@
 //! Which endpoint a request goes to: discovery by DNS, active health checks and selection, all by
-//! `pingora-load-balancing`.
+//! `pingora-load-balancing`; what requests themselves tell about an endpoint is in `ejection`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use outrigger_guard::State;
 use pingora_core::connectors::TransportConnector;
 use pingora_core::connectors::http::Connector as HttpConnector;
 use pingora_core::protocols::l4::socket::SocketAddr;
@@ -15,7 +16,9 @@ use pingora_load_balancing::health_check::{HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::{Consistent, RoundRobin};
 use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 
+use crate::guard::{Pending, Watch};
 use crate::upstream::connect::{alpn, connector_options};
+use crate::upstream::ejection::EndpointBreakers;
 use crate::upstream::settings::{
     Address, Balance, HealthCheckSettings, Protocol, UpstreamSettings,
 };
@@ -24,6 +27,8 @@ use crate::upstream::settings::{
 const DNS_REFRESH: Duration = Duration::from_secs(30);
 /// Candidates that are looked at before giving up.
 const CANDIDATES_MAX: usize = 64;
+/// How often another endpoint is chosen because the one chosen has just got its probe.
+const CHOICES_MAX: usize = 3;
 
 enum Selector {
     RoundRobin(LoadBalancer<RoundRobin>),
@@ -35,6 +40,20 @@ pub(crate) struct Endpoints {
     selector: Selector,
     interval: Duration,
     turn: AtomicUsize,
+    breakers: Option<EndpointBreakers>,
+    /// With a smaller share of usable endpoints than this, all are used.
+    panic_percent: usize,
+    /// Endpoints that fail their health checks.
+    unhealthy: AtomicUsize,
+    health: Mutex<HashMap<String, bool>>,
+    watch: Arc<Watch>,
+}
+
+/// The endpoint for a request, with the ticket of its breaker.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) address: SocketAddr,
+    pub(crate) pending: Option<Pending>,
 }
 
 impl std::fmt::Debug for Endpoints {
@@ -48,8 +67,12 @@ impl std::fmt::Debug for Endpoints {
 pub struct EndpointState {
     /// Where it is.
     pub address: String,
-    /// Whether it takes requests.
+    /// Whether its health checks succeed; true without health checks.
     pub healthy: bool,
+    /// Whether it is left out because requests to it failed.
+    pub ejected: bool,
+    /// How long it is left out, milliseconds.
+    pub ejected_ms_left: u64,
 }
 
 /// Resolves names; an address that is one already needs no resolver.
@@ -96,7 +119,7 @@ fn backend(addr: SocketAddr) -> Backend {
 
 impl Endpoints {
     /// Sets up the endpoints; resolves them once, so that the first request finds them.
-    pub(crate) async fn start(settings: &UpstreamSettings) -> Arc<Self> {
+    pub(crate) async fn start(settings: &UpstreamSettings, watch: &Arc<Watch>) -> Arc<Self> {
         let dns = Dns { addresses: settings.endpoints.clone() };
         let mut backends = Backends::new(Box::new(dns));
         if let Some(check) = &settings.health_check {
@@ -110,7 +133,17 @@ impl Endpoints {
             .health_check
             .as_ref()
             .map_or(DNS_REFRESH, |check| Duration::from_millis(check.interval_ms));
-        let endpoints = Arc::new(Endpoints { selector, interval, turn: AtomicUsize::new(0) });
+        let ejection = settings.ejection.as_ref();
+        let endpoints = Arc::new(Endpoints {
+            selector,
+            interval,
+            turn: AtomicUsize::new(0),
+            breakers: ejection.map(EndpointBreakers::new),
+            panic_percent: ejection.map_or(0, |ejection| usize::from(ejection.panic_percent)),
+            unhealthy: AtomicUsize::new(0),
+            health: Mutex::default(),
+            watch: Arc::clone(watch),
+        });
         endpoints.update().await;
         endpoints
     }
@@ -120,6 +153,7 @@ impl Endpoints {
         let mut since_dns = Duration::ZERO;
         loop {
             self.backends().run_health_check(true).await;
+            self.note_health();
             tokio::time::sleep(self.interval).await;
             since_dns += self.interval;
             if since_dns >= DNS_REFRESH {
@@ -137,6 +171,28 @@ impl Endpoints {
         if let Err(error) = result {
             tracing::warn!(%error, "upstream endpoints were not updated");
         }
+        if let Some(breakers) = &self.breakers {
+            breakers.follow(self.backends().get_backend().iter().map(|backend| &backend.addr));
+        }
+        self.note_health();
+    }
+
+    /// Counts who fails its health checks, and logs who begins or ceases to.
+    fn note_health(&self) {
+        let backends = self.backends();
+        let mut before = self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut now = HashMap::new();
+        for backend in backends.get_backend().iter() {
+            let (endpoint, healthy) = (backend.addr.to_string(), backends.ready(backend));
+            let was = before.get(&endpoint).copied().unwrap_or(true);
+            if was != healthy {
+                tracing::warn!(endpoint, healthy, "endpoint health changed");
+            }
+            now.insert(endpoint, healthy);
+        }
+        let unhealthy = now.values().filter(|healthy| !**healthy).count();
+        self.unhealthy.store(unhealthy, Ordering::Relaxed);
+        *before = now;
     }
 
     fn backends(&self) -> &Backends {
@@ -146,15 +202,58 @@ impl Endpoints {
         }
     }
 
-    /// The endpoint for a key. Where none is healthy, one is tried all the same: a wrong health
-    /// check must not take a working upstream down.
-    pub(crate) fn select(&self, key: u128) -> Option<SocketAddr> {
-        let key = key.to_le_bytes();
-        let healthy = match &self.selector {
-            Selector::RoundRobin(lb) => lb.select(&key, CANDIDATES_MAX),
-            Selector::Consistent(lb) => lb.select(&key, CANDIDATES_MAX),
+    /// The endpoint for a key, other than those `tried`: one that is healthy and not left out.
+    /// Where too few are, all count as usable: a wrong check must not take a working upstream down,
+    /// and the few that are left must not be overrun.
+    pub(crate) fn choose(&self, key: u128, tried: &[SocketAddr]) -> Option<Chosen> {
+        let mut busy = tried.to_vec();
+        for _ in 0..CHOICES_MAX {
+            let Some(address) = self.select(key, &busy) else { break };
+            let Some(breaker) = self.breakers.as_ref().and_then(|all| all.of(&address)) else {
+                return Some(Chosen { address, pending: None });
+            };
+            match breaker.admit(&self.watch) {
+                Ok(pending) => return Some(Chosen { address, pending: Some(pending) }),
+                // Its probe has just been given to another request, or all are used anyway.
+                Err(_) => busy.push(address),
+            }
+        }
+        let address = self.any_but(tried)?;
+        Some(Chosen { address, pending: None })
+    }
+
+    fn select(&self, key: u128, not: &[SocketAddr]) -> Option<SocketAddr> {
+        let all_count = self.is_panicking();
+        let now = self.watch.now();
+        let ejected = |address: &SocketAddr| {
+            self.breakers
+                .as_ref()
+                .is_some_and(|breakers| breakers.ejected() > 0 && breakers.rejects(address, now))
         };
-        healthy.map(|backend| backend.addr).or_else(|| self.any_but(&[]))
+        let fits = |backend: &Backend, healthy: bool| {
+            !not.contains(&backend.addr) && (all_count || healthy && !ejected(&backend.addr))
+        };
+        let key = key.to_le_bytes();
+        let found = match &self.selector {
+            Selector::RoundRobin(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
+            Selector::Consistent(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
+        };
+        found.map(|backend| backend.addr)
+    }
+
+    /// Whether so few endpoints are usable that all have to be used.
+    fn is_panicking(&self) -> bool {
+        let ejected = self.breakers.as_ref().map_or(0, EndpointBreakers::ejected);
+        if ejected == 0 && self.unhealthy.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let (backends, now) = (self.backends(), self.watch.now());
+        let all = backends.get_backend();
+        let usable = |backend: &&Backend| {
+            let breakers = self.breakers.as_ref();
+            backends.ready(backend) && !breakers.is_some_and(|all| all.rejects(&backend.addr, now))
+        };
+        all.iter().filter(usable).count() * 100 < self.panic_percent * all.len()
     }
 
     /// One endpoint after the other, whatever its health check says.
@@ -165,26 +264,22 @@ impl Endpoints {
         rotated.map(|backend| &backend.addr).find(|addr| !tried.contains(addr)).cloned()
     }
 
-    /// An endpoint for a key other than those tried, a healthy one if there is one.
-    pub(crate) fn another(&self, key: u128, tried: &[SocketAddr]) -> Option<SocketAddr> {
-        let key = key.to_le_bytes();
-        let fits = |backend: &Backend, healthy: bool| healthy && !tried.contains(&backend.addr);
-        let found = match &self.selector {
-            Selector::RoundRobin(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
-            Selector::Consistent(lb) => lb.select_with(&key, CANDIDATES_MAX, fits),
-        };
-        found.map(|backend| backend.addr).or_else(|| self.any_but(tried))
-    }
-
     /// All endpoints with their state.
     pub(crate) fn states(&self) -> Vec<EndpointState> {
-        let backends = self.backends();
+        let (backends, now) = (self.backends(), self.watch.now());
         backends
             .get_backend()
             .iter()
-            .map(|backend| EndpointState {
-                address: backend.addr.to_string(),
-                healthy: backends.ready(backend),
+            .map(|backend| {
+                let breaker = self.breakers.as_ref().and_then(|all| all.of(&backend.addr));
+                let status = breaker.map(|breaker| breaker.machine.status(now));
+                let left = status.map_or(Duration::ZERO, |status| status.open_left);
+                EndpointState {
+                    address: backend.addr.to_string(),
+                    healthy: backends.ready(backend),
+                    ejected: status.is_some_and(|status| status.state != State::Closed),
+                    ejected_ms_left: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+                }
             })
             .collect()
     }

@@ -6,21 +6,26 @@
 //! connections are kept per worker: measured, sharing them between runtimes costs 20 % of the CPU
 //! of a pass-through.
 
+mod attempt;
 mod call;
 mod connect;
+mod deadlines;
+mod ejection;
 mod endpoints;
 mod error;
 mod pool;
 mod response;
+mod retry;
 mod settings;
 
 pub(crate) use call::{Call, Interim, Upstream};
 pub(crate) use connect::Connector;
+pub(crate) use ejection::Ejections;
 pub use endpoints::EndpointState;
 pub(crate) use endpoints::Endpoints;
-pub use error::UpstreamError;
+pub use error::{Overload, UpstreamError};
 pub(crate) use response::{UpstreamBody, UpstreamResponse};
 pub use settings::{
-    Address, Balance, HealthCheckSettings, HostHeader, Protocol, Timeouts, TlsSettings,
-    UpstreamSettings,
+    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, Protocol, Timeouts,
+    TlsSettings, UpstreamSettings,
 };

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use outrigger_policy::guard::FailureKind;
 use outrigger_semantics::freshness::Exchange;
 use tokio::time::{Instant, Sleep};
 
 use crate::body::BodyError;
+use crate::guard::Report;
+use crate::upstream::deadlines::Limits;
 use crate::upstream::pool::Lease;
 
 /// Head and body of a response.
@@ -21,13 +24,17 @@ pub(crate) struct UpstreamResponse {
     pub(crate) exchange: Exchange,
 }
 
-/// The body of a response: an idle timer, a deadline, and the connection to give back.
+/// The body of a response: an idle timer, a deadline, the connection to give back, and what the
+/// guard learns from how it ends.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
     lease: Option<Lease>,
     idle: Duration,
     deadline: Option<Instant>,
+    /// Whether the deadline is the caller's: then it says nothing about the upstream.
+    callers: bool,
     timer: Option<Pin<Box<Sleep>>>,
+    report: Option<Report>,
     ended: bool,
 }
 
@@ -35,10 +42,20 @@ impl UpstreamBody {
     pub(crate) fn new(
         incoming: Incoming,
         lease: Option<Lease>,
-        idle: Duration,
-        deadline: Option<Instant>,
+        limits: &Limits,
+        report: Report,
     ) -> Self {
-        let mut body = UpstreamBody { incoming, lease, idle, deadline, timer: None, ended: false };
+        let (idle, deadline) = (limits.idle(), limits.deadline());
+        let mut body = UpstreamBody {
+            incoming,
+            lease,
+            idle,
+            deadline,
+            callers: limits.is_the_callers(),
+            timer: None,
+            report: Some(report),
+            ended: false,
+        };
         if body.incoming.is_end_stream() {
             body.end();
         }
@@ -48,8 +65,27 @@ impl UpstreamBody {
     fn end(&mut self) {
         self.ended = true;
         self.timer = None;
+        self.report = None;
         if let Some(lease) = self.lease.take() {
             lease.give_back();
+        }
+    }
+
+    /// The body broke off.
+    fn fail(&mut self, kind: FailureKind) {
+        self.ended = true;
+        self.lease = None;
+        if let Some(mut report) = self.report.take() {
+            report.failed(kind);
+        }
+    }
+
+    /// The guard looks at gRPC statuses in trailers, and at how long a response goes on.
+    fn look_at(&mut self, frame: &Frame<Bytes>) {
+        let Some(report) = &mut self.report else { return };
+        match frame.trailers_ref() {
+            Some(trailers) => report.grpc(trailers),
+            None => report.goes_on(),
         }
     }
 
@@ -73,14 +109,14 @@ impl Body for UpstreamBody {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
+                self.look_at(&frame);
                 if self.incoming.is_end_stream() {
                     self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.ended = true;
-                self.lease = None;
+                self.fail(FailureKind::Reset);
                 Poll::Ready(Some(Err(BodyError::Upstream(error))))
             }
             Poll::Ready(None) => {
@@ -95,8 +131,10 @@ impl Body for UpstreamBody {
                 match timer.as_mut().poll(cx) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(()) => {
-                        self.ended = true;
-                        self.lease = None;
+                        if self.callers && self.deadline.is_some_and(|at| at <= Instant::now()) {
+                            self.report = None;
+                        }
+                        self.fail(FailureKind::Timeout);
                         Poll::Ready(Some(Err(BodyError::Timeout)))
                     }
                 }

@@ -69,6 +69,21 @@ pub struct HealthCheckSettings {
     pub unhealthy_after: usize,
 }
 
+/// Leaving out endpoints whose requests fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EjectionSettings {
+    /// Failures in a row that eject an endpoint.
+    pub consecutive_failures: u32,
+    /// For how long the first time, milliseconds; it doubles.
+    pub eject_for_ms: u64,
+    /// For how long at most, milliseconds.
+    pub eject_ms_max: u64,
+    /// Percent of the endpoints that may be ejected at a time.
+    pub ejected_percent_max: u8,
+    /// With a smaller percentage of usable endpoints than this, all are used.
+    pub panic_percent: u8,
+}
+
 /// TLS towards the upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSettings {
@@ -110,6 +125,8 @@ pub struct UpstreamSettings {
     pub authority: String,
     /// Active health checks; none with `None`.
     pub health_check: Option<HealthCheckSettings>,
+    /// Ejection of endpoints; none with `None`.
+    pub ejection: Option<EjectionSettings>,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Idle connections kept, over all workers.

@@ -1,5 +1,7 @@
 //! The bootstrap file: what needs a restart to change. Flags and environment win over it.
 
+mod upstream;
+
 use std::path::PathBuf;
 
 use outrigger_policy::PolicyError;
@@ -12,6 +14,11 @@ use crate::app::build::{self, Plan};
 use crate::app::redis::RedisConfig;
 use crate::app::redis::config::RedisUrl;
 use crate::cli::{CliError, RunArgs};
+
+pub use upstream::{
+    BalanceConfig, EjectionConfig, HealthCheckConfig, HostHeaderConfig, PoolConfig, TimeoutsConfig,
+    TlsConfig, UpstreamConfig,
+};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -50,132 +57,6 @@ pub struct Config {
 pub struct ListenerConfig {
     /// `ADDRESS:PORT` or `unix:PATH`.
     pub address: String,
-}
-
-/// The upstream.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct UpstreamConfig {
-    /// `http://host:port`, `https://host`, `h2c://host:port` or `unix:/path`.
-    pub url: Option<String>,
-    /// Several endpoints in place of the URL's own: `host:port` or `unix:/path`.
-    pub endpoints: Vec<String>,
-    /// Choice among several endpoints.
-    pub balance: BalanceConfig,
-    /// `Host` of upstream requests.
-    pub host_header: HostHeaderConfig,
-    /// TLS, for an `https` URL.
-    pub tls: TlsConfig,
-    /// Active health checks. Absent: none.
-    pub health_check: Option<HealthCheckConfig>,
-    /// Deadlines.
-    pub timeouts: TimeoutsConfig,
-    /// Idle connections.
-    pub pool: PoolConfig,
-}
-
-/// Choice among several endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum BalanceConfig {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// By cache key.
-    ConsistentHash,
-}
-
-/// `Host` of upstream requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum HostHeaderConfig {
-    /// The client's.
-    #[default]
-    Preserve,
-    /// The upstream URL's.
-    Upstream,
-}
-
-/// TLS towards the upstream. Certificates are always verified.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct TlsConfig {
-    /// The name that the certificate must carry. Absent: the URL's host.
-    pub server_name: Option<String>,
-    /// Trust these certificates (PEM) in place of the system's.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// Active health checks.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct HealthCheckConfig {
-    /// Path of an HTTP check that must answer 200. Absent: a TCP connection is the check.
-    pub path: Option<String>,
-    /// Pause between checks.
-    pub interval_ms: u64,
-    /// Longest time for one check.
-    pub timeout_ms: u64,
-    /// Successes in a row that make an endpoint healthy.
-    pub healthy_after: usize,
-    /// Failures in a row that make it unhealthy.
-    pub unhealthy_after: usize,
-}
-
-impl Default for HealthCheckConfig {
-    fn default() -> Self {
-        HealthCheckConfig {
-            path: None,
-            interval_ms: 5000,
-            timeout_ms: 1000,
-            healthy_after: 1,
-            unhealthy_after: 2,
-        }
-    }
-}
-
-/// Deadlines for the upstream.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct TimeoutsConfig {
-    /// TCP connection.
-    pub connect_ms: u64,
-    /// TLS handshake.
-    pub tls_ms: u64,
-    /// End of the request to response head.
-    pub first_byte_ms: u64,
-    /// Longest pause within a response body.
-    pub between_bytes_ms: u64,
-    /// Whole exchange. Absent: no limit.
-    pub total_ms: Option<u64>,
-}
-
-impl Default for TimeoutsConfig {
-    fn default() -> Self {
-        TimeoutsConfig {
-            connect_ms: 1000,
-            tls_ms: 2000,
-            first_byte_ms: 60_000,
-            between_bytes_ms: 300_000,
-            total_ms: None,
-        }
-    }
-}
-
-/// Idle upstream connections.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct PoolConfig {
-    /// Connections kept, over all workers.
-    pub idle_connections_max: usize,
-    /// They are closed after this. Keep it below the upstream's own limit.
-    pub idle_ms: u64,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        PoolConfig { idle_connections_max: 512, idle_ms: 4000 }
-    }
 }
 
 /// The admin port.

@@ -1,0 +1,48 @@
+//! `outrigger breaker`.
+
+use serde_json::{Value, json};
+
+use crate::cli::admin_client::ask;
+use crate::cli::{BreakerArgs, CliError};
+
+/// Shows the circuit breakers of a running process, or forces a state on them.
+pub(super) fn breaker(args: &BreakerArgs) -> Result<(), CliError> {
+    let wanted = args.state.map(|state| {
+        let mut body = json!({"state": state.as_str()});
+        if let Some(name) = &args.name {
+            body["name"] = name.as_str().into();
+        }
+        body
+    });
+    let target = if wanted.is_some() { "/breaker" } else { "/guard" };
+    let (status, answer) = ask(&args.admin, target, wanted.as_ref())?;
+    if args.json {
+        println!("{answer}");
+    }
+    if !status.is_success() {
+        let reason = answer["error"].as_str().map_or_else(|| answer.to_string(), str::to_owned);
+        return Err(CliError::Usage(reason));
+    }
+    if !args.json {
+        answer["breakers"].as_array().into_iter().flatten().for_each(|breaker| {
+            println!("{}", told(breaker));
+        });
+    }
+    Ok(())
+}
+
+fn told(breaker: &Value) -> String {
+    let word = |name: &str| breaker[name].as_str().unwrap_or("none").to_owned();
+    let (name, state) = (word("name"), word("state"));
+    if breaker["forced"] == true {
+        return format!("{name}: {state}, forced");
+    }
+    let counts = format!("{} of {} requests failed lately", breaker["failed"], breaker["requests"]);
+    match state.as_str() {
+        "closed" => format!("{name}: closed, {counts}"),
+        "open" => {
+            format!("{name}: open ({}), probes in {} ms", word("reason"), breaker["openMsLeft"])
+        }
+        _ => format!("{name}: {state} ({})", word("reason")),
+    }
+}

@@ -1,0 +1,112 @@
+//! What all guards share: the clock, where changes of state are told, and the back-off of keys.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use outrigger_guard::{Backoff, BackoffRules, State, Transition};
+use outrigger_telemetry::Metrics;
+
+use crate::clock::Clock;
+
+/// Keys whose last validation failed.
+const BACKOFF_KEYS_MAX: u64 = 65_536;
+/// A key of which nothing was heard for so long begins anew.
+const BACKOFF_REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What all guards share.
+pub(crate) struct Watch {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    backoffs: Cache<u128, Backoff>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
+        let backoffs = Cache::builder()
+            .max_capacity(BACKOFF_KEYS_MAX)
+            .time_to_idle(BACKOFF_REMEMBERED)
+            .build();
+        Arc::new(Watch { metrics, clock, backoffs })
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Tells of a change of state: one log line, one count.
+    pub(crate) fn transition(&self, breaker: &str, endpoint: Option<&str>, change: &Transition) {
+        let label = if endpoint.is_some() { "endpoint" } else { breaker };
+        let (to, reason) = (change.to.as_str(), change.reason.as_str());
+        self.metrics.guard.count_transition(label, to, reason);
+        let Transition { requests, failed, .. } = *change;
+        let (from, open_ms) = (change.from.as_str(), change.open_for.map(|time| time.as_millis()));
+        match endpoint {
+            Some(endpoint) => tracing::warn!(
+                endpoint,
+                from,
+                to,
+                reason,
+                requests,
+                failed,
+                open_ms,
+                "endpoint ejection changed"
+            ),
+            None => tracing::warn!(
+                breaker,
+                from,
+                to,
+                reason,
+                requests,
+                failed,
+                open_ms,
+                "circuit breaker changed"
+            ),
+        }
+        if endpoint.is_none() && change.to == State::Closed {
+            // The upstream is back: what it failed to answer is worth asking again.
+            self.backoffs.invalidate_all();
+        }
+    }
+
+    /// Whether a key may be validated; no key may be shortly after it has failed.
+    pub(crate) fn may_validate(&self, key: u128) -> bool {
+        self.backoffs.get(&key).is_none_or(|backoff| backoff.is_due(self.now()))
+    }
+
+    /// A validation, or the fetch in its place, has failed.
+    pub(crate) fn validation_failed(&self, key: u128, rules: BackoffRules) {
+        let before = self.backoffs.get(&key);
+        let next = Backoff::after_failure(before, rules, self.now(), fastrand::f64());
+        self.backoffs.insert(key, next);
+    }
+
+    /// The upstream has answered for a key.
+    pub(crate) fn answered(&self, key: u128) {
+        // Asked first: invalidation is the dearer operation, and rarely needed.
+        if self.backoffs.contains_key(&key) {
+            self.backoffs.invalidate(&key);
+        }
+    }
+
+    /// The back-off of a key, for operators: failures in a row, and time until the next try.
+    pub(crate) fn backoff(&self, key: u128) -> Option<(u32, Duration)> {
+        let backoff = self.backoffs.get(&key)?;
+        Some((backoff.failures(), backoff.next().saturating_sub(self.now())))
+    }
+
+    /// Keys that wait before they are validated again.
+    pub(crate) fn backing_off(&self) -> u64 {
+        self.backoffs.entry_count()
+    }
+
+    pub(crate) fn run_pending_tasks(&self) {
+        self.backoffs.run_pending_tasks();
+    }
+}

@@ -1,0 +1,212 @@
+//! Sending a request once: on a connection kept from an earlier one, or on a new one.
+
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::uri::Scheme;
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use pingora_core::protocols::l4::socket::SocketAddr;
+
+use crate::body::RequestBody;
+use crate::guard::Report;
+use crate::upstream::call::{Call, Interim, Upstream};
+use crate::upstream::connect::Fresh;
+use crate::upstream::deadlines::Limits;
+use crate::upstream::endpoints::Chosen;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::pool::Lease;
+use crate::upstream::settings::HostHeader;
+
+/// Endpoints tried for one attempt, as long as none can be connected to.
+const ENDPOINTS_TRIED_MAX: usize = 3;
+
+type Answered = (Response<Incoming>, Option<Lease>);
+
+/// A failure, with the request if it was certainly not processed.
+struct Failed {
+    error: UpstreamError,
+    request: Option<Request<RequestBody>>,
+}
+
+impl Upstream {
+    /// Sends a request to an endpoint, one that it has not been `tried` at if there is any.
+    ///
+    /// A request that fails on a connection kept from an earlier one, before any byte came back,
+    /// is sent once more on a new connection, if that cannot do it twice: the upstream may close an
+    /// idle connection at any moment.
+    pub(super) async fn exchange(
+        &self,
+        call: &mut Call,
+        limits: &Limits,
+        tried: &mut Vec<SocketAddr>,
+        report: &mut Report,
+    ) -> Result<Answered, UpstreamError> {
+        let chosen = self.endpoints.choose(call.hash, tried);
+        let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
+        let Chosen { address: endpoint, pending } = chosen.ok_or(UpstreamError::NoEndpoint)?;
+        report.goes_to(pending);
+        tried.push(endpoint.clone());
+        let repeatable = call.is_repeatable();
+        let mut request = self.request(call, repeatable);
+        if let Some(kept) = self.kept(&endpoint) {
+            self.metrics.upstream_reused.inc();
+            match self.send(&endpoint, kept, request).await {
+                Ok(done) => return Ok(done),
+                Err(Failed { request: Some(unsent), .. }) => request = unsent,
+                Err(Failed { error: UpstreamError::Reset { .. }, .. }) if repeatable => {
+                    request = self.request(call, repeatable);
+                }
+                Err(failed) => return Err(failed.error),
+            }
+        }
+        // Boxed: its state is many times that of everything else here, and rarely needed.
+        let connecting = self.connect(endpoint, call.hash, limits, tried, report);
+        let (endpoint, fresh) = Box::pin(connecting).await?;
+        self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
+    }
+
+    /// Opens a connection; where an endpoint cannot be reached, to another one. Nothing has been
+    /// sent yet, so that this is safe for every request.
+    async fn connect(
+        &self,
+        first: SocketAddr,
+        hash: u128,
+        limits: &Limits,
+        tried: &mut Vec<SocketAddr>,
+        report: &mut Report,
+    ) -> Result<(SocketAddr, Fresh), UpstreamError> {
+        let mut endpoint = first;
+        for nth in 1.. {
+            self.metrics.upstream_connects.inc();
+            let error =
+                match self.connector.connect(&endpoint, &self.settings, &limits.timeouts).await {
+                    Ok(fresh) => {
+                        if let Fresh::Http2(sender) = &fresh {
+                            self.pool.put_http2(&endpoint, sender.clone());
+                        }
+                        return Ok((endpoint, fresh));
+                    }
+                    Err(error) => error,
+                };
+            let another = || self.endpoints.choose(hash, tried);
+            let Some(next) = (nth < ENDPOINTS_TRIED_MAX).then(another).flatten() else {
+                return Err(error);
+            };
+            tracing::debug!(%error, next = %next.address, "trying another endpoint");
+            error.kind().into_iter().for_each(|kind| report.endpoint_failed(kind));
+            report.goes_to(next.pending);
+            tried.push(next.address.clone());
+            endpoint = next.address;
+        }
+        Err(UpstreamError::NoEndpoint)
+    }
+
+    fn kept(&self, endpoint: &SocketAddr) -> Option<Fresh> {
+        if let Some(sender) = self.pool.http2(endpoint) {
+            return Some(Fresh::Http2(sender));
+        }
+        self.pool.take_http1(endpoint).map(Fresh::Http1)
+    }
+
+    async fn send(
+        &self,
+        endpoint: &SocketAddr,
+        connection: Fresh,
+        mut request: Request<RequestBody>,
+    ) -> Result<Answered, Failed> {
+        match connection {
+            Fresh::Http1(mut sender) => {
+                if let Err(error) = sender.ready().await {
+                    return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
+                }
+                let sends_body = !request.body().is_empty();
+                let uri = request.uri().path_and_query().cloned();
+                *request.uri_mut() = uri.map_or_else(Uri::default, Uri::from);
+                match sender.try_send_request(request).await {
+                    Ok(response) => {
+                        let lease = Lease {
+                            pool: Arc::clone(&self.pool),
+                            endpoint: endpoint.clone(),
+                            sender,
+                            sends_body,
+                        };
+                        Ok((response, Some(lease)))
+                    }
+                    Err(mut failed) => Err(Failed {
+                        request: failed.take_message(),
+                        error: failure(endpoint, failed.error()),
+                    }),
+                }
+            }
+            Fresh::Http2(mut sender) => {
+                if let Err(error) = sender.ready().await {
+                    return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
+                }
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(HOST);
+                match sender.try_send_request(request).await {
+                    Ok(response) => Ok((response, None)),
+                    Err(mut failed) => Err(Failed {
+                        request: failed.take_message(),
+                        error: failure(endpoint, failed.error()),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The request with an absolute URI; HTTP/1 takes the path from it, HTTP/2 the authority too.
+    /// What may be sent again stays in the call.
+    fn request(&self, call: &mut Call, repeatable: bool) -> Request<RequestBody> {
+        let authority = match self.settings.host_header {
+            HostHeader::Preserve => call.authority.clone(),
+            HostHeader::Upstream => self.settings.authority.clone(),
+        };
+        let scheme = if self.settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut request = Request::new(std::mem::replace(&mut call.body, RequestBody::Empty));
+        *request.method_mut() = call.method.clone();
+        *request.headers_mut() =
+            if repeatable { call.headers.clone() } else { std::mem::take(&mut call.headers) };
+        if let Ok(host) = http::HeaderValue::from_str(&authority) {
+            request.headers_mut().insert(HOST, host);
+        }
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority)
+            .path_and_query(call.target.clone())
+            .build();
+        *request.uri_mut() = uri.unwrap_or_else(|_| Uri::from(call.target.clone()));
+        if let Some(sender) = call.interim.clone() {
+            hyper::ext::on_informational(&mut request, move |response| {
+                // A full queue drops the interim response; it is only a hint.
+                let interim =
+                    Interim { status: response.status(), headers: response.headers().clone() };
+                let _ = sender.try_send(interim);
+            });
+        }
+        request
+    }
+}
+
+fn reset(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+    UpstreamError::Reset { endpoint: endpoint.to_string(), reason: cause(error) }
+}
+
+fn failure(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+    if error.is_user() {
+        return UpstreamError::RequestBody { reason: cause(error) };
+    }
+    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+        UpstreamError::Invalid { endpoint: endpoint.to_string(), reason: cause(error) }
+    } else {
+        reset(endpoint, error)
+    }
+}
+
+fn cause(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
