@@ -16,6 +16,7 @@ mod coalescing;
 mod conditional;
 mod failures;
 mod framing;
+mod guard;
 mod headers;
 mod hostile;
 mod http2;

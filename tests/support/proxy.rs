@@ -284,11 +284,16 @@ impl Proxy {
 
     /// A POST of any text to `/purge`.
     pub async fn try_purge(&self, body: &str) -> Response {
+        self.admin_post("/purge", body).await
+    }
+
+    /// A POST of JSON to the admin port.
+    pub async fn admin_post(&self, path: &str, body: &str) -> Response {
         let mut client = Client::connect(self.admin).await;
         let length = body.len();
         client
             .send(format!(
-                "POST /purge HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
+                "POST {path} HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
                  Content-Length: {length}\r\n\r\n{body}"
             ))
             .await;

@@ -214,7 +214,8 @@ impl Endpoints {
             };
             match breaker.admit(&self.watch) {
                 Ok(pending) => return Some(Chosen { address, pending: Some(pending) }),
-                // Its probe has just been given to another request, or all are used anyway.
+                Err(_) if self.is_panicking() => return Some(Chosen { address, pending: None }),
+                // Its probe has just been given to another request.
                 Err(_) => busy.push(address),
             }
         }
