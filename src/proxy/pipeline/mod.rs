@@ -1,9 +1,9 @@
 //! The life of a request, stage by stage.
 //!
 //! `admit` checks the request and finds its route; `classify` (in policy) tells whether the store
-//! may answer, and `trust` whether this pod knows enough to; `lookup` looks for a stored response; what it finds is served, or `miss` fetches
-//! through the coalescer and `fill` stores; `pass` forwards what the store has no part in. Each
-//! request keeps one policy snapshot and one reading of the clock from start to end, and ends in
+//! may answer, and `trust` whether this pod knows enough to; `lookup` looks for a stored response;
+//! what it finds is served, or `miss` fetches through the coalescer and `fill` stores; `pass`
+//! forwards what the store has no part in. Each request keeps one policy snapshot and one reading of the clock from start to end, and ends in
 //! one `Outcome`, which `record` hands to metrics, access log and span.
 
 mod admit;
