@@ -25,6 +25,8 @@ pub struct BreakerRules {
     pub requests_min: u32,
     /// Failures in a row that open it; `None` for never.
     pub consecutive: Option<u32>,
+    /// How long a row of failures must last for that.
+    pub consecutive_for: Duration,
     /// The window.
     pub window: Duration,
     /// Time of the first opening.
@@ -190,6 +192,8 @@ struct Inner {
     forced: Option<Force>,
     window: Window,
     in_a_row: u32,
+    /// When the row of failures began.
+    row_began: Duration,
     /// Openings in a row, without a window of peace between them.
     streak: u32,
     closed_since: Option<Duration>,
@@ -212,6 +216,7 @@ impl Breaker {
             forced: None,
             window: Window::new(rules.window),
             in_a_row: 0,
+            row_began: Duration::ZERO,
             streak: 0,
             closed_since: None,
             epoch: 0,
@@ -385,12 +390,17 @@ impl Inner {
             Verdict::Succeeded { slow } => (0, u32::from(slow)),
         };
         self.in_a_row = if failed == 1 { self.in_a_row.saturating_add(1) } else { 0 };
+        if self.in_a_row == 1 {
+            self.row_began = now;
+        }
         self.window.add(now, Counts { total: 1, failed, slow });
         Some(())
     }
 
     fn should_open(&mut self, now: Duration, rules: &BreakerRules) -> Option<Reason> {
-        if rules.consecutive.is_some_and(|max| self.in_a_row >= max.max(1)) {
+        let lasted = now.saturating_sub(self.row_began);
+        let is_row = rules.consecutive.is_some_and(|max| self.in_a_row >= max.max(1));
+        if is_row && lasted >= rules.consecutive_for {
             return Some(Reason::ConsecutiveFailures);
         }
         let counts = self.window.sum(now);
@@ -465,6 +475,7 @@ mod tests {
         slow_percent: None,
         requests_min: 4,
         consecutive: None,
+        consecutive_for: Duration::ZERO,
         window: Duration::from_secs(10),
         open_for: Duration::from_secs(1),
         open_max: Duration::from_secs(8),
@@ -526,6 +537,25 @@ mod tests {
         }
         let transition = run(&breaker, Verdict::Failed, ms(1)).expect("three in a row");
         assert_eq!(transition.reason, Reason::ConsecutiveFailures);
+    }
+
+    #[test]
+    fn a_row_of_failures_must_last() {
+        let rules = BreakerRules {
+            failure_percent: None,
+            consecutive: Some(3),
+            consecutive_for: Duration::from_secs(1),
+            ..RULES
+        };
+        let breaker = Breaker::new(rules);
+        for _ in 0..50 {
+            assert_eq!(run(&breaker, Verdict::Failed, ms(400)), None, "a burst");
+        }
+        assert_eq!(run(&breaker, FINE, ms(800)), None);
+        for now in [900, 1_100, 1_899] {
+            assert_eq!(run(&breaker, Verdict::Failed, ms(now)), None);
+        }
+        assert!(run(&breaker, Verdict::Failed, ms(1_900)).is_some(), "an outage");
     }
 
     #[test]

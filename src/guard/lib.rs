@@ -26,5 +26,5 @@ pub use limiter::{
     Acquired, Limiter, LimiterRules, LimiterStatus, Permit, Queued, Rank, Sample, Shed,
 };
 pub use misses::{MissBudget, MissPermit, MissRules, OverBudget};
-pub use retry::RetryBudget;
+pub use retry::{NoRetry, RetryBudget};
 pub use slots::{Slot, Slots};

@@ -1,4 +1,6 @@
-//! How many requests may be sent again: a share of those of the last seconds.
+//! How many requests may be sent again: a share of those of the last seconds, and none while
+//! everything fails. A retry helps where another attempt may fare better; in an outage it is only
+//! more load.
 
 use std::time::Duration;
 
@@ -10,37 +12,67 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Retries within the window that are allowed whatever the share, so that a route with little
 /// traffic can retry at all.
 const RESERVE: u32 = 3;
+/// After so many failures in a row nothing is sent again until a request succeeds.
+const FAILURES_MAX: u32 = 3;
 
 /// A budget of retries.
 #[derive(Debug)]
 pub struct RetryBudget {
     percent: u8,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     /// Requests as `total`, retries as `failed`.
-    window: Mutex<Window>,
+    window: Window,
+    failures_in_a_row: u32,
+}
+
+/// Why a retry is not in the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRetry {
+    /// The share is used up.
+    UsedUp,
+    /// All requests fail.
+    AllFail,
 }
 
 impl RetryBudget {
     /// Retries may be `percent` of the requests of the last ten seconds.
     pub fn new(percent: u8) -> Self {
-        RetryBudget { percent, window: Mutex::new(Window::new(WINDOW)) }
+        let inner = Inner { window: Window::new(WINDOW), failures_in_a_row: 0 };
+        RetryBudget { percent, inner: Mutex::new(inner) }
     }
 
     /// Notes a request that is no retry.
     pub fn deposit(&self, now: Duration) {
-        lock(&self.window).add(now, Counts { total: 1, ..Counts::default() });
+        lock(&self.inner).window.add(now, Counts { total: 1, ..Counts::default() });
     }
 
-    /// Takes one retry from the budget, if there is one.
-    pub fn withdraw(&self, now: Duration) -> bool {
-        let mut window = lock(&self.window);
-        let counts = window.sum(now);
-        let share = u64::from(counts.total) * u64::from(self.percent) / 100;
-        let allowed = u64::from(counts.failed) < share.max(u64::from(RESERVE));
-        if allowed && self.percent > 0 {
-            window.add(now, Counts { failed: 1, ..Counts::default() });
-            return true;
+    /// Notes how an attempt turned out.
+    pub fn note(&self, failed: bool) {
+        let mut inner = lock(&self.inner);
+        inner.failures_in_a_row =
+            if failed { inner.failures_in_a_row.saturating_add(1) } else { 0 };
+    }
+
+    /// Takes one retry from the budget.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn withdraw(&self, now: Duration) -> Result<(), NoRetry> {
+        let mut inner = lock(&self.inner);
+        if inner.failures_in_a_row > FAILURES_MAX {
+            return Err(NoRetry::AllFail);
         }
-        false
+        let counts = inner.window.sum(now);
+        let share = u64::from(counts.total) * u64::from(self.percent) / 100;
+        if u64::from(counts.failed) >= share.max(u64::from(RESERVE)) || self.percent == 0 {
+            return Err(NoRetry::UsedUp);
+        }
+        inner.window.add(now, Counts { failed: 1, ..Counts::default() });
+        Ok(())
     }
 }
 
@@ -63,7 +95,7 @@ mod tests {
                 now = (now + Duration::from_millis(gap)).min(Duration::from_millis(9_999));
                 budget.deposit(now);
                 requests += 1;
-                retries += u64::from(budget.withdraw(now));
+                retries += u64::from(budget.withdraw(now).is_ok());
                 let share = requests * u64::from(percent) / 100;
                 proptest::prop_assert!(retries <= share.max(u64::from(RESERVE)));
             }
@@ -76,7 +108,22 @@ mod tests {
         let budget = RetryBudget::new(20);
         let at = Duration::from_secs;
         budget.deposit(at(0));
-        assert_eq!((0..9).filter(|_| budget.withdraw(at(0))).count(), 3);
-        assert!(budget.withdraw(at(11)));
+        assert_eq!((0..9).filter(|_| budget.withdraw(at(0)).is_ok()).count(), 3);
+        assert_eq!(budget.withdraw(at(11)), Ok(()));
+    }
+
+    #[test]
+    fn an_outage_ends_retries_and_a_success_brings_them_back() {
+        let budget = RetryBudget::new(100);
+        let at = Duration::from_secs(1);
+        (0..90).for_each(|_| budget.deposit(at));
+        let made = (0..90).filter(|_| {
+            budget.note(true);
+            budget.withdraw(at).is_ok()
+        });
+        assert_eq!(made.count(), 3);
+        assert_eq!(budget.withdraw(at), Err(NoRetry::AllFail));
+        budget.note(false);
+        assert_eq!(budget.withdraw(at), Ok(()));
     }
 }

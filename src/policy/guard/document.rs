@@ -136,6 +136,9 @@ pub struct BreakerDocument {
     pub slow_after: Span,
     /// With fewer requests in the window it does not open.
     pub min_requests: NonZeroU32,
+    /// It opens also when so long nothing has succeeded, and `minRequests` requests in a row have
+    /// failed: an outage need not outweigh the good requests of the window before it.
+    pub outage_after: Span,
     /// The time that shares are taken over.
     pub window: Span,
     /// How long it stays open the first time, up to a fifth longer by chance. It doubles with each
@@ -166,6 +169,7 @@ impl Default for BreakerDocument {
             slow_ratio: None,
             slow_after: Span(1000),
             min_requests: NonZeroU32::new(20).unwrap_or(NonZeroU32::MIN),
+            outage_after: Span(1000),
             window: Span(10_000),
             open_for: Span(5000),
             open_max: Span(60_000),

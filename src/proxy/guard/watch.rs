@@ -80,10 +80,16 @@ impl Watch {
         self.backoffs.get(&key).is_none_or(|backoff| backoff.is_due(self.now()))
     }
 
-    /// A validation, or the fetch in its place, has failed.
-    pub(crate) fn validation_failed(&self, key: u128, rules: BackoffRules) {
+    /// Whether the last validation of a key has failed.
+    pub(crate) fn has_failed(&self, key: u128) -> bool {
+        self.backoffs.contains_key(&key)
+    }
+
+    /// A validation, or the fetch in its place, has failed; `usual` is the time between two of them
+    /// when none fails.
+    pub(crate) fn validation_failed(&self, key: u128, rules: BackoffRules, usual: Duration) {
         let before = self.backoffs.get(&key);
-        let next = Backoff::after_failure(before, rules, self.now(), fastrand::f64());
+        let next = Backoff::after_failure(before, rules, usual, self.now(), fastrand::f64());
         self.backoffs.insert(key, next);
     }
 

@@ -5,6 +5,7 @@
 //! while it runs voids what it stores.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
@@ -150,13 +151,11 @@ impl Fill {
                 if context.stale_instead(&listed, upstream.head.status) {
                     return;
                 }
-                if !upstream.head.status.is_server_error() {
-                    context.worker.shared.watch.answered(context.key.digest());
-                }
                 match context.judge(*upstream, log) {
                     Ok(storing) => storing.stream(&context, listed).await,
                     Err(refused) => {
                         let (upstream, why) = *refused;
+                        context.worker.shared.watch.answered(context.key.digest());
                         listed.unlist();
                         context.release(&listed, upstream, why, direct);
                     }
@@ -291,11 +290,12 @@ impl Context {
     }
 
     /// What is stored is not validated again at once.
-    fn back_off(&self) {
-        if self.stored.is_some() {
-            let watch = &self.worker.shared.watch;
-            watch.validation_failed(self.key.digest(), self.route.guard.backoff);
-        }
+    pub(crate) fn back_off(&self) {
+        let Some(stored) = &self.stored else { return };
+        let times = &stored.lifetimes;
+        let lifetime = times.fresh_until.millis_since(times.born).max(0).unsigned_abs();
+        let (rules, usual) = (self.route.guard.backoff, Duration::from_millis(lifetime));
+        self.worker.shared.watch.validation_failed(self.key.digest(), rules, usual);
     }
 
     fn serve_stale(&self, listed: &Listed, outcome: Outcome) -> bool {

@@ -77,14 +77,18 @@ pub(crate) fn early(shared: &Shared, route: &Route, found: Found, now: UnixMilli
     if due { Found::ServeAndRefresh(Arc::clone(entry), Outcome::Hit) } else { found }
 }
 
-/// Serves what failed to be validated a moment ago, where it may stand in for the upstream: that
-/// is asked again only after a pause.
+/// Serves what could not be validated the last time, where it may stand in for the upstream: that is
+/// asked again behind the response, and only after a pause. No client waits for an upstream that
+/// is known to fail.
 pub(crate) fn backing_off(job: &Job, found: Found) -> Found {
     let Found::Validate(entry, Forwarded::Stale) = &found else { return found };
     let shared = &job.worker.shared;
-    let stands_in = !shared.watch.may_validate(job.key.digest())
+    let stands_in = shared.watch.has_failed(job.key.digest())
         && may_stand_in(shared, entry, &job.directives, job.now);
-    if stands_in { Found::Serve(Arc::clone(entry), Outcome::StaleBackOff) } else { found }
+    if !stands_in {
+        return found;
+    }
+    Found::ServeAndRefresh(Arc::clone(entry), Outcome::StaleBackOff)
 }
 
 /// Notes one in so many hits, so that tiers learn what is hot.

@@ -52,6 +52,11 @@ impl Storing {
             }) => ended,
             () = flight.abandoned() => return,
         };
+        if ended {
+            shared.watch.answered(context.key.digest());
+        } else {
+            context.back_off();
+        }
         if chunks.overflowed {
             shared.metrics.count_store(NotStored::TooLarge.as_str());
             return listed.finish(ended);

@@ -90,6 +90,7 @@ impl EndpointBreakers {
             slow_percent: None,
             requests_min: 1,
             consecutive: Some(settings.consecutive_failures),
+            consecutive_for: Duration::ZERO,
             window: WINDOW,
             open_for: Duration::from_millis(settings.eject_for_ms),
             open_max: Duration::from_millis(settings.eject_ms_max),

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
+use outrigger_guard::NoRetry;
 use outrigger_policy::guard::{FailureKind, RetryPolicy};
 use outrigger_semantics::UnixMillis;
 use outrigger_semantics::time::parse_http_date;
@@ -49,9 +50,11 @@ impl Retries {
         limits: &Limits,
     ) -> Result<Attempted, Duration> {
         let Some(policy) = self.policy else { return Ok(result) };
-        let Some(wanted) = wish(&policy, &result, self.made) else {
-            return Ok(self.choose(result));
-        };
+        let wish = wish(&policy, &result, self.made);
+        if let Some(budget) = call.guard.budget.as_ref().filter(|_| !is_refused(&result)) {
+            budget.machine.note(wish.is_some());
+        }
+        let Some(wanted) = wish else { return Ok(self.choose(result)) };
         let verdict = self.check(call, &policy, wanted, limits);
         call.guard.count_retry(verdict.err().unwrap_or("made"));
         match verdict {
@@ -83,9 +86,11 @@ impl Retries {
             None if wanted > RETRY_AFTER_MAX => return Err("retry-after"),
             _ => {}
         }
-        match &call.guard.budget {
-            Some(budget) if !budget.machine.withdraw(call.guard.now()) => Err("budget-used-up"),
-            _ => Ok(wanted),
+        let Some(budget) = &call.guard.budget else { return Ok(wanted) };
+        match budget.machine.withdraw(call.guard.now()) {
+            Ok(()) => Ok(wanted),
+            Err(NoRetry::UsedUp) => Err("budget-used-up"),
+            Err(NoRetry::AllFail) => Err("all-fail"),
         }
     }
 
@@ -93,7 +98,7 @@ impl Retries {
     fn choose(&mut self, result: Attempted) -> Attempted {
         let Some(before) = self.before.take() else { return result };
         match (&result, &before) {
-            (Err(refused), _) if refused.is_refusal() => before,
+            _ if is_refused(&result) => before,
             // The upstream may have acted on the first attempt, whatever became of this one.
             (Err(unsent), Err(sent)) if !unsent.may_take_effect() && sent.may_take_effect() => {
                 before
@@ -101,6 +106,10 @@ impl Retries {
             _ => result,
         }
     }
+}
+
+fn is_refused(result: &Attempted) -> bool {
+    result.as_ref().is_err_and(UpstreamError::is_refusal)
 }
 
 /// How long to wait before the next attempt, if the policy wants one after this result.

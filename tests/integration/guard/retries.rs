@@ -56,16 +56,32 @@ async fn what_is_not_idempotent_or_has_a_body_is_sent_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn retries_stay_within_their_budget() {
     let origin = Origin::start().await;
+    origin.always("/fine", Reply::ok("fine"));
     origin.always("*", Reply::new(503));
     let guard = "{retries: {budget: 10%, backoff: 1ms}, breaker: {enabled: false}}";
     let proxy = guarded(&origin, guard).await;
-    for n in 0..60 {
+    for n in 0..30 {
         proxy.get(&format!("/{n}")).await.assert_status(503);
+        proxy.get("/fine").await.assert_status(200);
     }
     // A tenth of sixty, which three that are always allowed do not add to.
     assert_eq!(origin.all_requests().len(), 66);
     let refused = metric(&proxy, "outrigger_retries_total{result=\"budget-used-up\"}").await;
-    assert_eq!(refused, 54);
+    assert_eq!(refused, 24);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_not_made_worse_by_retries() {
+    let origin = Origin::start().await;
+    origin.always("*", Reply::new(503));
+    let guard = "{retries: {budget: 100%, backoff: 1ms}, breaker: {enabled: false}}";
+    let proxy = guarded(&origin, guard).await;
+    for n in 0..50 {
+        proxy.get(&format!("/{n}")).await.assert_status(503);
+    }
+    // Two failures for each of the first requests, until it is clear that all fail.
+    assert_eq!(origin.all_requests().len(), 52);
+    assert!(metric(&proxy, "outrigger_retries_total{result=\"all-fail\"}").await > 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]
