@@ -47,6 +47,8 @@ pub struct Figures {
     /// Requests that reached the upstream in the fault window, over those of the healthy window
     /// scaled to the same length.
     pub upstream: f64,
+    /// Requests a second that reached it, hot, uncacheable and new: in health, and in the fault.
+    pub rates: [[f64; 3]; 2],
     /// Connections that the upstream accepted in the fault window.
     pub connections: usize,
     /// Served in the healthy window: what is less than all says that the measurement is void.
@@ -87,8 +89,12 @@ impl Figures {
         let added = self::p99(&fault).as_secs_f64() - p99.as_secs_f64();
         let connected =
             |window: &Range<Duration>| log.connections(begin + window.start, begin + window.end);
+        let rates =
+            [&windows.healthy, &windows.fault].map(|window| upstream_rates(log, begin, window));
+        let [before, during] = rates.map(|rates| rates.iter().sum::<f64>());
         Self {
-            upstream: upstream(log, begin, windows),
+            upstream: during / before,
+            rates,
             connections: connected(&windows.fault),
             healthy: Share::count(&healthy, Outcome::served),
             served: Share::count(&fault, Outcome::served),
@@ -109,13 +115,10 @@ fn within(asked: &[Asked], window: &Range<Duration>) -> Vec<Asked> {
     asked.iter().filter(|asked| window.contains(&asked.at)).copied().collect()
 }
 
-fn upstream(log: &Log, begin: Instant, windows: &Windows) -> f64 {
-    let per_second = |window: &Range<Duration>| {
-        let count = |class| log.requests(begin + window.start, begin + window.end, class);
-        let all: usize = [Class::Hot, Class::Uncacheable, Class::New].map(count).iter().sum();
-        all as f64 / (window.end - window.start).as_secs_f64()
-    };
-    per_second(&windows.fault) / per_second(&windows.healthy)
+fn upstream_rates(log: &Log, begin: Instant, window: &Range<Duration>) -> [f64; 3] {
+    let seconds = (window.end - window.start).as_secs_f64();
+    [Class::Hot, Class::Uncacheable, Class::New]
+        .map(|class| log.requests(begin + window.start, begin + window.end, class) as f64 / seconds)
 }
 
 /// Of whatever was answered: a request without an answer has no latency, it is not served.

@@ -16,9 +16,9 @@ pub struct Line {
 }
 
 const HEAD: &str = "\
-| row | proxy | upstream, × healthy | connections | served | hot | of these stale | uncacheable | new | wrong | \
+| row | proxy | upstream, × healthy | hot + uncacheable + new, 1/s | connections | served | hot | of these stale | uncacheable | new | wrong | \
 p99 healthy | p99 added | recovery | failures |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 /// All lines as a markdown table.
@@ -31,9 +31,10 @@ pub fn markdown(lines: &[Line]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {proxy} | {:.2} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:+.1} ms | {} | {} |",
+            "| {} | {proxy} | {:.2} | {} | {} | {} | {} | {} | {} | {} | {} | {:.1} ms | {:+.1} ms | {} | {} |",
             row.name,
             f.upstream,
+            f.rates.map(rates).join(" → "),
             f.connections,
             percent(f.served),
             percent(f.hot),
@@ -48,6 +49,10 @@ pub fn markdown(lines: &[Line]) -> String {
         );
     }
     text
+}
+
+fn rates(rates: [f64; 3]) -> String {
+    rates.map(|rate| format!("{rate:.0}")).join(" + ")
 }
 
 /// Rounded down: 100 % means all.
