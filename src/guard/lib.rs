@@ -14,6 +14,8 @@ mod misses;
 mod retry;
 mod slots;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod window;
 
 pub use backoff::{Backoff, BackoffRules};

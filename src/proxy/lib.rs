@@ -15,6 +15,7 @@ mod pipeline;
 mod purge;
 mod serve;
 mod settings;
+mod sync;
 mod upgrade;
 mod upstream;
 

@@ -1,11 +1,11 @@
 //! Which fetches are under way, by key.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use outrigger_coherence::Seq;
 
 use crate::coalesce::flight::{Flight, Producer, Reader};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 const SHARDS: usize = 16;
 
@@ -74,7 +74,7 @@ impl Drop for Listed {
 impl FlightTable {
     fn shard(&self, key: FlightKey) -> MutexGuard<'_, Shard> {
         let at = (key.0 as usize ^ key.1 as usize) % SHARDS;
-        self.shards[at].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.shards[at])
     }
 
     /// Joins the fetch for a key, or begins it at the purge log's position `applied`. A fetch that
@@ -111,38 +111,6 @@ impl FlightTable {
 
     /// Number of fetches under way.
     pub(crate) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).len())
-            .sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_leads_and_the_place_is_free_afterwards() {
-        let table = Arc::new(FlightTable::default());
-        let leader = table.join((1, 0), 9, 0, |_| false);
-        assert!(matches!(leader, Role::Leader(..)));
-        assert!(matches!(table.join((1, 0), 9, 0, |_| false), Role::Waiter(_)));
-        assert!(matches!(table.join((1, 1), 9, 0, |_| false), Role::Leader(..)));
-        assert!(table.begin_refresh((1, 0), 0).is_none());
-        drop(leader);
-        assert_eq!(table.len(), 0);
-        assert!(table.begin_refresh((1, 0), 0).is_some());
-    }
-
-    #[test]
-    fn a_fetch_from_before_a_purge_is_not_joined() {
-        let table = Arc::new(FlightTable::default());
-        let overtaken = |flight: &Flight| flight.born_seq() < 1;
-        let old = table.join((1, 0), 9, 0, overtaken);
-        let new = table.join((1, 0), 9, 1, overtaken);
-        assert!(matches!(new, Role::Leader(..)));
-        drop(old);
-        assert!(matches!(table.join((1, 0), 9, 1, overtaken), Role::Waiter(_)));
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 }
