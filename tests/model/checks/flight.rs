@@ -1,0 +1,185 @@
+//! One fetch between its producer and readers that come and go.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
+use shuttle::future::block_on;
+use shuttle::thread;
+
+use crate::coalesce::flight::{
+    Broken, Producer, Reader, Resolution, SharedHead, WINDOW_BYTES_MAX as WINDOW,
+};
+use crate::explore::{choose, explore};
+use crate::sync::Arc;
+
+const CHUNKS: usize = 3;
+static BODY: [u8; CHUNKS * WINDOW] = [0; CHUNKS * WINDOW];
+
+/// A chunk that fills the window of a response too large to store; told by where it lies.
+fn chunk(nth: usize) -> Bytes {
+    Bytes::from_static(&BODY[nth * WINDOW..(nth + 1) * WINDOW])
+}
+
+/// A head that was seen at this position of the purge log.
+pub(super) fn head(seen_seq: u64) -> Resolution {
+    let at = UnixMillis(0);
+    let lifetimes = Lifetimes {
+        born: at,
+        fresh_until: at,
+        stale_while_revalidate_until: at,
+        stale_if_error_until: at,
+        no_cache: false,
+        forbids_stale: false,
+        immutable: false,
+        source: FreshnessSource::None,
+    };
+    Resolution::Streaming(Arc::new(SharedHead {
+        status: StatusCode::OK,
+        headers: HeaderMap::new(),
+        lifetimes,
+        variant: Variant::default(),
+        omit: Vec::new(),
+        seen_seq,
+    }))
+}
+
+/// Reads up to `patience` chunks, which have to come in order; how it ended, if it did.
+fn read(reader: &mut Reader, patience: usize) -> Option<Result<(), Broken>> {
+    for nth in 0..patience {
+        match block_on(poll_fn(|cx| reader.poll_chunk(cx))) {
+            Some(Ok(got)) => assert_eq!(got.as_ptr(), chunk(nth).as_ptr(), "chunk {nth}"),
+            Some(Err(Broken)) => return Some(Err(Broken)),
+            None => {
+                assert_eq!(nth, CHUNKS, "cut off without a word");
+                return Some(Ok(()));
+            }
+        }
+    }
+    None
+}
+
+/// The body, complete, broken off, or cut short by the producer's end.
+fn produce(producer: Producer, whole: bool, large: bool) {
+    producer.resolve(head(0));
+    let until = if whole { CHUNKS } else { choose(CHUNKS) };
+    for nth in 0..until {
+        if large && nth == 1 {
+            producer.stop_keeping();
+        }
+        block_on(producer.room());
+        producer.push(chunk(nth));
+    }
+    if whole {
+        producer.finish(true);
+    } else if choose(2) == 0 {
+        producer.finish(false);
+    }
+}
+
+#[test]
+fn readers_see_all_bytes_in_order_or_an_error() {
+    explore(3000, || {
+        let (whole, large) = (choose(2) == 0, choose(2) == 0);
+        let producer = Producer::new(false, 0);
+        let flight = Arc::clone(producer.flight());
+        let first = flight.join(9).expect("the first joins");
+        let mut readers = vec![thread::spawn(move || follow(first, whole))];
+        for _ in 0..2 {
+            let flight = Arc::clone(&flight);
+            readers.push(thread::spawn(move || {
+                // Too late for a window that has moved on, or for a fetch that has failed.
+                if let Some(reader) = flight.join(9) {
+                    follow(reader, whole);
+                }
+            }));
+        }
+        readers.push(thread::spawn(move || produce(producer, whole, large)));
+        readers.into_iter().for_each(|one| one.join().expect("it ends well"));
+    });
+}
+
+/// One client: it leaves before the head, in the middle, or stays to the end.
+fn follow(mut reader: Reader, whole: bool) {
+    if choose(6) == 0 {
+        return;
+    }
+    let resolution = block_on(reader.resolution());
+    assert!(matches!(resolution, Resolution::Streaming(_)), "{resolution:?}");
+    let patience = if choose(3) == 0 { choose(CHUNKS) } else { usize::MAX };
+    match read(&mut reader, patience) {
+        Some(ended) => assert_eq!(ended.is_ok(), whole),
+        None => assert!(patience < CHUNKS),
+    }
+}
+
+#[test]
+fn a_producer_that_is_dropped_fails_all_who_wait() {
+    explore(2000, || {
+        let producer = Producer::new(false, 0);
+        let join = || producer.flight().join(9).expect("it joins");
+        let readers: Vec<_> = [join(), join(), join()]
+            .into_iter()
+            .map(|mut reader| {
+                thread::spawn(move || {
+                    let resolution = block_on(reader.resolution());
+                    assert!(matches!(resolution, Resolution::Failed(_)), "{resolution:?}");
+                    assert_eq!(read(&mut reader, 1), Some(Err(Broken)));
+                })
+            })
+            .collect();
+        drop(producer);
+        readers.into_iter().for_each(|one| one.join().expect("it ends well"));
+    });
+}
+
+#[test]
+fn the_last_reader_that_leaves_wakes_the_producer() {
+    explore(3000, || {
+        let producer = Producer::new(false, 0);
+        let join = || producer.flight().join(9).expect("it joins");
+        let readers = [join(), join(), join()];
+        let leaving = readers.map(|mut reader| {
+            thread::spawn(move || {
+                if choose(2) == 0 {
+                    // Heard once, so that its waker is there too.
+                    let mut cx = Context::from_waker(Waker::noop());
+                    assert!(reader.poll_chunk(&mut cx).is_pending());
+                }
+                drop(reader);
+            })
+        });
+        // A lost wake-up would be a deadlock.
+        block_on(Arc::clone(producer.flight()).abandoned());
+        assert!(producer.is_unread());
+        leaving.into_iter().for_each(|one| one.join().expect("it ends well"));
+    });
+}
+
+#[test]
+fn a_fetch_that_is_left_running_is_never_abandoned() {
+    explore(3000, || {
+        let producer = Producer::new(false, 0);
+        let join = || producer.flight().join(9).expect("it joins");
+        let (stays, leaves) = (join(), join());
+        let leaving =
+            [thread::spawn(move || stays.leave_running()), thread::spawn(move || drop(leaves))];
+        let flight = Arc::clone(producer.flight());
+        let asking = thread::spawn(move || {
+            let mut abandoned = pin!(flight.abandoned());
+            let mut cx = Context::from_waker(Waker::noop());
+            for _ in 0..4 {
+                assert_eq!(abandoned.as_mut().poll(&mut cx), Poll::Pending);
+                thread::yield_now();
+            }
+        });
+        leaving.into_iter().for_each(|one| one.join().expect("it ends well"));
+        asking.join().expect("it ends well");
+        let mut late = producer.flight().join(9).expect("who comes later still joins");
+        thread::spawn(move || produce(producer, true, false));
+        assert_eq!(read(&mut late, usize::MAX), Some(Ok(())));
+    });
+}

@@ -1,0 +1,7 @@
+//! What holds in every schedule.
+
+mod breaker;
+mod budgets;
+mod flight;
+mod limiter;
+mod table;

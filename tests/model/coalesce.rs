@@ -1,0 +1,8 @@
+//! The sources of the coalescer.
+
+#[allow(dead_code)]
+#[path = "../../src/proxy/coalesce/flight.rs"]
+pub(crate) mod flight;
+#[allow(dead_code)]
+#[path = "../../src/proxy/coalesce/table.rs"]
+pub(crate) mod table;

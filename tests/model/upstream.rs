@@ -1,0 +1,3 @@
+//! What the coalescer takes from the upstream.
+
+pub(crate) use outrigger_proxy::UpstreamError;
