@@ -31,6 +31,7 @@ mod ranges;
 mod reload;
 mod sharing;
 mod stale;
+mod stampede;
 mod startup;
 mod storing;
 mod streaming;
