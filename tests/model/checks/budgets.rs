@@ -25,12 +25,12 @@ fn retries_never_exceed_their_share_or_the_reserve() {
                     // Counted here before it counts there, and so never less.
                     asked.add(1);
                     of.deposit(now);
-                } else if of.withdraw(now) {
+                } else if of.withdraw(now).is_ok() {
                     assert!(given.add(1) <= allowed(asked.get()), "more than the share");
                 }
             }
         });
-        while budget.withdraw(now) {
+        while budget.withdraw(now).is_ok() {
             retries.add(1);
         }
         assert_eq!(retries.get(), allowed(requests.get()), "all that is allowed, and no more");
