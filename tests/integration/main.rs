@@ -31,7 +31,6 @@ mod ranges;
 mod reload;
 mod sharing;
 mod stale;
-mod stampede;
 mod startup;
 mod storing;
 mod streaming;

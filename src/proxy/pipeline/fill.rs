@@ -155,7 +155,9 @@ impl Fill {
                     Ok(storing) => storing.stream(&context, listed).await,
                     Err(refused) => {
                         let (upstream, why) = *refused;
-                        context.worker.shared.watch.answered(context.key.digest());
+                        if !upstream.head.status.is_server_error() {
+                            context.worker.shared.watch.answered(context.key.digest());
+                        }
                         listed.unlist();
                         context.release(&listed, upstream, why, direct);
                     }

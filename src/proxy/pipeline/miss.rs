@@ -24,8 +24,9 @@ use crate::pipeline::trust::Distrust;
 use crate::pipeline::{head, pass, respond};
 use crate::upstream::UpstreamError;
 
-/// How often a waiter whose response turned out to be another variant joins a further fetch.
-const REJOINS_MAX: usize = 2;
+/// How often a waiter whose response turned out to be another variant, or had expired before it
+/// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
+const REJOINS_MAX: usize = 4;
 
 /// Fetches, with a stored response to validate or without.
 pub(crate) async fn fetch(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> Answer {
@@ -85,6 +86,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
                 match fit(job, &reader, &resolution) {
                     Fit::Yes => return share(job, reader, resolution, stored, why).await,
                     Fit::Variant(hint) => key.1 = hint,
+                    Fit::Expired => {}
                     Fit::No => break,
                 }
             }
@@ -110,6 +112,8 @@ enum Fit {
     Yes,
     /// It is another variant; the waiter's own is fetched under this hint.
     Variant(u64),
+    /// It has expired; another fetch may bring a fresh one.
+    Expired,
     No,
 }
 
@@ -129,19 +133,23 @@ fn fit(job: &Job, reader: &Reader, resolution: &Resolution) -> Fit {
         return Fit::Variant(variant_hint(headers, job));
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
+    let had_lifetime = times.fresh_until > times.born || validated;
     let instead = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
     let now = job.worker.shared.clock.now();
     let usable = match reuse::decide(times, &job.directives, now, false) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
         Reuse::Validate(ValidateReason::NoCache) => validated && !reader.is_late(),
         Reuse::Validate(ValidateReason::Request) => false,
-        Reuse::Validate(ValidateReason::Stale) => {
-            let had_lifetime = times.fresh_until > times.born || validated;
-            had_lifetime && !reader.is_late()
-        }
+        Reuse::Validate(ValidateReason::Stale) => had_lifetime && !reader.is_late(),
     };
     let stands_in = instead && reuse::may_serve_on_error(times, &job.directives, now);
-    if usable || stands_in { Fit::Yes } else { Fit::No }
+    if usable || stands_in {
+        Fit::Yes
+    } else if had_lifetime && !times.is_fresh(now) {
+        Fit::Expired
+    } else {
+        Fit::No
+    }
 }
 
 /// Tells variants apart among fetches, once it is known what the response varies by.

@@ -16,6 +16,7 @@ const RULES: BreakerRules = BreakerRules {
     slow_percent: None,
     requests_min: 1,
     consecutive: Some(2),
+    consecutive_for: Duration::ZERO,
     window: Duration::from_secs(10),
     open_for: Duration::from_secs(1),
     open_max: Duration::from_secs(4),
