@@ -52,9 +52,6 @@ pub(crate) fn together(n: usize, thread: impl Fn(usize) + Clone + Send + 'static
 pub(crate) struct Ghost(AtomicUsize);
 
 impl Ghost {
-    #[allow(clippy::declare_interior_mutable_const, reason = "what each schedule begins with")]
-    pub(crate) const NONE: Ghost = Ghost(AtomicUsize::new(0));
-
     pub(crate) fn add(&self, n: usize) -> usize {
         self.0.fetch_add(n, Ordering::Relaxed) + n
     }

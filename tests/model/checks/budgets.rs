@@ -44,7 +44,7 @@ fn misses_stay_within_both_bounds_and_all_are_given_back() {
     explore(2000, || {
         let rules = MissRules { max: MAX as u32, client_max: Some(CLIENT_MAX as u32) };
         let budget = MissBudget::new(rules);
-        let (total, clients) = (Arc::new(Ghost::default()), Arc::new([const { Ghost::NONE }; 2]));
+        let (total, clients) = (Arc::new(Ghost::default()), Arc::new(<[Ghost; 2]>::default()));
         let of = Arc::clone(&budget);
         together(5, move |_| {
             for _ in 0..2 {

@@ -137,6 +137,38 @@ fn a_producer_that_is_dropped_fails_all_who_wait() {
 }
 
 #[test]
+fn each_step_wakes_all_who_wait_for_it() {
+    fn all(readers: Vec<Reader>, step: fn(&mut Reader)) -> Vec<thread::JoinHandle<Reader>> {
+        let spawn = |mut reader: Reader| {
+            thread::spawn(move || {
+                step(&mut reader);
+                reader
+            })
+        };
+        readers.into_iter().map(spawn).collect()
+    }
+    fn ended(all: Vec<thread::JoinHandle<Reader>>) -> Vec<Reader> {
+        // A lost wake-up would be a deadlock.
+        all.into_iter().map(|one| one.join().expect("it ends well")).collect()
+    }
+    explore(1000, || {
+        let producer = Producer::new(false, 0);
+        let readers = (0..2).map(|_| producer.flight().join(9).expect("it joins")).collect();
+        let waiting = all(readers, |reader| drop(block_on(reader.resolution())));
+        producer.resolve(head(0));
+        let waiting = all(ended(waiting), |reader| {
+            assert!(block_on(poll_fn(|cx| reader.poll_chunk(cx))).is_some());
+        });
+        producer.push(chunk(0));
+        let waiting = all(ended(waiting), |reader| {
+            assert_eq!(block_on(poll_fn(|cx| reader.poll_chunk(cx))), None);
+        });
+        producer.finish(true);
+        ended(waiting);
+    });
+}
+
+#[test]
 fn the_last_reader_that_leaves_wakes_the_producer() {
     explore(3000, || {
         let producer = Producer::new(false, 0);
