@@ -234,6 +234,39 @@ async fn a_purge_or_a_write_elsewhere_does_not_split_a_fetch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_late_to_a_response_that_has_expired_shares_one_new_fetch() {
+    let origin = Origin::start().await;
+    let (first, second) = (Gate::new(), Gate::new());
+    let gates = [first.clone(), second.clone()];
+    origin.on("/late", move |r| {
+        if r.nth == 1 {
+            return Script::new()
+                .send(head(200, &[("Cache-Control", "max-age=1"), ("Content-Length", "10")]))
+                .send("first ")
+                .gate(&gates[0])
+                .send("rest");
+        }
+        Script::new().gate(&gates[1]).reply(Reply::cached("max-age=60", "new"))
+    });
+    let proxy = Proxy::start(&origin).await;
+    let mut leader = ask(&proxy, "/late", &[]).await;
+    leader.until("first ").await;
+    // Its body is still on the way when its lifetime is over.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let late = ask_all(&proxy, "/late", 20);
+    origin.arrived("/late", 2).await;
+    // Others would be at the origin by now.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    second.open();
+    for response in late.join_all().await {
+        response.assert_is(200, "new");
+    }
+    first.open();
+    leader.until("rest").await;
+    assert_eq!(origin.hits("/late"), 2, "one fetch for all who came late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_is_bounded_in_time() {
     let origin = Origin::start().await;
     let gate = Gate::new();

@@ -109,6 +109,14 @@ impl Flight {
         }
     }
 
+    /// The head, if it is there and may be shared.
+    pub(crate) fn head(&self) -> Option<Arc<SharedHead>> {
+        match &self.lock().resolution {
+            Some(Resolution::Streaming(head)) => Some(Arc::clone(head)),
+            _ => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
     }

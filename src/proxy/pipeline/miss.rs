@@ -61,7 +61,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
         let readers_max = shared.settings.waiters_max.saturating_add(1);
-        let overtaken = |flight: &Flight| is_overtaken(job, flight);
+        let overtaken = |flight: &Flight| is_overtaken(job, flight) || has_expired(job, flight);
         match shared.flights.join(key, readers_max, shared.log.applied(), overtaken) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
@@ -105,6 +105,17 @@ fn is_overtaken(job: &Job, flight: &Flight) -> bool {
     let uri = job.key.uri();
     let digest = outrigger_policy::key::digest(uri);
     log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
+}
+
+/// Whether what a fetch brings has grown stale while its body is on the way. Who comes only now may
+/// not have it, and all who do begin one further fetch together, rather than each its own.
+fn has_expired(job: &Job, flight: &Flight) -> bool {
+    let Some(head) = flight.head() else { return false };
+    let times = &head.lifetimes;
+    let reuse = reuse::decide(times, &job.directives, job.worker.shared.clock.now(), false);
+    times.fresh_until > times.born
+        && head.variant.matches(&job.parts.headers)
+        && matches!(reuse, Reuse::Validate(ValidateReason::Stale))
 }
 
 /// Whether what a fetch brought answers a waiter.
