@@ -43,11 +43,12 @@ fn check_file(file: &Path) -> Result<String, String> {
     })
 }
 
-/// A file whose top level says `routes` is a policy; an empty one is an empty policy.
+/// A file whose top level says `routes` or `guard` is a policy; an empty one is an empty policy.
 fn is_policy(text: &str) -> bool {
     let key = |line: &str| {
         let line = line.trim_start_matches('{').trim_start();
-        line.starts_with("routes") && line["routes".len()..].trim_start().starts_with(':')
+        let named = |name| line.strip_prefix(name).map(str::trim_start);
+        ["routes", "guard"].into_iter().filter_map(named).any(|rest| rest.starts_with(':'))
     };
     let mut lines = text.lines().filter(|line| {
         let line = line.trim();

@@ -1,5 +1,6 @@
 //! From a guard document to its rules. What a single value cannot show is checked here.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use outrigger_guard::{BackoffRules, BreakerRules, LimiterRules, MissRules};
@@ -10,6 +11,11 @@ use crate::guard::{
     GuardDocument, GuardRules, MissPolicy, Own, RetryPolicy,
 };
 use crate::values::Span;
+
+/// Bounds where a document says none.
+const OPEN_MAX: Span = Span(60_000);
+const BACKOFF_MAX: Span = Span(10_000);
+const LIMIT_MIN: u32 = 4;
 
 /// A wrong combination: the field below the guard, what is wrong, and how to mend it.
 type Wrong = (&'static str, String, &'static str);
@@ -66,8 +72,8 @@ fn wrong_breaker(guard: &GuardDocument) -> Option<Wrong> {
         let reason = "0% would open it at the first slow response".to_owned();
         return Some(("breaker.slowRatio", reason, "write 1% to 100%, or leave it out"));
     }
-    if breaker.open_max < breaker.open_for {
-        let reason = format!("{} is shorter than openFor, {}", breaker.open_max, breaker.open_for);
+    if let Some(max) = breaker.open_max.filter(|max| *max < breaker.open_for) {
+        let reason = format!("{max} is shorter than openFor, {}", breaker.open_for);
         return Some(("breaker.openMax", reason, "raise openMax or lower openFor"));
     }
     None
@@ -75,9 +81,9 @@ fn wrong_breaker(guard: &GuardDocument) -> Option<Wrong> {
 
 fn wrong_limits(guard: &GuardDocument) -> Option<Wrong> {
     if let Some(limit) = &guard.concurrency
-        && limit.min > limit.max
+        && let Some(min) = limit.min.filter(|min| *min > limit.max)
     {
-        let reason = format!("{} is more than max, {}", limit.min, limit.max);
+        let reason = format!("{min} is more than max, {}", limit.max);
         return Some(("concurrency.min", reason, "raise max or lower min"));
     }
     if let Some(misses) = &guard.misses
@@ -87,9 +93,9 @@ fn wrong_limits(guard: &GuardDocument) -> Option<Wrong> {
         return Some(("misses.perClient", reason, "raise max or lower perClient"));
     }
     if let Some(backoff) = &guard.backoff
-        && backoff.max < backoff.first
+        && let Some(max) = backoff.max.filter(|max| *max < backoff.first)
     {
-        let reason = format!("{} is shorter than first, {}", backoff.max, backoff.first);
+        let reason = format!("{max} is shorter than first, {}", backoff.first);
         return Some(("backoff.max", reason, "raise max or lower first"));
     }
     None
@@ -135,7 +141,7 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
         concurrency: ConcurrencyPolicy {
             rules: LimiterRules {
                 max: concurrency.max.get(),
-                min: concurrency.min.get(),
+                min: concurrency.min.map_or(LIMIT_MIN, NonZeroU32::get).min(concurrency.max.get()),
                 adaptive: concurrency.adaptive,
                 queue_max: concurrency.queue,
             },
@@ -144,13 +150,16 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
         misses: MissPolicy {
             rules: MissRules {
                 max: misses.max.get(),
-                client_max: misses.per_client.map(std::num::NonZeroU32::get),
+                client_max: misses.per_client.map(NonZeroU32::get),
             },
             client: misses.client.header(),
         },
         refreshes_max: refreshes.max.get(),
         refresh_jitter: duration(refreshes.jitter),
-        backoff: BackoffRules { first: duration(backoff.first), max: duration(backoff.max) },
+        backoff: BackoffRules {
+            first: duration(backoff.first),
+            max: duration(backoff.max.unwrap_or(BACKOFF_MAX.max(backoff.first))),
+        },
         own: Own {
             breaker: route.breaker.is_some(),
             retries: route.retries.is_some(),
@@ -170,7 +179,7 @@ fn breaker_rules(document: &BreakerDocument) -> BreakerRules {
         consecutive_for: duration(document.outage_after),
         window: duration(document.window),
         open_for: duration(document.open_for),
-        open_max: duration(document.open_max),
+        open_max: duration(document.open_max.unwrap_or(OPEN_MAX.max(document.open_for))),
         probes: document.probes.get(),
     }
 }
@@ -205,8 +214,8 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused_with_its_place_and_the_fix() {
         for (wrong, place, fix) in [
-            ("breaker:\n      openFor: 2m", "guard.breaker.openMax", "raise openMax"),
-            ("concurrency:\n      max: 2", "guard.concurrency.min", "lower min"),
+            ("breaker: {openFor: 2m, openMax: 1m}", "guard.breaker.openMax", "raise openMax"),
+            ("concurrency: {max: 2, min: 3}", "guard.concurrency.min", "lower min"),
             ("misses: {max: 2, perClient: 3}", "guard.misses.perClient", "raise max"),
             ("timeout: 0ms", "guard.timeout", "leave it out"),
             ("retries:\n      on: [grpc-unavailable]", "guard.retries.on", "caller may retry"),

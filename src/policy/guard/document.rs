@@ -144,8 +144,9 @@ pub struct BreakerDocument {
     /// How long it stays open the first time, up to a fifth longer by chance. It doubles with each
     /// opening in a row.
     pub open_for: Span,
-    /// Longest time that it stays open.
-    pub open_max: Span,
+    /// Longest time that it stays open. Absent: 1m, or `openFor` if that is longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_max: Option<Span>,
     /// Requests that may probe the upstream then; when all have succeeded, it closes.
     pub probes: NonZeroU32,
 }
@@ -172,7 +173,7 @@ impl Default for BreakerDocument {
             outage_after: Span(1000),
             window: Span(10_000),
             open_for: Span(5000),
-            open_max: Span(60_000),
+            open_max: None,
             probes: NonZeroU32::new(2).unwrap_or(NonZeroU32::MIN),
         }
     }
@@ -186,8 +187,9 @@ pub struct ConcurrencyDocument {
     pub max: NonZeroU32,
     /// Whether the limit is learned from latency, between `min` and `max`.
     pub adaptive: bool,
-    /// A learned limit does not go below this.
-    pub min: NonZeroU32,
+    /// A learned limit does not go below this. Absent: 4, or `max` if that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<NonZeroU32>,
     /// Requests that may wait for a place. When it is full, the least important one is answered
     /// with 503 and `Retry-After`: low priority before high, what cannot be stored before what can.
     pub queue: u32,
@@ -200,7 +202,7 @@ impl Default for ConcurrencyDocument {
         ConcurrencyDocument {
             max: NonZeroU32::new(1024).unwrap_or(NonZeroU32::MIN),
             adaptive: false,
-            min: NonZeroU32::new(4).unwrap_or(NonZeroU32::MIN),
+            min: None,
             queue: 512,
             queue_timeout: Span(1000),
         }
@@ -254,12 +256,13 @@ impl Default for RefreshesDocument {
 pub struct BackoffDocument {
     /// After the first failure.
     pub first: Span,
-    /// Longest pause.
-    pub max: Span,
+    /// Longest pause. Absent: 10s, or `first` if that is longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<Span>,
 }
 
 impl Default for BackoffDocument {
     fn default() -> Self {
-        BackoffDocument { first: Span(500), max: Span(10_000) }
+        BackoffDocument { first: Span(500), max: None }
     }
 }

@@ -15,7 +15,7 @@ async fn beyond_the_limit_requests_wait_and_beyond_the_queue_they_are_refused() 
     let origin = Origin::start().await;
     let gate = Gate::new();
     origin.always("*", Script::new().gate(&gate).reply(Reply::ok("fine")));
-    let guard = "{concurrency: {max: 1, min: 1, queue: 1, queueTimeout: 10s}}";
+    let guard = "{concurrency: {max: 1, queue: 1, queueTimeout: 10s}}";
     let proxy = guarded(&origin, guard).await;
     let mut first = begin(proxy.addr, "/1", &[]).await;
     origin.arrived("/1", 1).await;
@@ -39,7 +39,7 @@ async fn the_least_important_gives_way() {
     let origin = Origin::start().await;
     let gate = Gate::new();
     origin.always("*", Script::new().gate(&gate).reply(Reply::ok("fine")));
-    let policy = "guard: {concurrency: {max: 1, min: 1, queue: 1, queueTimeout: 10s}}\nroutes:\n  \
+    let policy = "guard: {concurrency: {max: 1, queue: 1, queueTimeout: 10s}}\nroutes:\n  \
                   - name: low\n    match: {path: {prefix: /low}}\n    guard: {priority: low}\n  \
                   - name: high\n    match: {path: {prefix: /high}}\n    guard: {priority: high}\n";
     let proxy = Setup::of(&origin).policy(policy).start().await;
@@ -64,7 +64,7 @@ async fn nobody_waits_longer_than_the_queue_allows() {
     let origin = Origin::start().await;
     let gate = Gate::new();
     origin.always("*", Script::new().gate(&gate).reply(Reply::ok("fine")));
-    let guard = "{concurrency: {max: 1, min: 1, queue: 9, queueTimeout: 50ms}}";
+    let guard = "{concurrency: {max: 1, queue: 9, queueTimeout: 50ms}}";
     let proxy = guarded(&origin, guard).await;
     let _first = begin(proxy.addr, "/1", &[]).await;
     origin.arrived("/1", 1).await;
@@ -80,7 +80,7 @@ async fn an_overload_is_bridged_by_what_is_stored() {
     let gate = Gate::new();
     origin.always("/s", Reply::cached("max-age=0, stale-if-error=600", "old"));
     origin.always("*", Script::new().gate(&gate).reply(Reply::ok("fine")));
-    let proxy = guarded(&origin, "{concurrency: {max: 1, min: 1, queue: 0}}").await;
+    let proxy = guarded(&origin, "{concurrency: {max: 1, queue: 0}}").await;
     proxy.get("/s").await.assert_is(200, "old");
     let _busy = begin(proxy.addr, "/1", &[]).await;
     origin.arrived("/1", 1).await;
