@@ -16,6 +16,7 @@ mod slots;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod transition;
 mod window;
 
 pub use backoff::{Backoff, BackoffRules};

@@ -34,6 +34,9 @@ mod retry;
 #[path = "../../src/guard/slots.rs"]
 mod slots;
 mod sync;
+#[allow(dead_code)]
+#[path = "../../src/guard/transition.rs"]
+mod transition;
 mod upstream;
 #[allow(dead_code)]
 #[path = "../../src/guard/window.rs"]

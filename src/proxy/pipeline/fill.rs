@@ -5,7 +5,6 @@
 //! while it runs voids what it stores.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, StatusCode};
@@ -16,14 +15,14 @@ use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::partial;
 use outrigger_semantics::storable::{self, RequestView};
 use outrigger_semantics::{
-    NotStored, RequestDirectives, Stored, UnixMillis, Variant, conditional, reuse, update,
+    NotStored, RequestDirectives, Stored, UnixMillis, Variant, conditional, update,
 };
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
-use crate::app::{Shared, Worker};
+use crate::app::Worker;
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::guard::forget_caller_deadline;
@@ -187,11 +186,11 @@ impl Fill {
 /// What a fetch needs besides its call.
 pub(crate) struct Context {
     pub(crate) worker: Arc<Worker>,
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     pub(crate) key: CacheKey,
     pub(crate) request: HeaderMap,
-    directives: RequestDirectives,
-    stored: Option<Arc<Entry>>,
+    pub(super) directives: RequestDirectives,
+    pub(super) stored: Option<Arc<Entry>>,
     validating: bool,
     ranged: bool,
     /// The right to fetch for all pods, given back when the fetch is over.
@@ -269,45 +268,6 @@ impl Context {
 
     pub(crate) fn now(&self) -> UnixMillis {
         self.worker.shared.clock.now()
-    }
-
-    /// No response: a stored one may stand in (RFC 5861 §4).
-    fn failed(&self, listed: &Listed, error: UpstreamError) {
-        if error.kind().is_some() {
-            self.back_off();
-        }
-        if !self.serve_stale(listed, error.stand_in()) {
-            tracing::debug!(%error, key = %self.key.display(), "fetch failed");
-            listed.resolve(Resolution::Failed(Arc::new(error)));
-        }
-    }
-
-    /// An error of the upstream's: a stored good response may stand in.
-    fn stale_instead(&self, listed: &Listed, status: StatusCode) -> bool {
-        let is_error = matches!(status.as_u16(), 500 | 502 | 503 | 504);
-        if is_error {
-            self.back_off();
-        }
-        is_error && self.serve_stale(listed, Outcome::StaleIfError)
-    }
-
-    /// What is stored is not validated again at once.
-    pub(crate) fn back_off(&self) {
-        let Some(stored) = &self.stored else { return };
-        let times = &stored.lifetimes;
-        let lifetime = times.fresh_until.millis_since(times.born).max(0).unsigned_abs();
-        let (rules, usual) = (self.route.guard.backoff, Duration::from_millis(lifetime));
-        self.worker.shared.watch.validation_failed(self.key.digest(), rules, usual);
-    }
-
-    fn serve_stale(&self, listed: &Listed, outcome: Outcome) -> bool {
-        let Some(stored) = &self.stored else { return false };
-        let allowed = may_stand_in(&self.worker.shared, stored, &self.directives, self.now());
-        if allowed {
-            listed.resolve(Resolution::Entry(Arc::clone(stored), outcome));
-            listed.finish(true);
-        }
-        allowed
     }
 
     /// A 304: the stored response lives on under new fields (RFC 9111 §4.3.4).
@@ -442,18 +402,4 @@ impl Context {
             Err(why) => shared.metrics.count_store(why.as_str()),
         }
     }
-}
-
-/// Whether a stored response may stand in for a failed upstream (RFC 5861 §4): a whole, good one
-/// that no purge has voided.
-pub(crate) fn may_stand_in(
-    shared: &Shared,
-    entry: &Entry,
-    directives: &RequestDirectives,
-    now: UnixMillis,
-) -> bool {
-    entry.part.is_none()
-        && entry.is_good()
-        && shared.log.verdict(entry) != Verdict::Void
-        && reuse::may_serve_on_error(&entry.lifetimes, directives, now)
 }

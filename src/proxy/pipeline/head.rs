@@ -11,9 +11,10 @@ use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 
 use crate::headers::from_upstream;
-use crate::pipeline::fill::{Fill, may_stand_in};
+use crate::pipeline::fill::Fill;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::pass;
+use crate::pipeline::stand_in::may_stand_in;
 use crate::upstream::UpstreamResponse;
 
 /// HEAD without a usable stored response: it is forwarded, and its answer updates or voids what is

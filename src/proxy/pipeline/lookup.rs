@@ -15,9 +15,9 @@ use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
-use crate::pipeline::fill::may_stand_in;
 use crate::pipeline::fleet::{Inquiry, share_rules};
 use crate::pipeline::job::Job;
+use crate::pipeline::stand_in::may_stand_in;
 use crate::pipeline::trust::{self, Distrust};
 
 /// What the store says to a request.

@@ -12,7 +12,6 @@ mod fill;
 pub mod fleet;
 mod head;
 mod job;
-
 pub mod live;
 mod lookup;
 mod miss;
@@ -20,6 +19,7 @@ mod pass;
 mod record;
 mod refresh;
 mod respond;
+mod stand_in;
 mod store;
 mod trust;
 mod unsafe_method;

@@ -54,7 +54,8 @@ impl Storing {
         };
         if ended {
             shared.watch.answered(context.key.digest());
-        } else {
+        } else if !chunks.overflowed {
+            // What is too large may also have been given up on our side.
             context.back_off();
         }
         if chunks.overflowed {
