@@ -20,32 +20,37 @@ impl Counts {
     }
 }
 
+/// Enough for five centuries, and divided much faster than the 128 bits of [`Duration`].
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A ring of buckets, each a tenth of the window. What is older than the window is forgotten a
 /// bucket at a time.
 #[derive(Debug)]
 pub(crate) struct Window {
     buckets: [Counts; BUCKETS],
-    bucket_nanos: u128,
+    bucket_nanos: u64,
     /// Number of the newest bucket since the beginning of time.
-    newest: u128,
+    newest: u64,
 }
 
 impl Window {
     pub(crate) fn new(span: Duration) -> Self {
-        let bucket_nanos = (span.as_nanos() / BUCKETS as u128).max(1);
+        let bucket_nanos = (nanos(span) / BUCKETS as u64).max(1);
         Window { buckets: [Counts::default(); BUCKETS], bucket_nanos, newest: 0 }
     }
 
     /// Moves on to `now`. A `now` from before the newest bucket counts into the newest: callers
     /// read the clock before they take the lock.
     fn advance(&mut self, now: Duration) {
-        let current = now.as_nanos() / self.bucket_nanos;
+        let current = nanos(now) / self.bucket_nanos;
         if current <= self.newest {
             return;
         }
-        let passed = (current - self.newest).min(BUCKETS as u128);
+        let passed = (current - self.newest).min(BUCKETS as u64);
         for step in 1..=passed {
-            let at = (self.newest + step) % BUCKETS as u128;
+            let at = (self.newest + step) % BUCKETS as u64;
             self.buckets[at as usize] = Counts::default();
         }
         self.newest = current;
@@ -53,7 +58,7 @@ impl Window {
 
     pub(crate) fn add(&mut self, now: Duration, counts: Counts) {
         self.advance(now);
-        let at = (self.newest % BUCKETS as u128) as usize;
+        let at = (self.newest % BUCKETS as u64) as usize;
         self.buckets[at].add(counts);
     }
 

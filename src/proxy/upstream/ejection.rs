@@ -106,7 +106,12 @@ impl EndpointBreakers {
     /// Follows the endpoints that are known now.
     pub(crate) fn follow<'a>(&self, addresses: impl Iterator<Item = &'a SocketAddr>) {
         let before = self.by_address.load();
+        let addresses: Vec<&SocketAddr> = addresses.collect();
+        // The only endpoint is never left out, so that its requests need not be counted.
+        let several = addresses.len() > 1;
         let now: HashMap<SocketAddr, Arc<NamedBreaker>> = addresses
+            .into_iter()
+            .filter(|_| several)
             .map(|address| {
                 let kept = before.get(address).cloned();
                 (address.clone(), kept.unwrap_or_else(|| self.breaker(address)))
