@@ -38,7 +38,8 @@ impl Asked {
         };
         // The URL may come as it is; then what follows in it is part of it.
         let raw = query.strip_prefix("url=");
-        if let Some(raw) = raw.filter(|raw| raw.starts_with("http") && raw.contains("://")) {
+        let is_plain = |raw: &&str| raw.starts_with("http://") || raw.starts_with("https://");
+        if let Some(raw) = raw.filter(is_plain) {
             asked.url = raw.to_owned();
             return Ok(asked);
         }

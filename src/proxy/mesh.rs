@@ -180,6 +180,28 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     text.map_err(|_| refusal(StatusCode::BAD_REQUEST, "unreadable-field"))
 }
 
+/// The host of Envoy's health checks of a listener. No client can send them there: its requests
+/// have passed Envoy's routes, which go by other hosts.
+const HEALTH_HOST: &[u8] = b"outrigger.internal";
+/// The path of Envoy's health checks.
+const HEALTH_PATH: &str = "/readyz";
+
+/// Whether a request is a health check of Envoy, for this listener itself.
+pub(crate) fn is_health_check<B>(mode: Mode, request: &http::Request<B>) -> bool {
+    if mode == Mode::Direct || request.uri().path() != HEALTH_PATH {
+        return false;
+    }
+    let headers = request.headers();
+    // What Envoy forwards says where it goes.
+    if headers.contains_key(&UPSTREAM) || headers.contains_key(&ORIGINAL_DESTINATION) {
+        return false;
+    }
+    match request.uri().authority() {
+        Some(authority) => authority.as_str().as_bytes() == HEALTH_HOST,
+        None => headers.get(http::header::HOST).is_some_and(|host| host.as_bytes() == HEALTH_HOST),
+    }
+}
+
 /// Takes our fields out of a request that goes to an upstream; on the outbound side, marks it for
 /// the Envoy that will see it again.
 pub(crate) fn strip(headers: &mut HeaderMap, mode: Mode) {

@@ -42,6 +42,11 @@ use job::{Answer, Job, Way};
 use lookup::Found;
 use record::Record;
 
+/// Answers Envoy, which asks whether this listener wants requests.
+pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
+    respond::health(ready)
+}
+
 /// Answers one request.
 pub(crate) async fn handle(
     worker: &Arc<Worker>,

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::app::Worker;
 use crate::body::{BodyError, ResponseBody};
-use crate::mesh::Mode;
+use crate::mesh::{self, Mode};
 use crate::pipeline;
 use crate::serve::Peer;
 use crate::serve::io::{ClientIo, ClientStream, InterimQueue};
@@ -240,7 +240,13 @@ impl Service<Request<Incoming>> for Serving {
         let running = InRequest(Arc::clone(&self.activity));
         let worker = Arc::clone(&self.worker);
         let peer = self.peer.clone();
-        let closing = *self.phase.borrow() >= Phase::Closing && peer.interim.is_some();
+        let ending = *self.phase.borrow() >= Phase::Closing;
+        if mesh::is_health_check(peer.mode, &request) {
+            let response = pipeline::health(!ending);
+            let body = |body| ServedBody { body, _running: running };
+            return Box::pin(std::future::ready(Ok(response.map(body))));
+        }
+        let closing = ending && peer.interim.is_some();
         Box::pin(async move {
             let mut response = pipeline::handle(&worker, &peer, request).await;
             if closing && !response.headers().contains_key(CONNECTION) {
