@@ -1,14 +1,17 @@
 //! The admin port: health, metrics, what is in force, explanations, purging.
 //!
 //! It has no authentication and belongs on loopback, where `kubectl port-forward` reaches it. A
-//! purge must be sent as JSON, so that no web page can send one through a browser.
+//! purge must be sent as JSON, so that no web page can send one through a browser. A second port may
+//! offer health and metrics to other machines.
 
 mod body;
+pub(crate) mod explain;
 pub mod gauges;
 mod guard;
 mod pages;
 mod purge;
 mod redis;
+pub mod xds;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -24,6 +27,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use outrigger_control::Controller;
+use outrigger_control::xds::XdsStatus;
 use outrigger_proxy::Shared;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -49,6 +53,8 @@ pub struct Admin {
     pub ready: Arc<Readiness>,
     /// Redis, where it is used.
     pub redis: Option<Redis>,
+    /// The connection to istiod, where policy comes from it.
+    pub xds: Option<Arc<XdsStatus>>,
     /// The bootstrap in force.
     pub config: Config,
     /// When the process began to serve.
@@ -77,11 +83,24 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// What a port offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything. Not for others than the operator.
+    All,
+    /// Health, readiness and metrics.
+    Telling,
+}
+
 /// Serves the admin port on the current runtime.
 ///
 /// # Errors
 /// When the listener cannot be used.
-pub fn spawn(admin: Arc<Admin>, listener: std::net::TcpListener) -> std::io::Result<()> {
+pub fn spawn(
+    admin: Arc<Admin>,
+    listener: std::net::TcpListener,
+    extent: Extent,
+) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tokio::spawn(async move {
         loop {
@@ -93,7 +112,7 @@ pub fn spawn(admin: Arc<Admin>, listener: std::net::TcpListener) -> std::io::Res
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let admin = Arc::clone(&admin);
-                    async move { Ok::<_, Infallible>(route(&admin, request).await) }
+                    async move { Ok::<_, Infallible>(answer(&admin, extent, request).await) }
                 });
                 // A client that breaks off is the client's affair.
                 let _ = http1::Builder::new()
@@ -105,6 +124,15 @@ pub fn spawn(admin: Arc<Admin>, listener: std::net::TcpListener) -> std::io::Res
         }
     });
     Ok(())
+}
+
+async fn answer(admin: &Admin, extent: Extent, request: Request<Incoming>) -> Page {
+    let tells = matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics");
+    if extent == Extent::Telling && !tells {
+        let where_else = format!("not here; {} has it\n", admin.config.admin.address);
+        return text(StatusCode::NOT_FOUND, where_else);
+    }
+    route(admin, request).await
 }
 
 async fn route(admin: &Admin, request: Request<Incoming>) -> Page {
@@ -129,7 +157,7 @@ async fn route(admin: &Admin, request: Request<Incoming>) -> Page {
         },
         "/metrics" => pages::metrics(admin),
         "/config_dump" => pages::config_dump(admin),
-        "/explain" => pages::explain(admin, request.uri().query().unwrap_or("")).await,
+        "/explain" => explain::page(admin, request.uri().query().unwrap_or("")).await,
         "/stats" => pages::stats(admin).await,
         "/guard" => guard::page(admin),
         "/purges" => purge::list(admin),

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use outrigger_control::xds::XdsSettings;
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{
     Address, Balance, ConnectionLimits, EjectionSettings, HealthCheckSettings, HostHeader,
-    ListenAddress, Protocol, Settings, Timeouts, TlsSettings, UpstreamSettings,
+    ListenAddress, Mode, Protocol, Settings, Timeouts, TlsSettings, UpstreamSettings,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -15,23 +16,26 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::app::config::{
     BalanceConfig, Config, EjectionConfig, HostHeaderConfig, LimitsConfig, ListenerConfig,
-    UpstreamConfig,
+    ModeConfig, UpstreamConfig,
 };
 use crate::app::memory_limit::memory_limit_bytes;
+use crate::app::mesh;
 use crate::app::redis::{self, RedisPlan};
 
-/// Where traffic is taken when nothing else is said.
-const DEFAULT_LISTENER: &str = "127.0.0.1:15480";
 /// The memory tier when nothing tells how much memory there is.
 const FALLBACK_MEMORY_BYTES: u64 = 256 << 20;
 
 /// Everything that a running process needs to know.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen.
-    pub listeners: Vec<ListenAddress>,
+    /// Where to listen, and for whom.
+    pub listeners: Vec<(ListenAddress, Mode)>,
     /// The admin address.
     pub admin: SocketAddr,
+    /// The address that only tells.
+    pub metrics: Option<SocketAddr>,
+    /// istiod, where policy comes from it.
+    pub xds: Option<XdsSettings>,
     /// The data path.
     pub settings: Settings,
     /// Redis.
@@ -51,7 +55,7 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+    pub(super) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
         PlanError { path: path.into(), reason: reason.into() }
     }
 }
@@ -62,11 +66,15 @@ impl PlanError {
 /// With the field, the reason and the fix.
 pub fn plan(config: Config) -> Result<Plan, PlanError> {
     let listeners = listeners(&config.listeners)?;
-    let admin = config.admin.address.parse().map_err(|_| {
-        let given = &config.admin.address;
-        PlanError::new("admin.address", format!("\"{given}\" is no address; write 127.0.0.1:15490"))
-    })?;
-    let upstream = upstream(&config.upstream, &config.limits)?;
+    let admin = address("admin.address", &config.admin.address, "127.0.0.1:15490")?;
+    let metrics = config.admin.metrics_address.as_ref();
+    let metrics =
+        metrics.map(|given| address("admin.metricsAddress", given, "0.0.0.0:15491")).transpose()?;
+    let who = mesh::who(&config.mesh, |name| std::env::var(name).ok());
+    let own_ports = own_ports(&listeners, [Some(admin), metrics]);
+    let mesh = mesh::settings(&who, &listeners, &config, own_ports)?;
+    let named = listeners.iter().all(|(_, mode)| *mode != Mode::Direct);
+    let upstream = upstream(&config.upstream, &config.limits, named)?;
     let memory_bytes_max = config.memory.bytes_max.map_or_else(
         || memory_limit_bytes().map_or(FALLBACK_MEMORY_BYTES, |limit| limit / 4),
         |size| size.0,
@@ -91,6 +99,7 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
     let settings = Settings {
         limits: limits(&config.limits)?,
         upstream,
+        mesh,
         memory_bytes_max,
         object_bytes_max: config.memory.object_bytes_max.0,
         variants_max: config.memory.variants_max,
@@ -101,22 +110,57 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
     };
     let redis = match &config.redis {
         Some(redis) => {
-            Some(redis::plan::plan(redis, settings.workers, |name| std::env::var(name).ok())?)
+            let env = |name: &str| std::env::var(name).ok();
+            Some(redis::plan::plan(redis, settings.workers, &who, env)?)
         }
         None => None,
     };
-    Ok(Plan { listeners, admin, settings, redis, config })
+    let xds = config.policy.xds.as_ref();
+    let xds = xds.map(|xds| mesh::xds(xds, &config.policy, &who)).transpose()?;
+    Ok(Plan { listeners, admin, metrics, xds, settings, redis, config })
 }
 
-fn listeners(given: &[ListenerConfig]) -> Result<Vec<ListenAddress>, PlanError> {
-    let default = [ListenerConfig { address: DEFAULT_LISTENER.to_owned() }];
+fn address(path: &str, given: &str, example: &str) -> Result<SocketAddr, PlanError> {
+    let wrong = |_| PlanError::new(path, format!("\"{given}\" is no address; write {example}"));
+    given.parse().map_err(wrong)
+}
+
+/// Ports on which this process listens.
+fn own_ports(
+    listeners: &[(ListenAddress, Mode)],
+    others: impl IntoIterator<Item = Option<SocketAddr>>,
+) -> Vec<u16> {
+    let tcp = listeners.iter().filter_map(|(address, _)| match address {
+        ListenAddress::Tcp(address) => Some(address.port()),
+        ListenAddress::Unix(_) => None,
+    });
+    tcp.chain(others.into_iter().flatten().map(|address| address.port())).collect()
+}
+
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, PlanError> {
+    let mode = ModeConfig::default();
+    let default = [ListenerConfig { address: mode.address().to_owned(), mode }];
     let given = if given.is_empty() { &default[..] } else { given };
     given
         .iter()
         .enumerate()
         .map(|(at, listener)| {
-            ListenAddress::parse(&listener.address)
-                .map_err(|reason| PlanError::new(format!("listeners[{at}].address"), reason))
+            let wrong = |reason| PlanError::new(format!("listeners[{at}].address"), reason);
+            let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
+            let mode = match listener.mode {
+                ModeConfig::Direct => Mode::Direct,
+                ModeConfig::Inbound => Mode::Inbound,
+                ModeConfig::Outbound => Mode::Outbound,
+            };
+            if mode != Mode::Direct && !address.is_local() {
+                let reason = format!(
+                    "{address} can be reached from outside the pod, where nobody's header fields \
+                     may be believed; write {} or unix:/path",
+                    listener.mode.address()
+                );
+                return Err(wrong(reason));
+            }
+            Ok((address, mode))
         })
         .collect()
 }
@@ -147,24 +191,31 @@ struct FromUrl {
     protocol: Protocol,
 }
 
-fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSettings, PlanError> {
-    let Some(url) = &config.url else {
-        return Err(PlanError::new(
-            "upstream.url",
-            "it is missing; say --upstream http://127.0.0.1:8080, or write it into the bootstrap \
+/// What is configured about the upstream; a process whose requests all name theirs needs no URL.
+fn upstream(
+    config: &UpstreamConfig,
+    limits: &LimitsConfig,
+    named: bool,
+) -> Result<UpstreamSettings, PlanError> {
+    let from_url = match &config.url {
+        Some(url) => Some(parse_url(url)?),
+        None if named && config.endpoints.is_empty() => None,
+        None => {
+            return Err(PlanError::new(
+                "upstream.url",
+                "it is missing; say --upstream http://127.0.0.1:8080, or write it into the bootstrap \
              file",
-        ));
+            ));
+        }
     };
-    let from_url = parse_url(url)?;
-    let endpoints = if config.endpoints.is_empty() {
-        vec![from_url.address.clone()]
-    } else {
-        config.endpoints.iter().map(|text| parse_endpoint(text)).collect::<Result<_, _>>()?
+    let endpoints = match &from_url {
+        Some(url) if config.endpoints.is_empty() => vec![url.address.clone()],
+        _ => config.endpoints.iter().map(|text| parse_endpoint(text)).collect::<Result<_, _>>()?,
     };
     Ok(UpstreamSettings {
         endpoints,
-        tls: tls(config, &from_url)?,
-        protocol: from_url.protocol,
+        tls: from_url.as_ref().map(|url| tls(config, url)).transpose()?.flatten(),
+        protocol: from_url.as_ref().map_or(Protocol::Http1, |url| url.protocol),
         balance: match config.balance {
             BalanceConfig::RoundRobin => Balance::RoundRobin,
             BalanceConfig::ConsistentHash => Balance::ConsistentHash,
@@ -173,7 +224,7 @@ fn upstream(config: &UpstreamConfig, limits: &LimitsConfig) -> Result<UpstreamSe
             HostHeaderConfig::Preserve => HostHeader::Preserve,
             HostHeaderConfig::Upstream => HostHeader::Upstream,
         },
-        authority: from_url.authority,
+        authority: from_url.map(|url| url.authority).unwrap_or_default(),
         health_check: config.health_check.as_ref().map(|check| HealthCheckSettings {
             path: check.path.clone(),
             interval_ms: check.interval_ms.max(100),

@@ -9,16 +9,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outrigger_coherence::PurgeLog;
+use outrigger_control::xds::{self, XdsSettings, XdsStatus};
 use outrigger_control::{Controller, Layer, watch_file};
 use outrigger_policy::Snapshot;
-use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
+use outrigger_proxy::{Bound, Clock, Mode, Parts, Shared, bind};
 use outrigger_store::Tier;
 use outrigger_telemetry::logging::{self, LogFormat};
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Extent};
 use crate::app::build::Plan;
 use crate::app::config::{AccessLogConfig, LogConfig};
 use crate::app::ready::{Readiness, Ready};
@@ -49,11 +50,16 @@ pub fn until_signalled_with(
     let listeners = plan
         .listeners
         .iter()
-        .map(bind)
-        .collect::<Result<Vec<Bound>, _>>()
+        .map(|(address, mode)| Ok((bind(address)?, *mode)))
+        .collect::<Result<Vec<(Bound, Mode)>, outrigger_proxy::ListenError>>()
         .map_err(|error| CliError::Startup(error.to_string()))?;
-    let admin_listener = admin::bind(plan.admin)
-        .map_err(|error| CliError::Startup(format!("cannot listen on {}: {error}", plan.admin)))?;
+    let bind_admin = |address| {
+        let wrong = |error| CliError::Startup(format!("cannot listen on {address}: {error}"));
+        admin::bind(address).map_err(wrong)
+    };
+    let admin_listener = bind_admin(plan.admin)?;
+    let metrics_listener = plan.metrics.map(bind_admin).transpose()?;
+    let ports = Ports { listeners, admin: admin_listener, metrics: metrics_listener };
     let policy = first_policy(plan.config.policy.file.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -61,7 +67,14 @@ pub fn until_signalled_with(
         .enable_all()
         .build()
         .map_err(|error| CliError::Startup(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(serve(plan, listeners, admin_listener, policy, started))
+    runtime.block_on(serve(plan, ports, policy, started))
+}
+
+/// Everything that is listened on.
+struct Ports {
+    listeners: Vec<(Bound, Mode)>,
+    admin: std::net::TcpListener,
+    metrics: Option<std::net::TcpListener>,
 }
 
 /// The policy to begin with: a file that is named must be there and be valid.
@@ -81,8 +94,7 @@ fn first_policy(file: Option<PathBuf>) -> Result<FirstPolicy, CliError> {
 
 async fn serve(
     plan: Plan,
-    listeners: Vec<Bound>,
-    admin_listener: std::net::TcpListener,
+    ports: Ports,
     policy: FirstPolicy,
     started: impl FnOnce(&[String], &str),
 ) -> Result<(), CliError> {
@@ -93,7 +105,11 @@ async fn serve(
     let metrics = Metrics::new(&mut registry);
     let redis = plan.redis.as_ref().map(redis::start).transpose()?;
     let shared = start_shared(&plan, &metrics, redis.as_ref()).await?;
+    let xds = plan.xds.as_ref().map(|_| Arc::new(XdsStatus::default()));
     admin::gauges::register(&mut registry, &shared, redis.as_ref());
+    if let Some(xds) = &xds {
+        registry.register_collector(Box::new(admin::xds::Gauges(Arc::clone(xds))));
+    }
     let controller = controller(&shared, &metrics);
     if let Some((path, text)) = policy.file {
         let source = path.display().to_string();
@@ -103,8 +119,12 @@ async fn serve(
         let watched = Arc::clone(&controller);
         tokio::spawn(async move { watch_file(watched, &path, text).await });
     }
-    let addresses: Vec<String> = listeners.iter().map(Bound::address).collect();
-    for (bound, address) in plan.listeners.iter().zip(&addresses) {
+    if let (Some(settings), Some(status)) = (plan.xds.clone(), &xds) {
+        follow_istiod(settings, &controller, status).await;
+    }
+    let Ports { listeners, admin: admin_listener, metrics: metrics_listener } = ports;
+    let addresses: Vec<String> = listeners.iter().map(|(bound, _)| bound.address()).collect();
+    for ((bound, _), address) in plan.listeners.iter().zip(&addresses) {
         if !bound.is_local() {
             tracing::warn!(address, "this listener can be reached from other machines");
         }
@@ -120,11 +140,15 @@ async fn serve(
         registry,
         ready: Arc::clone(&ready),
         redis: redis.clone(),
+        xds,
         config: plan.config.clone(),
         began: Instant::now(),
     });
-    admin::spawn(admin, admin_listener)
-        .map_err(|error| CliError::Startup(format!("cannot start the admin port: {error}")))?;
+    let not_started = |error| CliError::Startup(format!("cannot start the admin port: {error}"));
+    if let Some(listener) = metrics_listener {
+        admin::spawn(Arc::clone(&admin), listener, Extent::Telling).map_err(not_started)?;
+    }
+    admin::spawn(admin, admin_listener, Extent::All).map_err(not_started)?;
     tokio::spawn(Arc::clone(&shared).maintain());
     let millis = begun.elapsed().as_millis();
     tracing::info!(?addresses, admin = %admin_address, millis, "serving");
@@ -137,6 +161,16 @@ async fn serve(
     }
     finish(shared).await;
     Ok(())
+}
+
+/// Puts in force what was kept of istiod's policy, and follows istiod from then on.
+async fn follow_istiod(
+    settings: XdsSettings,
+    controller: &Arc<Controller>,
+    status: &Arc<XdsStatus>,
+) {
+    let client = xds::Client::restored(settings, Arc::clone(controller), Arc::clone(status));
+    tokio::spawn(client.follow());
 }
 
 /// Becomes ready: at once without Redis; with it, when connections are there or were given their

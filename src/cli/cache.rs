@@ -8,11 +8,12 @@ use crate::cli::{CacheCommand, CliError};
 /// Asks the admin port of a running process.
 pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
     match command {
-        CacheCommand::Get { admin, headers, json, url } => {
+        CacheCommand::Get { admin, headers, arrival, json, url } => {
             let mut target = format!("/explain?method=GET&url={}", encoded(url));
             for header in headers {
                 target.push_str(&format!("&header={}", encoded(header)));
             }
+            target.push_str(&arrival.query());
             let answer = answered(admin, &target)?;
             if *json {
                 println!("{answer}");

@@ -33,6 +33,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
             query: uri.query(),
         },
         headers: &headers,
+        arrival: args.arrival.arrival(authority.port_u16())?,
         response: status.map(|status| (status, &response_headers)),
         now: UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
     };

@@ -1,11 +1,13 @@
 //! The command line: one file per command. Names and exit codes are a contract.
 
 mod admin_client;
+mod arrival;
 mod breaker;
 mod cache;
 mod check;
 mod demo;
 mod explain;
+mod health;
 mod purge;
 mod run;
 mod schema;
@@ -14,6 +16,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::app::config::ModeConfig;
+use crate::cli::arrival::ArrivalArgs;
 
 /// Wrong usage or configuration.
 pub const EXIT_USAGE: u8 = 64;
@@ -80,6 +85,8 @@ enum Command {
     /// See what a running process has stored.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Ask a running process whether it lives, or wants traffic: for exec probes.
+    Health(HealthArgs),
     /// Print the JSON Schema of a kind of file.
     Schema {
         /// Which kind.
@@ -109,12 +116,25 @@ pub struct RunArgs {
     /// Where to listen; may be repeated [default: 127.0.0.1:15480].
     #[arg(long, value_name = "ADDR|unix:PATH", env = "OUTRIGGER_LISTEN", value_delimiter = ',')]
     pub listen: Vec<String>,
+    /// Listen for the pod's Envoy: inbound (127.0.0.1:15480) for the application in this pod,
+    /// outbound (127.0.0.1:15481) for what it calls; may be both, with a comma.
+    #[arg(long, value_name = "MODE", env = "OUTRIGGER_MODE", value_delimiter = ',')]
+    pub mode: Vec<ModeConfig>,
+    /// Take policy from istiod: grpcs://host:port, or grpc://host:port without TLS, for tests.
+    #[arg(long, value_name = "URL", env = "OUTRIGGER_XDS")]
+    pub xds: Option<String>,
+    /// Folder in which the last good policy from istiod is kept.
+    #[arg(long, value_name = "DIR", env = "OUTRIGGER_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
     /// The upstream: http://host:port, https://host, h2c://host:port or unix:/path.
     #[arg(long, value_name = "URL", env = "OUTRIGGER_UPSTREAM")]
     pub upstream: Option<String>,
     /// Admin address: health, metrics, purging [default: 127.0.0.1:15490].
     #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN")]
     pub admin: Option<String>,
+    /// A second port that only tells: /metrics, /healthz, /readyz; may be reached from outside.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_METRICS")]
+    pub metrics: Option<String>,
     /// Redis, shared by all pods: redis://host:port and other forms, see `outrigger schema config`.
     #[arg(long, value_name = "URL", env = "OUTRIGGER_REDIS", hide_env_values = true)]
     pub redis: Option<String>,
@@ -153,9 +173,22 @@ struct ExplainArgs {
     /// Response header; may be repeated.
     #[arg(long = "response-header", value_name = "NAME: VALUE")]
     response_headers: Vec<String>,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// `outrigger health`.
+#[derive(Clone, Debug, clap::Args)]
+struct HealthArgs {
+    /// Admin address of the running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    /// Ask whether it wants traffic, not whether it lives.
+    #[arg(long)]
+    ready: bool,
 }
 
 /// Where a running process takes questions.
@@ -274,6 +307,8 @@ enum CacheCommand {
         /// Request header, which may select a variant; may be repeated.
         #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
         headers: Vec<String>,
+        #[command(flatten)]
+        arrival: ArrivalArgs,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -310,6 +345,7 @@ pub fn main() -> ExitCode {
         Command::Purge(args) => purge::purge(&args),
         Command::Breaker(args) => breaker::breaker(&args),
         Command::Cache(command) => cache::cache(&command),
+        Command::Health(args) => health::health(&args),
         Command::Schema { kind } => schema::schema(kind),
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));

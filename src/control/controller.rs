@@ -89,28 +89,42 @@ impl Controller {
     /// # Errors
     /// Why it was refused.
     pub fn offer(&self, layer: Layer, source: &str, text: &str) -> Result<(), PolicyError> {
-        match check(source, text) {
-            Ok(document) => {
-                let mut state = self.lock();
-                state.layers.insert(layer, (source.to_owned(), document));
-                self.put_in_force(&mut state);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%error, "policy refused; the last good one stays in force");
-                self.lock().status.refused = Some(error.clone());
-                (self.report)(false);
-                Err(error)
-            }
+        self.replace(&[(layer, source, Some(text))])
+    }
+
+    /// Takes the documents of several layers at once, or refuses them all and keeps what is in
+    /// force. A layer without a document is taken back.
+    ///
+    /// # Errors
+    /// The first reason to refuse one.
+    pub fn replace(&self, layers: &[(Layer, &str, Option<&str>)]) -> Result<(), PolicyError> {
+        let mut checked = Vec::with_capacity(layers.len());
+        for (layer, source, text) in layers {
+            let document = text.map(|text| check(source, text)).transpose();
+            checked.push((*layer, *source, document.map_err(|error| self.refuse(error))?));
         }
+        let mut state = self.lock();
+        for (layer, source, document) in checked {
+            match document {
+                Some(document) => state.layers.insert(layer, (source.to_owned(), document)),
+                None => state.layers.remove(&layer),
+            };
+        }
+        self.put_in_force(&mut state);
+        Ok(())
+    }
+
+    fn refuse(&self, error: PolicyError) -> PolicyError {
+        tracing::error!(%error, "policy refused; the last good one stays in force");
+        self.lock().status.refused = Some(error.clone());
+        (self.report)(false);
+        error
     }
 
     /// Takes back what a source offered.
     pub fn withdraw(&self, layer: Layer) {
-        let mut state = self.lock();
-        if state.layers.remove(&layer).is_some() {
-            self.put_in_force(&mut state);
-        }
+        // Nothing to check, so that nothing can be refused.
+        let _ = self.replace(&[(layer, "", None)]);
     }
 
     fn put_in_force(&self, state: &mut State) {

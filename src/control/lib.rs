@@ -6,6 +6,7 @@
 
 mod controller;
 mod file;
+pub mod xds;
 
 pub use controller::{Controller, Layer, Status};
 pub use file::watch_file;

@@ -13,7 +13,7 @@ use crate::document::{
 use crate::error::{PolicyError, parse_yaml};
 use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
-use crate::key::{KeyRules, digest};
+use crate::key::{KeyRules, Partition, digest};
 use crate::query::QueryRules;
 use crate::snapshot::{RedisRules, Route, Snapshot};
 use crate::values::{Consistency, FieldName, PartitionBy, Span};
@@ -130,7 +130,8 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     )));
     let canonical = serde_json::to_vec(document).unwrap_or_default();
     let version = format!("{:032x}", digest(&canonical));
-    Snapshot { routes, index, version, sources }
+    let (inbound, outbound) = (document.inbound.clone(), document.outbound.clone());
+    Snapshot { routes, index, version, sources, inbound, outbound }
 }
 
 fn compile_route(
@@ -141,7 +142,11 @@ fn compile_route(
     matches: &MatchDocument,
 ) -> Route {
     let mut key = key_rules(cache);
-    key.route = (!matches.headers.is_empty()).then(|| name.to_owned());
+    // Another request for the same URL may find another route, with other rules for storing.
+    let by_more_than_url = !(matches.headers.is_empty()
+        && matches.principals.is_empty()
+        && matches.namespaces.is_empty());
+    key.route = by_more_than_url.then(|| name.to_owned());
     Route {
         name: name.into(),
         id,
@@ -218,7 +223,9 @@ fn key_rules(cache: &CacheDocument) -> KeyRules {
         cookies,
         partition: match &cache.partition {
             PartitionBy::None => None,
-            PartitionBy::Header(name) => Some(name.header_name()),
+            PartitionBy::Header(name) => Some(Partition::Field(name.header_name())),
+            PartitionBy::Peer => Some(Partition::Peer),
+            PartitionBy::Namespace => Some(Partition::Namespace),
         },
         route: None,
     }
@@ -251,6 +258,7 @@ routes:
             path: "/products/1",
             method: &Method::GET,
             headers: &HeaderMap::new(),
+            peer: None,
         });
         assert_eq!(&*found.name, "catalog");
         assert_eq!(found.store.ttl_for_status(404), Some(5000));

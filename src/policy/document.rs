@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::guard::GuardDocument;
+use crate::mesh::{IdentityPattern, SideDocument};
 use crate::values::{
     ByteSize, Consistency, FieldName, HostPattern, MethodName, NamePattern, PartitionBy, Percent,
     Span,
@@ -22,6 +23,12 @@ pub struct Document {
     /// How the upstream is called and spared, for all routes.
     #[serde(default)]
     pub guard: GuardDocument,
+    /// Requests for the application in this pod, as its Envoy sends them.
+    #[serde(default)]
+    pub inbound: SideDocument,
+    /// Requests of the application in this pod, as its Envoy sends them.
+    #[serde(default)]
+    pub outbound: SideDocument,
     /// The routes.
     #[serde(default)]
     pub routes: Vec<RouteDocument>,
@@ -57,6 +64,11 @@ pub struct MatchDocument {
     /// Header fields that must all be there: an exact value, a beginning followed by `*`, or `*`
     /// for any value.
     pub headers: BTreeMap<FieldName, String>,
+    /// Authenticated callers, any of them, as in Istio's AuthorizationPolicy:
+    /// `cluster.local/ns/shop/sa/frontend`. Absent: everybody.
+    pub principals: Vec<IdentityPattern>,
+    /// Namespaces of authenticated callers, any of them. Absent: all.
+    pub namespaces: Vec<IdentityPattern>,
 }
 
 /// One way to match a path; exactly one of the fields is given.
@@ -215,9 +227,31 @@ pub struct TtlDocument {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
 )]
-#[serde(try_from = "u16")]
+#[serde(try_from = "WrittenCode")]
 #[schemars(!try_from)]
 pub struct StatusCode(pub u16);
+
+/// A number, or its digits: keys of a map become texts where a document passes through JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenCode {
+    Number(u16),
+    Digits(String),
+}
+
+impl TryFrom<WrittenCode> for StatusCode {
+    type Error = String;
+
+    fn try_from(written: WrittenCode) -> Result<Self, String> {
+        match written {
+            WrittenCode::Number(code) => code.try_into(),
+            WrittenCode::Digits(text) => match text.parse::<u16>() {
+                Ok(code) => code.try_into(),
+                Err(_) => Err(format!("invalid status \"{text}\": write a number such as 404")),
+            },
+        }
+    }
+}
 
 impl TryFrom<u16> for StatusCode {
     type Error = String;

@@ -10,6 +10,7 @@ use outrigger_semantics::{UnixMillis, tags, vary};
 use serde::Serialize;
 
 use crate::key::{CacheKey, RequestTarget};
+use crate::mesh::Arrival;
 use crate::snapshot::{RouteQuery, Snapshot};
 
 /// A request, and optionally the response whose storing is in question.
@@ -23,6 +24,8 @@ pub struct Question<'a> {
     pub headers: &'a HeaderMap,
     /// The response: status and header fields.
     pub response: Option<(StatusCode, &'a HeaderMap)>,
+    /// What the mesh says.
+    pub arrival: Arrival<'a>,
     /// The time to assume.
     pub now: UnixMillis,
 }
@@ -105,14 +108,17 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         path: question.target.path,
         method: question.method,
         headers: question.headers,
+        peer: question.arrival.peer,
     });
     let directives = route.request_directives(question.headers);
-    let key = CacheKey::build(question.target, question.headers, &route.key);
+    let key = CacheKey::build(question.target, question.headers, &route.key, question.arrival);
     let has_body = question
         .headers
         .get(http::header::CONTENT_LENGTH)
         .is_some_and(|length| length.as_bytes() != b"0");
-    let lookup = match route.classify(question.method, question.headers, &directives, has_body) {
+    let classified =
+        route.classify(question.method, question.headers, &directives, has_body, question.arrival);
+    let lookup = match classified {
         Ok(()) => Verdict {
             yes: true,
             reason: "lookup",

@@ -3,7 +3,7 @@
 //! Sources are ordered from the general to the particular (mesh, namespace, workload, file). A
 //! route of a later source replaces the route of the same name; new routes are added. What a
 //! particular source says about a request wins where two routes are equally specific, because its
-//! routes come first. What it says about the guard of all routes replaces what was said before,
+//! routes come first. What it says about the guard of all routes, and about ports, replaces what was said before,
 //! point by point.
 
 use crate::document::Document;
@@ -13,6 +13,8 @@ pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
     let mut folded = Document::default();
     for document in documents {
         folded.guard = document.guard.or(&folded.guard);
+        folded.inbound = document.inbound.or(&folded.inbound);
+        folded.outbound = document.outbound.or(&folded.outbound);
         let mut added = Vec::new();
         for route in &document.routes {
             match folded.routes.iter_mut().find(|have| have.name == route.name) {

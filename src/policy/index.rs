@@ -3,7 +3,7 @@
 //!
 //! The most specific match wins: an exact host before a wildcard (the longest first) before any
 //! host; within a host an exact path before the longest prefix or template; where two routes are
-//! equally specific, the one with more conditions on methods and headers, then the first in the
+//! equally specific, the one with more conditions on methods, headers and callers, then the first in the
 //! document.
 
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use http::header::HeaderName;
 use http::{HeaderValue, Method};
 
 use crate::document::{MatchDocument, PathDocument};
+use crate::mesh::{IdentityPattern, Peer};
 use crate::snapshot::RouteQuery;
 use crate::values::HostPattern;
 
@@ -29,6 +30,8 @@ struct Candidate {
     route: usize,
     methods: Vec<Method>,
     headers: Vec<(HeaderName, FieldMatch)>,
+    principals: Vec<IdentityPattern>,
+    namespaces: Vec<IdentityPattern>,
 }
 
 impl Candidate {
@@ -37,11 +40,22 @@ impl Candidate {
             && self.headers.iter().all(|(name, wanted)| {
                 query.headers.get_all(name).iter().any(|value| wanted.holds(value))
             })
+            && holds_any(&self.principals, query.peer.map(Peer::principal))
+            && holds_any(&self.namespaces, query.peer.and_then(Peer::namespace))
     }
 
     fn conditions(&self) -> usize {
-        usize::from(!self.methods.is_empty()) + self.headers.len()
+        usize::from(!self.methods.is_empty())
+            + self.headers.len()
+            + usize::from(!self.principals.is_empty())
+            + usize::from(!self.namespaces.is_empty())
     }
+}
+
+/// Whether an identity is one of those wanted; a caller without one is not.
+fn holds_any(wanted: &[IdentityPattern], identity: Option<&str>) -> bool {
+    wanted.is_empty()
+        || identity.is_some_and(|identity| wanted.iter().any(|pattern| pattern.holds(identity)))
 }
 
 impl FieldMatch {
@@ -134,6 +148,8 @@ impl RouteIndex {
                 .iter()
                 .map(|(name, text)| (name.header_name(), FieldMatch::parse(text)))
                 .collect(),
+            principals: conditions.principals.clone(),
+            namespaces: conditions.namespaces.clone(),
         };
         let any = [HostPattern::Any];
         let hosts = if conditions.hosts.is_empty() { &any[..] } else { &conditions.hosts };
@@ -235,7 +251,8 @@ mod tests {
     }
 
     fn find(index: &RouteIndex, host: &str, path: &str) -> Option<usize> {
-        index.find(RouteQuery { host, path, method: &Method::GET, headers: &HeaderMap::new() })
+        let headers = &HeaderMap::new();
+        index.find(RouteQuery { host, path, method: &Method::GET, headers, peer: None })
     }
 
     #[test]
@@ -282,8 +299,27 @@ mod tests {
         assert_eq!(find(&index, "h", "/a"), Some(0));
         let mut headers = HeaderMap::new();
         headers.insert("x-tenant", HeaderValue::from_static("acme-1"));
-        let query = RouteQuery { host: "h", path: "/a", method: &Method::GET, headers: &headers };
+        let (method, headers) = (&Method::GET, &headers);
+        let query = RouteQuery { host: "h", path: "/a", method, headers, peer: None };
         assert_eq!(index.find(query), Some(2));
+    }
+
+    #[test]
+    fn a_route_can_be_for_some_callers() {
+        let index = index(&[
+            "{}",
+            "principals: ['*/sa/frontend']",
+            "{principals: ['*/sa/frontend'], namespaces: [shop]}",
+        ]);
+        let (method, headers) = (&Method::GET, &HeaderMap::new());
+        let of = |uri| {
+            let peer = Peer::parse(uri);
+            index.find(RouteQuery { host: "h", path: "/", method, headers, peer })
+        };
+        assert_eq!(of("spiffe://td/ns/shop/sa/frontend"), Some(2));
+        assert_eq!(of("spiffe://td/ns/other/sa/frontend"), Some(1));
+        assert_eq!(of("spiffe://td/ns/shop/sa/batch"), Some(0));
+        assert_eq!(of(""), Some(0));
     }
 
     proptest::proptest! {

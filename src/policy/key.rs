@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName};
 use smallvec::SmallVec;
 
+use crate::mesh::{Arrival, Peer};
 use crate::query::QueryRules;
 
 /// What a request asks for.
@@ -34,11 +35,22 @@ pub struct KeyRules {
     pub headers: Vec<HeaderName>,
     /// Cookies that count.
     pub cookies: Vec<String>,
-    /// The field that separates identities.
-    pub partition: Option<HeaderName>,
-    /// The name of a route that header fields choose: they then decide about what is stored, and so
-    /// they must be told apart.
+    /// What separates identities.
+    pub partition: Option<Partition>,
+    /// The name of a route that header fields or callers choose: they then decide about what is
+    /// stored, and so they must be told apart.
     pub route: Option<String>,
+}
+
+/// What separates identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Partition {
+    /// The value of a field.
+    Field(HeaderName),
+    /// The calling workload.
+    Peer,
+    /// The namespace of the calling workload.
+    Namespace,
 }
 
 /// The key of one request: the canonical text and its digest.
@@ -60,9 +72,20 @@ pub use outrigger_semantics::digest;
 
 impl CacheKey {
     /// Builds the key of a request.
-    pub fn build(target: RequestTarget<'_>, headers: &HeaderMap, rules: &KeyRules) -> Self {
+    pub fn build(
+        target: RequestTarget<'_>,
+        headers: &HeaderMap,
+        rules: &KeyRules,
+        arrival: Arrival<'_>,
+    ) -> Self {
         let mut text = uri_text(target, rules);
         let uri_len = text.len();
+        if let Some((side, port)) = arrival.entry {
+            text.push(b'\n');
+            text.extend_from_slice(side.as_str().as_bytes());
+            text.push(b' ');
+            text.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
         for name in headers.keys() {
             if changes_responses_silently(name) && !rules.headers.contains(name) {
                 append_field(&mut text, name, headers);
@@ -85,10 +108,22 @@ impl CacheKey {
                 text.extend_from_slice(value);
             }
         }
-        if let Some(name) = &rules.partition {
-            text.extend_from_slice(b"\npartition ");
-            append_field(&mut text, name, headers);
-            holds_identity |= headers.contains_key(name);
+        match &rules.partition {
+            None => {}
+            Some(Partition::Field(name)) => {
+                text.extend_from_slice(b"\npartition ");
+                append_field(&mut text, name, headers);
+                holds_identity |= headers.contains_key(name);
+            }
+            // The calling workload is not the user for whom it calls: credentials in the request
+            // are told apart by neither of these.
+            Some(Partition::Peer) => {
+                append_identity(&mut text, b"\npeer ", arrival.peer.map(Peer::principal));
+            }
+            Some(Partition::Namespace) => {
+                let namespace = arrival.peer.and_then(Peer::namespace);
+                append_identity(&mut text, b"\nnamespace ", namespace);
+            }
         }
         let digest = digest(&text);
         CacheKey { text, uri_len, digest, holds_identity }
@@ -182,6 +217,12 @@ fn append_field(text: &mut SmallVec<[u8; 160]>, name: &HeaderName, headers: &Hea
     }
 }
 
+/// An identity holds no line feed, so that none can imitate a further part.
+fn append_identity(text: &mut SmallVec<[u8; 160]>, name: &[u8], identity: Option<&str>) {
+    text.extend_from_slice(name);
+    text.extend_from_slice(identity.unwrap_or_default().as_bytes());
+}
+
 fn cookie_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(COOKIE)
@@ -194,6 +235,7 @@ fn cookie_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Ite
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::Side;
     use http::HeaderValue;
 
     fn target(path: &'static str) -> RequestTarget<'static> {
@@ -202,6 +244,31 @@ mod tests {
             None => (path, None),
         };
         RequestTarget { scheme: "http", authority: "Shop.svc:80", path, query }
+    }
+
+    fn build(path: &'static str, headers: &HeaderMap, rules: &KeyRules) -> CacheKey {
+        CacheKey::build(target(path), headers, rules, Arrival::default())
+    }
+
+    #[test]
+    fn ports_and_callers_are_told_apart() {
+        let of = |entry, uri: &'static str, partition| {
+            let rules = KeyRules { partition: Some(partition), ..KeyRules::default() };
+            let arrival = Arrival { entry, peer: Peer::parse(uri) };
+            CacheKey::build(target("/"), &HeaderMap::new(), &rules, arrival)
+        };
+        let (a, b) = ("spiffe://td/ns/shop/sa/a", "spiffe://td/ns/shop/sa/b");
+        let inbound = |port| Some((Side::Inbound, port));
+        let one = of(inbound(80), a, Partition::Peer);
+        assert_eq!(one.text(), b"http://shop.svc/\ninbound 80\npeer td/ns/shop/sa/a");
+        assert_ne!(one.digest(), of(inbound(80), b, Partition::Peer).digest());
+        assert_ne!(one.digest(), of(inbound(81), a, Partition::Peer).digest());
+        assert_ne!(one.digest(), of(Some((Side::Outbound, 80)), a, Partition::Peer).digest());
+        assert_eq!(one.uri(), b"http://shop.svc/");
+        assert!(!one.holds_identity(), "a workload calls for many users");
+        let namespace = |uri| of(inbound(80), uri, Partition::Namespace).digest();
+        assert_eq!(namespace(a), namespace(b));
+        assert_ne!(namespace(a), namespace("spiffe://td/ns/other/sa/a"));
     }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -213,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_plain_key_is_the_canonical_uri() {
-        let key = CacheKey::build(target("/a?b=1"), &HeaderMap::new(), &KeyRules::default());
+        let key = build("/a?b=1", &HeaderMap::new(), &KeyRules::default());
         assert_eq!(key.text(), b"http://shop.svc/a?b=1");
         assert_eq!(key.uri(), key.text());
         assert!(!key.holds_identity());
@@ -221,9 +288,9 @@ mod tests {
 
     #[test]
     fn a_host_smuggled_in_another_field_is_part_of_the_key() {
-        let plain = CacheKey::build(target("/"), &HeaderMap::new(), &KeyRules::default());
+        let plain = build("/", &HeaderMap::new(), &KeyRules::default());
         let other = map(&[("x-forwarded-host", "evil.example")]);
-        let other = CacheKey::build(target("/"), &other, &KeyRules::default());
+        let other = build("/", &other, &KeyRules::default());
         assert_ne!(plain.digest(), other.digest());
         assert_eq!(plain.uri(), other.uri());
     }
@@ -235,7 +302,7 @@ mod tests {
         let mut two = map(&[("x-tenant", "org")]);
         two.append("x-tenant", HeaderValue::from_static("5"));
         let one = map(&[("x-tenant", "org=5")]);
-        let of = |headers: &HeaderMap| CacheKey::build(target("/"), headers, &rules).digest();
+        let of = |headers: &HeaderMap| build("/", headers, &rules).digest();
         assert_ne!(of(&one), of(&two));
     }
 
@@ -243,12 +310,10 @@ mod tests {
     fn partitions_and_cookies_separate() {
         let rules = KeyRules {
             cookies: vec!["tier".to_owned()],
-            partition: Some(HeaderName::from_static("x-user")),
+            partition: Some(Partition::Field(HeaderName::from_static("x-user"))),
             ..KeyRules::default()
         };
-        let of = |pairs: &[(&'static str, &'static str)]| {
-            CacheKey::build(target("/"), &map(pairs), &rules)
-        };
+        let of = |pairs: &[(&'static str, &'static str)]| build("/", &map(pairs), &rules);
         assert!(of(&[("x-user", "a")]).holds_identity());
         assert!(!of(&[]).holds_identity());
         assert_ne!(of(&[("x-user", "a")]).digest(), of(&[("x-user", "b")]).digest());

@@ -7,7 +7,8 @@ use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 
 use crate::guard::GuardRules;
 use crate::index::RouteIndex;
-use crate::key::KeyRules;
+use crate::key::{KeyRules, Partition};
+use crate::mesh::{Arrival, Peer, Side, SideDocument};
 use crate::values::Consistency;
 
 /// What to do for the requests of one route.
@@ -70,6 +71,8 @@ pub enum Bypass {
     Precondition,
     /// The request says `no-store`.
     RequestNoStore,
+    /// The route keeps callers apart, and this one is not known.
+    UnknownPeer,
 }
 
 impl Bypass {
@@ -82,6 +85,7 @@ impl Bypass {
             Self::Body => "request-body",
             Self::Precondition => "precondition",
             Self::RequestNoStore => "request-no-store",
+            Self::UnknownPeer => "unknown-peer",
         }
     }
 
@@ -94,6 +98,9 @@ impl Bypass {
             Self::Body => "the request has a body, which is not part of the key",
             Self::Precondition => "If-Match and If-Unmodified-Since are for the origin to judge",
             Self::RequestNoStore => "the request carries Cache-Control: no-store",
+            Self::UnknownPeer => {
+                "the route partitions by peer or namespace, and the caller has no identity from the mesh"
+            }
         }
     }
 }
@@ -109,7 +116,7 @@ impl Route {
     }
 
     /// Whether a request may be answered from the store, or else why not. `has_body` tells whether
-    /// a body follows.
+    /// a body follows, `arrival` what the mesh says.
     ///
     /// # Errors
     /// The reason to pass the request through.
@@ -119,6 +126,7 @@ impl Route {
         headers: &HeaderMap,
         directives: &RequestDirectives,
         has_body: bool,
+        arrival: Arrival<'_>,
     ) -> Result<(), Bypass> {
         if *method != Method::GET && *method != Method::HEAD {
             return Err(Bypass::Method);
@@ -138,6 +146,14 @@ impl Route {
         if directives.no_store {
             return Err(Bypass::RequestNoStore);
         }
+        let known = match self.key.partition {
+            Some(Partition::Peer) => arrival.peer.is_some(),
+            Some(Partition::Namespace) => arrival.peer.and_then(Peer::namespace).is_some(),
+            Some(Partition::Field(_)) | None => true,
+        };
+        if !known {
+            return Err(Bypass::UnknownPeer);
+        }
         Ok(())
     }
 }
@@ -153,6 +169,8 @@ pub struct RouteQuery<'a> {
     pub method: &'a Method,
     /// Header fields.
     pub headers: &'a HeaderMap,
+    /// The authenticated caller.
+    pub peer: Option<Peer<'a>>,
 }
 
 /// A compiled policy.
@@ -162,12 +180,22 @@ pub struct Snapshot {
     pub(crate) index: RouteIndex,
     pub(crate) version: String,
     pub(crate) sources: Vec<String>,
+    pub(crate) inbound: SideDocument,
+    pub(crate) outbound: SideDocument,
 }
 
 impl Snapshot {
     /// The route of a request: the most specific one whose conditions all hold, else the fallback.
     pub fn route(&self, query: RouteQuery<'_>) -> &Arc<Route> {
         &self.routes[self.index.find(query).unwrap_or(self.routes.len() - 1)]
+    }
+
+    /// What may pass on a side of the pod.
+    pub fn side(&self, side: Side) -> &SideDocument {
+        match side {
+            Side::Inbound => &self.inbound,
+            Side::Outbound => &self.outbound,
+        }
     }
 
     /// All routes, the fallback last.

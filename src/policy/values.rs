@@ -323,6 +323,12 @@ pub enum PartitionBy {
     None,
     /// One copy for each value of this field.
     Header(FieldName),
+    /// One copy for each calling workload, by its authenticated identity. Callers without one are
+    /// not answered from the store.
+    Peer,
+    /// One copy for each namespace of calling workloads. Callers without an identity are not
+    /// answered from the store.
+    Namespace,
 }
 
 impl PartitionBy {
@@ -337,12 +343,17 @@ impl PartitionBy {
         if let Some(name) = text.strip_prefix("header:") {
             return FieldName::parse(name).map(Self::Header);
         }
-        if matches!(text, "peer" | "namespace") || text.starts_with("claim:") {
+        match text {
+            "peer" => return Ok(Self::Peer),
+            "namespace" => return Ok(Self::Namespace),
+            _ => {}
+        }
+        if text.starts_with("claim:") {
             return Err(format!(
-                "partition \"{text}\" needs an identity from the mesh, which this version does not read yet: use header:NAME with a header that your mesh sets"
+                "partition \"{text}\" needs a token that this version does not read: use header:NAME with a header that outputClaimToHeaders of your RequestAuthentication sets"
             ));
         }
-        Err(format!("invalid partition \"{text}\": write none or header:NAME"))
+        Err(format!("invalid partition \"{text}\": write none, peer, namespace or header:NAME"))
     }
 }
 
@@ -351,11 +362,18 @@ impl fmt::Display for PartitionBy {
         match self {
             Self::None => f.write_str("none"),
             Self::Header(name) => write!(f, "header:{name}"),
+            Self::Peer => f.write_str("peer"),
+            Self::Namespace => f.write_str("namespace"),
         }
     }
 }
 
-text_value!(PartitionBy, "Partition", "none, or header:NAME", "^(none|header:.+)$");
+text_value!(
+    PartitionBy,
+    "Partition",
+    "none, peer, namespace, or header:NAME",
+    "^(none|peer|namespace|header:.+)$"
+);
 
 /// How coherent the copies of several pods are, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -431,7 +449,8 @@ mod tests {
 
     #[test]
     fn what_this_version_cannot_do_is_refused_with_a_reason() {
-        assert!(PartitionBy::parse("peer").unwrap_err().contains("header:NAME"));
+        assert_eq!(PartitionBy::parse("peer"), Ok(PartitionBy::Peer));
+        assert!(PartitionBy::parse("claim:sub").unwrap_err().contains("header:NAME"));
         assert!(Consistency::parse("linear").unwrap_err().contains("eventual"));
     }
 }

@@ -14,7 +14,7 @@ use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
-use crate::guard::{GuardState, Guards, Watch};
+use crate::guard::{Destinations, GuardState, Guards, RouteGuard, Watch};
 use crate::headers::Identity;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
@@ -30,16 +30,51 @@ pub struct Active {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     routes: Vec<RouteMetrics>,
-    pub(crate) guards: Guards,
+    guards: Guards,
+    destinations: Destinations,
+    watch: Arc<Watch>,
 }
 
 impl Active {
     /// Resolves the handles of a snapshot; takes over what can be kept of the guards `before`.
-    fn new(snapshot: Arc<Snapshot>, before: &Guards, watch: &Arc<Watch>) -> Self {
+    fn new(snapshot: Arc<Snapshot>, before: Option<&Active>, watch: &Arc<Watch>) -> Self {
         let metrics = &watch.metrics;
         let routes = snapshot.routes().iter().map(|route| metrics.route(&route.name)).collect();
-        let guards = Guards::of(&snapshot, before, watch);
-        Active { snapshot, routes, guards }
+        let none = Guards::default();
+        let guards = before.map_or(&none, |before| &before.guards);
+        let guards = Guards::of(&snapshot, guards, watch, None);
+        let destinations =
+            before.map(|before| before.destinations.renewed(&snapshot, watch)).unwrap_or_default();
+        Active { snapshot, routes, guards, destinations, watch: Arc::clone(watch) }
+    }
+
+    /// The guard of a route of this snapshot, towards the configured upstream or towards a
+    /// `destination`, host and port.
+    pub(crate) fn guard(&self, route: &Route, destination: Option<&str>) -> Arc<RouteGuard> {
+        let of = |destination: &str| {
+            let name = destination.to_ascii_lowercase();
+            self.destinations.of(&name, &self.snapshot, &self.watch)
+        };
+        match destination.and_then(of) {
+            Some(guards) => Arc::clone(guards.of_route(route)),
+            None => Arc::clone(self.guards.of_route(route)),
+        }
+    }
+
+    fn guard_state(&self) -> GuardState {
+        let backing_off = self.watch.backing_off();
+        let mut state = GuardState { backing_off, ..GuardState::default() };
+        self.guards.tell(&self.watch, &mut state);
+        self.destinations.all().iter().for_each(|guards| guards.tell(&self.watch, &mut state));
+        state
+    }
+
+    fn force_breakers(&self, name: Option<&str>, force: Option<Force>) -> usize {
+        let mut count = self.guards.force(name, force, &self.watch);
+        for guards in self.destinations.all() {
+            count += guards.force(name, force, &self.watch);
+        }
+        count
     }
 
     /// The counters of a route of this snapshot.
@@ -107,7 +142,7 @@ impl Shared {
         let watch = Watch::new(Arc::clone(&parts.metrics), parts.clock.clone());
         let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
-        let active = Active::new(parts.snapshot, &Guards::default(), &watch);
+        let active = Active::new(parts.snapshot, None, &watch);
         Ok(Arc::new(Shared {
             settings: parts.settings,
             policy: ArcSwap::from_pointee(active),
@@ -134,7 +169,7 @@ impl Shared {
     /// Puts a policy in force. Requests under way keep the one they began with.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
         let before = self.policy.load();
-        self.policy.store(Arc::new(Active::new(snapshot, &before.guards, &self.watch)));
+        self.policy.store(Arc::new(Active::new(snapshot, Some(&before), &self.watch)));
     }
 
     /// The policy in force.
@@ -184,13 +219,13 @@ impl Shared {
 
     /// The guard of the upstream, for operators.
     pub fn guard_state(&self) -> GuardState {
-        self.policy.load().guards.state(&self.watch)
+        self.policy.load().guard_state()
     }
 
     /// Forces a state on the circuit breaker of this name, or on all; with `None` they judge for
     /// themselves again. Tells how many there were.
     pub fn force_breakers(&self, name: Option<&str>, force: Option<Force>) -> usize {
-        self.policy.load().guards.force(name, force, &self.watch)
+        self.policy.load().force_breakers(name, force)
     }
 
     /// Work beside the data path, for ever: housekeeping of the memory tier, health checks.

@@ -10,6 +10,8 @@ use outrigger_semantics::UnixMillis;
 use outrigger_semantics::fields::{list, strip_hop_by_hop};
 use outrigger_semantics::targeted::{SURROGATE_CONTROL, SURROGATE_DEVICE};
 
+use crate::mesh::{self, Mode};
+
 /// `CDN-Loop` (RFC 8586).
 static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -74,6 +76,8 @@ impl Identity {
 pub(crate) struct Client {
     pub(crate) ip: Option<IpAddr>,
     pub(crate) version: Version,
+    /// Who sends requests on its connection.
+    pub(crate) mode: Mode,
 }
 
 /// Turns the fields of a client's request into those of the upstream request.
@@ -112,7 +116,11 @@ pub(crate) fn to_upstream(
             headers.append(&SURROGATE_CAPABILITY, value);
         }
     }
-    forwarded(headers, client);
+    mesh::strip(headers, client.mode);
+    // Envoy has said what there is to say about the client.
+    if client.mode == Mode::Direct {
+        forwarded(headers, client);
+    }
 }
 
 /// HTTP/2 may split `Cookie` into several lines; outside it they are one (RFC 9113 §8.2.3).
@@ -194,7 +202,7 @@ mod tests {
     use super::*;
 
     fn client(ip: &str) -> Client {
-        Client { ip: Some(ip.parse().unwrap()), version: Version::HTTP_11 }
+        Client { ip: Some(ip.parse().unwrap()), version: Version::HTTP_11, mode: Mode::Direct }
     }
 
     #[test]

@@ -82,6 +82,7 @@ fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), Purge
                 path,
                 method: &Method::GET,
                 headers: &HeaderMap::new(),
+                peer: None,
             });
             // The mesh ends TLS before us, so that every key says http.
             let target = RequestTarget {

@@ -1,5 +1,6 @@
 //! Limits of the data path, each with its unit in its name. Filled in from the bootstrap file.
 
+use crate::mesh::MeshSettings;
 use crate::upstream::UpstreamSettings;
 
 /// Limits on client connections.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub limits: ConnectionLimits,
     /// The upstream.
     pub upstream: UpstreamSettings,
+    /// The pod, for listeners to which Envoy sends requests.
+    pub mesh: MeshSettings,
     /// Bytes of the memory tier.
     pub memory_bytes_max: u64,
     /// Bytes of one stored body.

@@ -25,6 +25,7 @@ mod invalidation;
 mod lifecycle;
 mod limits;
 mod listeners;
+mod mesh;
 mod policy;
 mod purge;
 mod ranges;

@@ -46,6 +46,8 @@ pub struct Setup {
     upstream_extra: String,
     config: String,
     listeners: usize,
+    mode: Option<&'static str>,
+    envs: Vec<(String, String)>,
     unix: bool,
     args: Vec<String>,
 }
@@ -59,6 +61,20 @@ impl Setup {
     /// A proxy in front of this origin.
     pub fn of(origin: &Origin) -> Self {
         Self::upstream(origin.url())
+    }
+
+    /// A proxy to which Envoy sends requests: inbound or outbound. It belongs to a pod with these
+    /// addresses, and has no other upstream than what Envoy names.
+    pub fn mesh(mode: &'static str, pod_addresses: &str) -> Self {
+        let mut setup = Self { listeners: 1, mode: Some(mode), ..Self::default() };
+        setup.config = "workers: 2\n".to_owned();
+        setup.env("INSTANCE_IP", pod_addresses)
+    }
+
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// With this policy document.
@@ -142,7 +158,7 @@ impl Setup {
             fs::write(&file, yaml).expect("the bootstrap is written");
             command.arg("--config").arg(file);
         }
-        command.args(&self.args);
+        command.args(&self.args).envs(self.envs.iter().map(|(name, value)| (name, value)));
         let log = dir.path().join("stderr.log");
         let out = File::create(&log).expect("a log file");
         let both = out.try_clone().expect("a second handle");
@@ -180,11 +196,19 @@ impl Setup {
         let mut yaml = String::from("listeners:\n");
         for addr in addrs {
             yaml.push_str(&format!("  - address: \"{addr}\"\n"));
+            if let Some(mode) = self.mode {
+                yaml.push_str(&format!("    mode: {mode}\n"));
+            }
         }
         if let Some(path) = unix {
             yaml.push_str(&format!("  - address: \"unix:{}\"\n", path.display()));
         }
-        yaml.push_str(&format!("upstream:\n  url: \"{}\"\n", self.upstream));
+        if !self.upstream.is_empty() || !self.upstream_extra.is_empty() {
+            yaml.push_str("upstream:\n");
+        }
+        if !self.upstream.is_empty() {
+            yaml.push_str(&format!("  url: \"{}\"\n", self.upstream));
+        }
         yaml.push_str(&self.upstream_extra);
         yaml.push_str(&format!("admin:\n  address: \"{admin}\"\n"));
         if let Some(path) = policy {

@@ -1,5 +1,6 @@
 //! The bootstrap file: what needs a restart to change. Flags and environment win over it.
 
+mod mesh;
 mod upstream;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::app::redis::RedisConfig;
 use crate::app::redis::config::RedisUrl;
 use crate::cli::{CliError, RunArgs};
 
+pub use mesh::{MeshConfig, XdsConfig};
 pub use upstream::{
     BalanceConfig, EjectionConfig, HealthCheckConfig, HostHeaderConfig, PoolConfig, TimeoutsConfig,
     TlsConfig, UpstreamConfig,
@@ -35,6 +37,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Redis: the tier and the purge log that pods share. Absent: neither.
     pub redis: Option<RedisConfig>,
+    /// Who this pod is, in a mesh.
+    pub mesh: MeshConfig,
     /// Where policy comes from.
     pub policy: PolicyConfig,
     /// Limits on client connections.
@@ -57,6 +61,37 @@ pub struct Config {
 pub struct ListenerConfig {
     /// `ADDRESS:PORT` or `unix:PATH`.
     pub address: String,
+    /// Who sends requests to it.
+    #[serde(default)]
+    pub mode: ModeConfig,
+}
+
+/// Who sends requests to a listener.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum ModeConfig {
+    /// Clients. Requests go to the upstream that is configured.
+    #[default]
+    #[value(skip)]
+    Direct,
+    /// The pod's Envoy, requests for the application in this pod; its route names the address in
+    /// `x-outrigger-upstream` and the caller in `x-outrigger-peer`.
+    Inbound,
+    /// The pod's Envoy, requests of the application in this pod; its route names the destination
+    /// in `x-outrigger-orig-dst`.
+    Outbound,
+}
+
+impl ModeConfig {
+    /// Where it listens if nothing else is said.
+    pub fn address(self) -> &'static str {
+        match self {
+            Self::Direct | Self::Inbound => "127.0.0.1:15480",
+            Self::Outbound => "127.0.0.1:15481",
+        }
+    }
 }
 
 /// The admin port.
@@ -65,11 +100,15 @@ pub struct ListenerConfig {
 pub struct AdminConfig {
     /// `ADDRESS:PORT`. It has no authentication: keep it on loopback.
     pub address: String,
+    /// `ADDRESS:PORT` of a second port that only tells: `/metrics`, `/healthz` and `/readyz`. It
+    /// may be reached from outside the pod. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_address: Option<String>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        AdminConfig { address: "127.0.0.1:15490".to_owned() }
+        AdminConfig { address: "127.0.0.1:15490".to_owned(), metrics_address: None }
     }
 }
 
@@ -97,6 +136,11 @@ impl Default for MemoryConfig {
 pub struct PolicyConfig {
     /// A policy file, reloaded when it changes. Absent: RFC 9111 and nothing beyond.
     pub file: Option<PathBuf>,
+    /// Policy from istiod. What it says comes before the file: that replaces its routes.
+    pub xds: Option<XdsConfig>,
+    /// Folder in which the last good policy from istiod is kept, for a start without it. Absent:
+    /// it is not kept.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// Limits on client connections.
@@ -265,6 +309,10 @@ impl Loaded {
     }
 }
 
+fn listener(address: &str, mode: ModeConfig) -> ListenerConfig {
+    ListenerConfig { address: address.to_owned(), mode }
+}
+
 /// Reads the bootstrap file and puts the flags over it.
 ///
 /// # Errors
@@ -283,7 +331,14 @@ pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
     let config = &mut loaded.config;
     if !args.listen.is_empty() {
         config.listeners =
-            args.listen.iter().map(|address| ListenerConfig { address: address.clone() }).collect();
+            args.listen.iter().map(|address| listener(address, ModeConfig::Direct)).collect();
+    }
+    if !args.mode.is_empty() {
+        if args.listen.is_empty() {
+            config.listeners.clear();
+        }
+        let modes = args.mode.iter().map(|mode| listener(mode.address(), *mode));
+        config.listeners.extend(modes);
     }
     if let Some(url) = &args.upstream {
         config.upstream.url = Some(url.clone());
@@ -291,6 +346,15 @@ pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
     }
     if let Some(address) = &args.admin {
         config.admin.address = address.clone();
+    }
+    if let Some(address) = &args.metrics {
+        config.admin.metrics_address = Some(address.clone());
+    }
+    if let Some(address) = &args.xds {
+        config.policy.xds.get_or_insert_default().address = address.clone();
+    }
+    if let Some(dir) = &args.state_dir {
+        config.policy.state_dir = Some(dir.clone());
     }
     if let Some(file) = &args.policy {
         config.policy.file = Some(file.clone());

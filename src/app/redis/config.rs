@@ -27,13 +27,15 @@ pub struct RedisConfig {
     /// Files for TLS.
     #[serde(default)]
     pub tls: RedisTlsConfig,
-    /// Namespace of this workload. Absent: `POD_NAMESPACE`, else `default`.
+    /// Namespace of this workload. Absent: that of the pod (`mesh.namespace`).
     #[serde(default)]
     pub namespace: Option<String>,
-    /// Name of this workload. Absent: `OUTRIGGER_WORKLOAD`, else `default`.
+    /// Name of this workload. Absent: `OUTRIGGER_WORKLOAD`, else what the pod's labels say
+    /// (`service.istio.io/canonical-name`, `app.kubernetes.io/name`, `app`), else the pod's name
+    /// without its random end, else `default`.
     #[serde(default)]
     pub workload: Option<String>,
-    /// Name of this pod in acknowledgements. Absent: `POD_NAME`, else a random token.
+    /// Name of this pod in acknowledgements. Absent: `mesh.podName`, else a random token.
     #[serde(default)]
     pub pod: Option<String>,
     /// Longest time for a lookup.

@@ -9,6 +9,7 @@ use outrigger_store::envelope::{Codec, Compression};
 use outrigger_store::shared::{Names, RedisSettings, WarmSettings};
 
 use crate::app::build::PlanError;
+use crate::app::mesh::Who;
 use crate::app::redis::config::{AlgorithmConfig, RedisConfig};
 
 /// What a value may be larger than its body: header fields and keys.
@@ -45,18 +46,17 @@ fn millis(field: &str, value: u64) -> Result<Duration, PlanError> {
 pub fn plan(
     config: &RedisConfig,
     workers: usize,
+    who: &Who,
     env: impl Fn(&str) -> Option<String>,
 ) -> Result<RedisPlan, PlanError> {
     let connect = connect(config)?;
-    let or_default = |given: &Option<String>, name: &str| {
-        let from_env = || env(name).filter(|text| !text.is_empty());
-        given.clone().or_else(from_env).unwrap_or_else(|| "default".to_owned())
-    };
-    let namespace = or_default(&config.namespace, "POD_NAMESPACE");
-    let workload = or_default(&config.workload, "OUTRIGGER_WORKLOAD");
+    let namespace = config.namespace.clone().unwrap_or_else(|| who.namespace.clone());
+    let from_env = || env("OUTRIGGER_WORKLOAD").filter(|text| !text.is_empty());
+    let workload = config.workload.clone().or_else(from_env).or_else(|| who.workload());
+    let workload = workload.unwrap_or_else(|| "default".to_owned());
     let names =
         Names::new(&namespace, &workload).map_err(|reason| wrong("namespace, workload", reason))?;
-    let pod = config.pod.clone().or_else(|| env("POD_NAME").filter(|name| !name.is_empty()));
+    let pod = config.pod.clone().or_else(|| who.pod.clone());
     let pod = pod.unwrap_or_else(|| format!("pod-{:012x}", fastrand::u64(..) >> 16));
     if pod.len() > 253 || !pod.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
         let reason = format!("\"{pod}\" must be 1 to 253 letters, digits, '-' or '.'");
@@ -192,10 +192,12 @@ fn warm(config: &RedisConfig) -> Result<Option<(WarmSettings, bool)>, PlanError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::config::MeshConfig;
 
     fn planned(config: &RedisConfig) -> Result<RedisPlan, String> {
-        plan(config, 2, |name| (name == "POD_NAMESPACE").then(|| "shop".to_owned()))
-            .map_err(|error| error.to_string())
+        let shop = MeshConfig { namespace: Some("shop".to_owned()), ..MeshConfig::default() };
+        let who = crate::app::mesh::who(&shop, |_| None);
+        plan(config, 2, &who, |_| None).map_err(|error| error.to_string())
     }
 
     #[test]

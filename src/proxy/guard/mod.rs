@@ -4,12 +4,14 @@
 
 mod admit;
 mod caller;
+mod destinations;
 mod report;
 mod routes;
 mod watch;
 
 pub(crate) use admit::{Pass, Urgency};
 pub(crate) use caller::{CallerDeadline, forget_caller_deadline};
+pub(crate) use destinations::Destinations;
 pub(crate) use report::{NamedBreaker, Pending, Report};
 pub use routes::{BreakerState, GuardState, LimiterState};
 pub(crate) use routes::{Guards, RouteGuard};

@@ -83,6 +83,8 @@ impl RouteGuard {
 /// The guards of all routes of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
+    /// Host and port of the service that they are for; `None` for the configured upstream.
+    destination: Option<Box<str>>,
     routes: Vec<Arc<RouteGuard>>,
     breakers: Vec<Arc<NamedBreaker>>,
     limiters: Vec<Arc<NamedLimiter>>,
@@ -92,9 +94,15 @@ pub(crate) struct Guards {
 }
 
 impl Guards {
-    /// Makes the guards of a policy, with what can be kept of those before.
-    pub(crate) fn of(snapshot: &Snapshot, before: &Guards, watch: &Arc<Watch>) -> Self {
-        let mut guards = Guards::default();
+    /// Makes the guards of a policy, with what can be kept of those before: of the upstream, or of
+    /// a `destination`, host and port.
+    pub(crate) fn of(
+        snapshot: &Snapshot,
+        before: &Guards,
+        watch: &Arc<Watch>,
+        destination: Option<&str>,
+    ) -> Self {
+        let mut guards = Guards { destination: destination.map(Box::from), ..Guards::default() };
         // The shared ones come first, so that they are there although each route has its own.
         for route in snapshot.routes().iter().rev() {
             let guard = guards.guard(route, before, watch);
@@ -111,8 +119,14 @@ impl Guards {
 
     fn guard(&mut self, route: &Route, before: &Guards, watch: &Arc<Watch>) -> RouteGuard {
         let rules = route.guard.clone();
+        let destination = self.destination.clone();
         let name = |own: bool| -> Arc<str> {
-            if own { format!("route:{}", route.name).into() } else { SHARED.into() }
+            match (own, &destination) {
+                (false, None) => SHARED.into(),
+                (true, None) => format!("route:{}", route.name).into(),
+                (false, Some(destination)) => destination.as_ref().into(),
+                (true, Some(destination)) => format!("route:{}@{destination}", route.name).into(),
+            }
         };
         let own = rules.own;
         RouteGuard {
@@ -191,30 +205,19 @@ impl Guards {
         count
     }
 
-    /// What operators see.
-    pub(crate) fn state(&self, watch: &Watch) -> GuardState {
+    /// Adds what operators see.
+    pub(crate) fn tell(&self, watch: &Watch, state: &mut GuardState) {
         let now = watch.now();
-        GuardState {
-            breakers: self
-                .breakers
-                .iter()
-                .map(|breaker| BreakerState {
-                    name: breaker.name.to_string(),
-                    status: breaker.machine.status(now),
-                })
-                .collect(),
-            limiters: self
-                .limiters
-                .iter()
-                .map(|limiter| LimiterState {
-                    name: limiter.name.to_string(),
-                    status: limiter.machine.status(),
-                })
-                .collect(),
-            misses: self.misses.iter().map(|misses| misses.machine.under_way()).sum(),
-            refreshes: self.refreshes.iter().map(|slots| slots.machine.taken()).sum(),
-            backing_off: watch.backing_off(),
-        }
+        state.breakers.extend(self.breakers.iter().map(|breaker| BreakerState {
+            name: breaker.name.to_string(),
+            status: breaker.machine.status(now),
+        }));
+        state.limiters.extend(self.limiters.iter().map(|limiter| LimiterState {
+            name: limiter.name.to_string(),
+            status: limiter.machine.status(),
+        }));
+        state.misses += self.misses.iter().map(|misses| misses.machine.under_way()).sum::<u32>();
+        state.refreshes += self.refreshes.iter().map(|slots| slots.machine.taken()).sum::<u32>();
     }
 }
 
@@ -242,7 +245,7 @@ fn keep<M, R: PartialEq>(
 /// A breaker, for operators.
 #[derive(Clone, Debug)]
 pub struct BreakerState {
-    /// `upstream`, or `route:NAME`.
+    /// `upstream`, or `route:NAME`; on the outbound side `HOST:PORT`, or `route:NAME@HOST:PORT`.
     pub name: String,
     /// Its state.
     pub status: BreakerStatus,
@@ -258,7 +261,7 @@ pub struct LimiterState {
 }
 
 /// The guard of the upstream, for operators.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GuardState {
     /// The breakers.
     pub breakers: Vec<BreakerState>,

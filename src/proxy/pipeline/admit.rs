@@ -10,7 +10,9 @@ use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::{RequestTarget, Route, Snapshot};
 use outrigger_telemetry::Outcome;
 
+use crate::app::Shared;
 use crate::headers::{Identity, wants_upgrade};
+use crate::mesh::{self, Arrived, MeshSettings, Mode};
 
 /// A request that may go on.
 pub(crate) struct Admitted<'a> {
@@ -18,6 +20,7 @@ pub(crate) struct Admitted<'a> {
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
     pub(crate) route: &'a Arc<Route>,
+    pub(crate) arrived: Arrived<'a>,
     pub(crate) upgrade: bool,
 }
 
@@ -44,11 +47,32 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal { status: StatusCode::BAD_REQUEST, outcome: Outcome::Rejected, detail }
 }
 
+/// What the listener of a request knows.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) mode: Mode,
+    pub(crate) mesh: &'a MeshSettings,
+    /// Whether there is an upstream for requests that name none.
+    pub(crate) has_upstream: bool,
+}
+
+impl<'a> Door<'a> {
+    pub(crate) fn of(shared: &'a Shared, mode: Mode) -> Self {
+        Door {
+            identity: &shared.identity,
+            mode,
+            mesh: &shared.settings.mesh,
+            has_upstream: !shared.settings.upstream.endpoints.is_empty(),
+        }
+    }
+}
+
 /// Checks a request and finds its route.
 pub(crate) fn admit<'a, B>(
     request: &'a Request<B>,
     snapshot: &'a Snapshot,
-    identity: &Identity,
+    door: Door<'_>,
 ) -> Result<Admitted<'a>, Refusal> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
@@ -70,16 +94,19 @@ pub(crate) fn admit<'a, B>(
     if !path.starts_with('/') && path != "*" {
         return Err(bad("request-target"));
     }
-    if identity.is_looping(headers) {
+    if door.identity.is_looping(headers) {
         let status = StatusCode::LOOP_DETECTED;
         return Err(Refusal { status, outcome: Outcome::Loop, detail: "loop" });
     }
-    let query = RouteQuery { host: authority, path, method: request.method(), headers };
+    let arrived = mesh::arrive(door.mode, headers, door.mesh, door.has_upstream, snapshot)?;
+    let peer = arrived.arrival.peer;
+    let query = RouteQuery { host: authority, path, method: request.method(), headers, peer };
     Ok(Admitted {
         authority,
         path,
         query: request.uri().query(),
         route: snapshot.route(query),
+        arrived,
         upgrade: wants_upgrade(headers, request.version()),
     })
 }
@@ -126,7 +153,10 @@ mod tests {
 
     fn admitted(request: &Request<()>) -> Result<String, &'static str> {
         let snapshot = Snapshot::built_in();
-        admit(request, &snapshot, &Identity::new("i".to_owned()))
+        let (identity, mesh) = (Identity::new("i".to_owned()), MeshSettings::default());
+        let door =
+            Door { identity: &identity, mode: Mode::Direct, mesh: &mesh, has_upstream: true };
+        admit(request, &snapshot, door)
             .map(|found| format!("{}{}", found.authority, found.path))
             .map_err(|refusal| refusal.detail)
     }

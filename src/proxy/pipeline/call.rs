@@ -39,6 +39,7 @@ impl Job {
             method: self.parts.method.clone(),
             target: self.keyed_target(),
             authority: self.authority.clone(),
+            to: self.to,
             headers,
             body: RequestBody::Empty,
             body_sent: None,

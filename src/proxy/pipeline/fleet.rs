@@ -135,6 +135,7 @@ pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
         path: path.split('?').next().unwrap_or("/"),
         method: &Method::GET,
         headers: &HeaderMap::new(),
+        peer: None,
     });
     let by_the_rules = route.cache_enabled
         && route.redis.enabled

@@ -17,9 +17,12 @@ use outrigger_telemetry::Outcome;
 use crate::app::{Active, Worker};
 use crate::body::ResponseBody;
 use crate::guard::{CallerDeadline, RouteGuard};
+use crate::mesh::{Arrived, Mode};
+use crate::pipeline::admit::Admitted;
 use crate::pipeline::respond;
 use crate::pipeline::trust::Distrust;
 use crate::serve::Peer;
+use crate::upstream::Named;
 
 /// A response with its outcome.
 pub(crate) struct Answer {
@@ -35,6 +38,27 @@ impl Answer {
     }
 }
 
+/// What the first stage found out about where a request goes, owned.
+pub(crate) struct Way {
+    authority: String,
+    to: Option<Named>,
+    peer_uri: Option<Box<str>>,
+    upgrade: bool,
+}
+
+impl Way {
+    pub(crate) fn of<B>(admitted: &Admitted<'_>, request: &Request<B>) -> Self {
+        let http2 = request.version() == http::Version::HTTP_2;
+        let Arrived { destination, arrival } = admitted.arrived;
+        Way {
+            authority: admitted.authority.to_owned(),
+            to: destination.map(|address| Named { address, http2 }),
+            peer_uri: arrival.peer.map(|peer| peer.uri().into()),
+            upgrade: admitted.upgrade,
+        }
+    }
+}
+
 /// A request on its way through the slower stages.
 pub(crate) struct Job {
     pub(crate) worker: Arc<Worker>,
@@ -44,6 +68,10 @@ pub(crate) struct Job {
     pub(crate) parts: Parts,
     pub(crate) body: Option<Incoming>,
     pub(crate) authority: String,
+    /// Where Envoy says that it goes; `None` for the configured upstream.
+    pub(crate) to: Option<Named>,
+    /// The SPIFFE URI of the authenticated caller.
+    pub(crate) peer_uri: Option<Box<str>>,
     pub(crate) key: CacheKey,
     pub(crate) directives: RequestDirectives,
     pub(crate) now: UnixMillis,
@@ -65,15 +93,15 @@ impl Job {
         route: Arc<Route>,
         peer: &Peer,
         request: Request<Incoming>,
-        authority: String,
+        way: Way,
         key: CacheKey,
         directives: RequestDirectives,
         now: UnixMillis,
-        upgrade: bool,
     ) -> Self {
         let (parts, body) = request.into_parts();
         let body = (!body.is_end_stream()).then_some(body);
-        let guard = Arc::clone(active.guards.of_route(&route));
+        let scope = way.to.as_ref().filter(|_| peer.mode == Mode::Outbound);
+        let guard = active.guard(&route, scope.map(|_| &*way.authority));
         let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();
         Job {
             worker: Arc::clone(worker),
@@ -85,11 +113,13 @@ impl Job {
             peer: peer.clone(),
             parts,
             body,
-            authority,
+            authority: way.authority,
+            to: way.to,
+            peer_uri: way.peer_uri,
+            upgrade: way.upgrade,
             key,
             directives,
             now,
-            upgrade,
             distrust: None,
         }
     }

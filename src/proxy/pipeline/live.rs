@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
 use outrigger_policy::explain::{Explanation, Question, explain};
-use outrigger_policy::{CacheKey, RequestTarget};
+use outrigger_policy::{Arrival, CacheKey, RequestTarget, Side};
 use outrigger_semantics::reuse;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
@@ -70,18 +70,20 @@ pub async fn explain_live(
     method: &Method,
     target: RequestTarget<'_>,
     headers: &HeaderMap,
+    arrival: Arrival<'_>,
 ) -> Inspection {
     let active = shared.active();
     let now = shared.clock.now();
-    let question = Question { method, target, headers, response: None, now };
+    let question = Question { method, target, headers, response: None, arrival, now };
     let policy = explain(&active.snapshot, &question);
     let route = active.snapshot.route(outrigger_policy::snapshot::RouteQuery {
         host: target.authority,
         path: target.path,
         method,
         headers,
+        peer: arrival.peer,
     });
-    let key = CacheKey::build(target, headers, &route.key);
+    let key = CacheKey::build(target, headers, &route.key, arrival);
     let directives = route.request_directives(headers);
     let inquiry = Inquiry { shared, route, key: &key, headers, directives: &directives, now };
     let memory = shared.memory.get(Wanted::of(key.digest(), key.text(), headers));
@@ -94,7 +96,9 @@ pub async fn explain_live(
         }
     }
     let remembered_uncacheable = shared.uncacheable.contains_key(&key.digest());
-    let guard = guard(shared, active.guards.of_route(route), key.digest());
+    let outbound = arrival.entry.is_some_and(|(side, _)| side == Side::Outbound);
+    let route_guard = active.guard(route, outbound.then_some(target.authority));
+    let guard = guard(shared, &route_guard, key.digest());
     Inspection { policy, tiers, remembered_uncacheable, guard }
 }
 

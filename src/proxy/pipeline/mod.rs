@@ -36,9 +36,16 @@ use crate::app::Worker;
 use crate::body::ResponseBody;
 use crate::serve::Peer;
 
-use job::{Answer, Job};
+use admit::Door;
+pub(crate) use admit::Refusal;
+use job::{Answer, Job, Way};
 use lookup::Found;
 use record::Record;
+
+/// Answers Envoy, which asks whether this listener wants requests.
+pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
+    respond::health(ready)
+}
 
 /// Answers one request.
 pub(crate) async fn handle(
@@ -54,7 +61,7 @@ pub(crate) async fn handle(
         .tracing
         .as_ref()
         .and_then(|tracing| tracing.begin(request.headers(), request.method()));
-    let admitted = match admit::admit(&request, &active.snapshot, &shared.identity) {
+    let admitted = match admit::admit(&request, &active.snapshot, Door::of(shared, peer.mode)) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let route = active.snapshot.routes().last();
@@ -65,10 +72,11 @@ pub(crate) async fn handle(
     };
     let has_body = !request.body().is_end_stream();
     let directives = admitted.route.request_directives(request.headers());
-    let classified =
-        admitted.route.classify(request.method(), request.headers(), &directives, has_body);
+    let arrival = admitted.arrived.arrival;
+    let (method, headers) = (request.method(), request.headers());
+    let classified = admitted.route.classify(method, headers, &directives, has_body, arrival);
     let target = admitted.target();
-    let key = CacheKey::build(target, request.headers(), &admitted.route.key);
+    let key = CacheKey::build(target, headers, &admitted.route.key, arrival);
     let consistency = admitted.route.consistency;
     let found = match classified {
         Ok(()) => match trust::check(&shared.log, consistency, request.headers()) {
@@ -90,10 +98,9 @@ pub(crate) async fn handle(
         return record.finish(Answer::new(response, *outcome));
     }
     let route = Arc::clone(admitted.route);
-    let (authority, upgrade) = (admitted.authority.to_owned(), admitted.upgrade);
+    let way = Way::of(&admitted, &request);
     let active = arc_swap::Guard::into_inner(active);
-    let job =
-        Job::new(worker, active, route, peer, request, authority, key, directives, now, upgrade);
+    let job = Job::new(worker, active, route, peer, request, way, key, directives, now);
     // Everything below may wait; its state is kept out of the future of a hit.
     Box::pin(slow(job, found, span)).await
 }

@@ -221,6 +221,14 @@ pub(crate) fn only_if_cached() -> Response<ResponseBody> {
     own(StatusCode::GATEWAY_TIMEOUT, "nothing stored, and only-if-cached\n".to_owned())
 }
 
+/// Whether this instance wants requests.
+pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
+    if ready {
+        return own(StatusCode::OK, "ready\n".to_owned());
+    }
+    own(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+}
+
 /// Something that the request needs is not there at the moment.
 pub(crate) fn unavailable(why: &str) -> Response<ResponseBody> {
     let mut response = own(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));

@@ -14,7 +14,7 @@ use outrigger_coherence::{Event, HoldGuard, LogError, Matcher, Mode, PurgeReques
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::values::Consistency;
-use outrigger_policy::{RequestTarget, Route};
+use outrigger_policy::{Peer, RequestTarget, Route};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::app::{Active, Worker};
@@ -34,6 +34,7 @@ pub(crate) struct Write {
     target: PathAndQuery,
     method: Method,
     headers: HeaderMap,
+    peer_uri: Option<Box<str>>,
     /// How coherent what it changes has to be.
     pub(crate) consistency: Consistency,
 }
@@ -63,6 +64,7 @@ impl Write {
             target: job.target(),
             method: job.parts.method.clone(),
             headers: headers.clone(),
+            peer_uri: job.peer_uri.clone(),
             consistency: job.route.consistency,
         };
         let route = write.stored_by(write.target.path());
@@ -153,6 +155,7 @@ impl Write {
             path,
             method: &Method::GET,
             headers: &self.headers,
+            peer: self.peer_uri.as_deref().and_then(Peer::parse),
         })
     }
 

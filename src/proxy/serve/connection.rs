@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::app::Worker;
 use crate::body::{BodyError, ResponseBody};
+use crate::mesh::{self, Mode};
 use crate::pipeline;
 use crate::serve::Peer;
 use crate::serve::io::{ClientIo, ClientStream, InterimQueue};
@@ -46,16 +47,22 @@ pub(crate) enum Phase {
     Ending,
 }
 
+/// A client connection as it was taken.
+pub(crate) struct ClientSide {
+    pub(crate) stream: ClientStream,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) mode: Mode,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    stream: ClientStream,
-    ip: Option<IpAddr>,
+    client: ClientSide,
     activity: Arc<Activity>,
     phase: watch::Receiver<Phase>,
 ) {
     let result = tokio::select! {
-        result = protocol(&worker, stream, ip, &activity, phase) => result,
+        result = protocol(&worker, client, &activity, phase) => result,
         () = activity.over_limit() => return,
     };
     activity.retire();
@@ -67,11 +74,11 @@ pub(crate) async fn serve(
 
 async fn protocol(
     worker: &Arc<Worker>,
-    mut stream: ClientStream,
-    ip: Option<IpAddr>,
+    client: ClientSide,
     activity: &Arc<Activity>,
     phase: watch::Receiver<Phase>,
 ) -> Result<(), hyper::Error> {
+    let ClientSide { mut stream, ip, mode } = client;
     let mut ending = phase.clone();
     let peeked = tokio::select! {
         peeked = peek(&mut stream, activity) => peeked,
@@ -84,7 +91,7 @@ async fn protocol(
     let interim = Arc::new(InterimQueue::default());
     let io = ClientIo::new(stream, ahead, Arc::clone(&interim), Arc::clone(activity));
     let limits = &worker.shared.settings.limits;
-    let peer = Peer { ip, interim: (!http2).then_some(interim) };
+    let peer = Peer { ip, mode, interim: (!http2).then_some(interim) };
     let service = Serving {
         worker: Arc::clone(worker),
         peer,
@@ -233,7 +240,13 @@ impl Service<Request<Incoming>> for Serving {
         let running = InRequest(Arc::clone(&self.activity));
         let worker = Arc::clone(&self.worker);
         let peer = self.peer.clone();
-        let closing = *self.phase.borrow() >= Phase::Closing && peer.interim.is_some();
+        let ending = *self.phase.borrow() >= Phase::Closing;
+        if mesh::is_health_check(peer.mode, &request) {
+            let response = pipeline::health(!ending);
+            let body = |body| ServedBody { body, _running: running };
+            return Box::pin(std::future::ready(Ok(response.map(body))));
+        }
+        let closing = ending && peer.interim.is_some();
         Box::pin(async move {
             let mut response = pipeline::handle(&worker, &peer, request).await;
             if closing && !response.headers().contains_key(CONNECTION) {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use http::Version;
 
 use crate::headers::Client;
+use crate::mesh::Mode;
 
 pub(crate) use io::InterimQueue;
 pub use listen::{Bound, ListenAddress, ListenError, bind};
@@ -27,6 +28,7 @@ pub use workers::{Running, run};
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     ip: Option<IpAddr>,
+    pub(crate) mode: Mode,
     /// Present on HTTP/1 connections: where 1xx responses are written.
     pub(crate) interim: Option<Arc<InterimQueue>>,
 }
@@ -39,6 +41,6 @@ impl Peer {
 
     /// What the forwarding fields say about the client.
     pub(crate) fn client(&self, version: Version) -> Client {
-        Client { ip: self.ip, version }
+        Client { ip: self.ip, version, mode: self.mode }
     }
 }

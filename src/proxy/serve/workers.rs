@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
 use crate::app::{Shared, Worker};
+use crate::mesh::Mode;
 use crate::serve::connection::{self, Phase};
 use crate::serve::io::ClientStream;
 use crate::serve::listen::Bound;
@@ -32,6 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// A connection on its way to a worker, counted from the moment it was taken.
 struct Handed {
     accepted: Accepted,
+    mode: Mode,
     open: Open,
 }
 
@@ -59,7 +61,7 @@ impl std::fmt::Debug for Running {
 ///
 /// # Errors
 /// When a thread or a listener cannot be set up.
-pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Running> {
+pub fn run(shared: &Arc<Shared>, listeners: Vec<(Bound, Mode)>) -> std::io::Result<Running> {
     let (phase, watching) = watch::channel(Phase::Serving);
     let mut workers = Vec::new();
     let mut queues = Vec::new();
@@ -79,9 +81,9 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<Bound>) -> std::io::Result<Runni
     }
     let turn = Arc::new(AtomicUsize::new(0));
     let mut acceptors = Vec::new();
-    for listener in listeners {
-        let hand =
-            Hand { queues: queues.clone(), turn: Arc::clone(&turn), shared: Arc::clone(shared) };
+    for (listener, mode) in listeners {
+        let (queues, turn) = (queues.clone(), Arc::clone(&turn));
+        let hand = Hand { queues, turn, mode, shared: Arc::clone(shared) };
         acceptors.push(spawn_acceptor(listener, hand, watching.clone())?);
     }
     Ok(Running { shared: Arc::clone(shared), phase, acceptors, workers })
@@ -110,6 +112,7 @@ impl Running {
 struct Hand {
     queues: Vec<mpsc::Sender<Handed>>,
     turn: Arc<AtomicUsize>,
+    mode: Mode,
     shared: Arc<Shared>,
 }
 
@@ -119,7 +122,7 @@ impl Hand {
         // A worker that is gone takes nothing any more; the connection is closed by dropping it.
         self.shared.metrics.accepted.inc();
         let open = Open::count(&self.shared);
-        let _ = self.queues[at].send(Handed { accepted, open }).await;
+        let _ = self.queues[at].send(Handed { accepted, mode: self.mode, open }).await;
     }
 }
 
@@ -248,7 +251,8 @@ fn begin(
     let Ok(stream) = stream else { return };
     let activity = Arc::new(Activity::new(ticker));
     connections.add(&activity);
-    let serving = connection::serve(Arc::clone(worker), stream, ip, activity, phase.clone());
+    let client = connection::ClientSide { stream, ip, mode: handed.mode };
+    let serving = connection::serve(Arc::clone(worker), client, activity, phase.clone());
     let open = handed.open;
     tokio::spawn(async move {
         serving.await;

@@ -10,7 +10,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::RequestBody;
 use crate::guard::Report;
-use crate::upstream::call::{Call, Interim, Upstream};
+use crate::upstream::call::{Call, Interim, Named, Upstream};
 use crate::upstream::connect::Fresh;
 use crate::upstream::deadlines::Limits;
 use crate::upstream::endpoints::Chosen;
@@ -42,14 +42,12 @@ impl Upstream {
         tried: &mut Vec<SocketAddr>,
         report: &mut Report,
     ) -> Result<Answered, UpstreamError> {
-        let chosen = self.endpoints.choose(call.hash, tried);
-        let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
-        let Chosen { address: endpoint, pending } = chosen.ok_or(UpstreamError::NoEndpoint)?;
+        let Chosen { address: endpoint, pending } = self.choose(call, tried)?;
         report.goes_to(pending);
         tried.push(endpoint.clone());
         let repeatable = call.is_repeatable();
         let mut request = self.request(call, repeatable);
-        if let Some(kept) = self.kept(&endpoint) {
+        if let Some(kept) = self.kept(&endpoint, call.to) {
             self.metrics.upstream_reused.inc();
             match self.send(&endpoint, kept, request).await {
                 Ok(done) => return Ok(done),
@@ -61,7 +59,7 @@ impl Upstream {
             }
         }
         // Boxed: its state is many times that of everything else here, and rarely needed.
-        let connecting = self.connect(endpoint, call.hash, limits, tried, report);
+        let connecting = self.connect(endpoint, call, limits, tried, report);
         let (endpoint, fresh) = Box::pin(connecting).await?;
         self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
     }
@@ -71,7 +69,7 @@ impl Upstream {
     async fn connect(
         &self,
         first: SocketAddr,
-        hash: u128,
+        call: &Call,
         limits: &Limits,
         tried: &mut Vec<SocketAddr>,
         report: &mut Report,
@@ -79,18 +77,22 @@ impl Upstream {
         let mut endpoint = first;
         for nth in 1.. {
             self.metrics.upstream_connects.inc();
-            let error =
-                match self.connector.connect(&endpoint, &self.settings, &limits.timeouts).await {
-                    Ok(fresh) => {
-                        if let Fresh::Http2(sender) = &fresh {
-                            self.pool.put_http2(&endpoint, sender.clone());
-                        }
-                        return Ok((endpoint, fresh));
+            let error = match self
+                .connector
+                .connect(&endpoint, &self.settings, call.to, &limits.timeouts)
+                .await
+            {
+                Ok(fresh) => {
+                    if let Fresh::Http2(sender) = &fresh {
+                        self.pool.put_http2(&endpoint, sender.clone());
                     }
-                    Err(error) => error,
-                };
-            let another = || self.endpoints.choose(hash, tried);
-            let Some(next) = (nth < ENDPOINTS_TRIED_MAX).then(another).flatten() else {
+                    return Ok((endpoint, fresh));
+                }
+                Err(error) => error,
+            };
+            let another = || self.endpoints.choose(call.hash, tried);
+            let others = call.to.is_none() && nth < ENDPOINTS_TRIED_MAX;
+            let Some(next) = others.then(another).flatten() else {
                 return Err(error);
             };
             tracing::debug!(%error, next = %next.address, "trying another endpoint");
@@ -102,9 +104,25 @@ impl Upstream {
         Err(UpstreamError::NoEndpoint)
     }
 
-    fn kept(&self, endpoint: &SocketAddr) -> Option<Fresh> {
-        if let Some(sender) = self.pool.http2(endpoint) {
+    /// Where a request goes, at best somewhere that it has not been `tried` at.
+    fn choose(&self, call: &Call, tried: &[SocketAddr]) -> Result<Chosen, UpstreamError> {
+        if let Some(named) = call.to {
+            return Ok(Chosen { address: SocketAddr::Inet(named.address), pending: None });
+        }
+        let chosen = self.endpoints.choose(call.hash, tried);
+        let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
+        chosen.ok_or(UpstreamError::NoEndpoint)
+    }
+
+    fn kept(&self, endpoint: &SocketAddr, named: Option<Named>) -> Option<Fresh> {
+        // Of a named upstream, connections of both protocols may be kept.
+        if named.is_none_or(|named| named.http2)
+            && let Some(sender) = self.pool.http2(endpoint)
+        {
             return Some(Fresh::Http2(sender));
+        }
+        if named.is_some_and(|named| named.http2) {
+            return None;
         }
         self.pool.take_http1(endpoint).map(Fresh::Http1)
     }
@@ -159,11 +177,13 @@ impl Upstream {
     /// The request with an absolute URI; HTTP/1 takes the path from it, HTTP/2 the authority too.
     /// What may be sent again stays in the call.
     fn request(&self, call: &mut Call, repeatable: bool) -> Request<RequestBody> {
+        let configured = call.to.is_none();
         let authority = match self.settings.host_header {
-            HostHeader::Preserve => call.authority.clone(),
-            HostHeader::Upstream => self.settings.authority.clone(),
+            HostHeader::Upstream if configured => self.settings.authority.clone(),
+            HostHeader::Upstream | HostHeader::Preserve => call.authority.clone(),
         };
-        let scheme = if self.settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let scheme =
+            if configured && self.settings.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let mut request = Request::new(std::mem::replace(&mut call.body, RequestBody::Empty));
         *request.method_mut() = call.method.clone();
         *request.headers_mut() =

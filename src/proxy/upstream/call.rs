@@ -23,7 +23,7 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Pool;
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::retry::Retries;
-use crate::upstream::settings::UpstreamSettings;
+use crate::upstream::settings::{Protocol, UpstreamSettings};
 
 /// A 1xx response on its way to the client.
 #[derive(Clone, Debug)]
@@ -35,6 +35,20 @@ pub(crate) struct Interim {
 /// Where 1xx responses go.
 pub(crate) type InterimSender = mpsc::Sender<Interim>;
 
+/// An upstream that is named for one request: there is one address, and the protocol is the
+/// client's, as Envoy speaks to applications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) http2: bool,
+}
+
+impl Named {
+    pub(crate) fn protocol(self) -> Protocol {
+        if self.http2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+}
+
 /// What is asked of the upstream.
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -42,6 +56,8 @@ pub(crate) struct Call {
     pub(crate) target: PathAndQuery,
     /// Host and port that the client asked for.
     pub(crate) authority: String,
+    /// Where it goes; `None` for an endpoint of the configured upstream.
+    pub(crate) to: Option<Named>,
     /// Header fields, hop-by-hop fields already replaced.
     pub(crate) headers: HeaderMap,
     pub(crate) body: RequestBody,
@@ -78,6 +94,7 @@ impl Call {
             method: self.method.clone(),
             target: self.target.clone(),
             authority: self.authority.clone(),
+            to: self.to,
             headers: self.headers.clone(),
             body: RequestBody::Empty,
             body_sent: None,

@@ -10,8 +10,9 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::body::RequestBody;
+use crate::upstream::call::Named;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::settings::{Protocol, Timeouts, UpstreamSettings};
+use crate::upstream::settings::{Protocol, Timeouts, TlsSettings, UpstreamSettings};
 
 /// An idle HTTP/2 connection is probed this often, so that a dead one is noticed.
 const H2_PING: Duration = Duration::from_secs(20);
@@ -52,14 +53,18 @@ impl Connector {
         Ok(Connector { transport })
     }
 
-    /// Connects to an endpoint; TLS is verified against the configured name.
+    /// Connects to an endpoint; TLS is verified against the configured name. A `named` upstream is
+    /// in the pod or behind its Envoy, and spoken to in the clear.
     pub(crate) async fn connect(
         &self,
         endpoint: &SocketAddr,
         settings: &UpstreamSettings,
+        named: Option<Named>,
         timeouts: &Timeouts,
     ) -> Result<Fresh, UpstreamError> {
-        let peer = peer(endpoint, settings, timeouts)?;
+        let protocol = named.map_or(settings.protocol, Named::protocol);
+        let tls = settings.tls.as_ref().filter(|_| named.is_none());
+        let peer = peer(endpoint, tls, protocol, timeouts)?;
         let stream = self.transport.new_stream(&peer).await.map_err(|error| {
             let timed_out = matches!(
                 error.etype(),
@@ -75,7 +80,7 @@ impl Connector {
                 UpstreamError::Connect { endpoint: endpoint.to_string(), reason: plain(&error) }
             }
         })?;
-        let http2 = match settings.protocol {
+        let http2 = match protocol {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => stream.selected_alpn_proto() == Some(ALPN::H2),
@@ -118,11 +123,12 @@ impl Connector {
 
 fn peer(
     endpoint: &SocketAddr,
-    settings: &UpstreamSettings,
+    tls: Option<&TlsSettings>,
+    protocol: Protocol,
     timeouts: &Timeouts,
 ) -> Result<HttpPeer, UpstreamError> {
     // An empty name would switch verification off; the bootstrap refuses it.
-    let sni = settings.tls.as_ref().map(|tls| tls.server_name.clone());
+    let sni = tls.map(|tls| tls.server_name.clone());
     let tls = sni.is_some();
     let sni = sni.unwrap_or_default();
     let mut peer = match endpoint {
@@ -137,7 +143,7 @@ fn peer(
     peer.options.connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
     peer.options.total_connection_timeout =
         Some(Duration::from_millis(timeouts.connect_ms + timeouts.tls_ms));
-    peer.options.alpn = alpn(settings.protocol);
+    peer.options.alpn = alpn(protocol);
     Ok(peer)
 }
 

@@ -144,7 +144,9 @@ impl Endpoints {
             health: Mutex::default(),
             watch: Arc::clone(watch),
         });
-        endpoints.update().await;
+        if !settings.endpoints.is_empty() {
+            endpoints.update().await;
+        }
         endpoints
     }
 

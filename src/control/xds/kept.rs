@@ -1,0 +1,123 @@
+//! The last good policy on disk, for a start while istiod cannot be reached.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// The file in the state folder.
+const FILE: &str = "policy.json";
+/// The form of the file.
+const FORMAT: u32 = 1;
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Kept {
+    format: u32,
+    saved_unix_seconds: u64,
+    /// istiod's version of it.
+    pub(crate) version: String,
+    /// The documents, as JSON texts, by the name of their resource.
+    pub(crate) documents: BTreeMap<String, String>,
+}
+
+impl Kept {
+    pub(crate) fn new(version: &str, documents: &BTreeMap<&'static str, String>) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let documents = documents.iter().map(|(name, text)| ((*name).to_owned(), text.clone()));
+        Kept {
+            format: FORMAT,
+            saved_unix_seconds: now.as_secs(),
+            version: version.to_owned(),
+            documents: documents.collect(),
+        }
+    }
+
+    /// When it was saved.
+    pub(crate) fn saved(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.saved_unix_seconds)
+    }
+}
+
+/// Where it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    folder: PathBuf,
+}
+
+impl Keeper {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Keeper { folder }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.join(FILE)
+    }
+
+    /// What is kept; `None` if there is nothing.
+    pub(crate) fn read(&self) -> Result<Option<Kept>, String> {
+        let path = self.path();
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        };
+        let kept: Kept = serde_json::from_slice(&text)
+            .map_err(|error| format!("{}: not a kept policy: {error}", path.display()))?;
+        if kept.format != FORMAT {
+            let (theirs, path) = (kept.format, path.display());
+            return Err(format!("{path}: form {theirs}, and this version reads {FORMAT}"));
+        }
+        Ok(Some(kept))
+    }
+
+    /// Replaces what is kept, in one step: a crash leaves the old or the new one.
+    pub(crate) fn write(&self, kept: &Kept) -> Result<(), String> {
+        let path = self.path();
+        write_atomically(&path, kept).map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+fn write_atomically(path: &Path, kept: &Kept) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let new = path.with_extension("json.new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(&serde_json::to_vec(kept)?)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::new(dir.path().join("below"));
+        assert_eq!(keeper.read(), Ok(None));
+        let kept = Kept::new("v/1", &[("outrigger/mesh", "{}".to_owned())].into());
+        keeper.write(&kept).unwrap();
+        assert_eq!(keeper.read(), Ok(Some(kept.clone())));
+        assert!(kept.saved() <= SystemTime::now());
+    }
+
+    #[test]
+    fn what_is_broken_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = Keeper::new(dir.path().to_owned());
+        for (text, says) in [
+            ("{", "not a kept policy"),
+            (r#"{"format":9,"savedUnixSeconds":1,"version":"","documents":{}}"#, "form 9"),
+        ] {
+            std::fs::write(keeper.path(), text).unwrap();
+            let error = keeper.read().unwrap_err();
+            assert!(error.contains("policy.json") && error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What operators can see of the connection to istiod.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
+
+/// A refusal that was sent to istiod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nack {
+    /// When.
+    pub at: SystemTime,
+    /// Version of the response that was refused.
+    pub version: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A connection that failed or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When.
+    pub at: SystemTime,
+    /// Why.
+    pub reason: String,
+}
+
+/// The connection to istiod at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct XdsView {
+    /// Whether there is a stream on which istiod has answered.
+    pub connected: bool,
+    /// Since when there is one, or none.
+    pub since: Option<SystemTime>,
+    /// Who answers, as it calls itself.
+    pub control_plane: Option<String>,
+    /// Version of the last response that was accepted.
+    pub version: Option<String>,
+    /// When the last response came.
+    pub last_response: Option<SystemTime>,
+    /// The last refusal, until a response is accepted.
+    pub last_nack: Option<Nack>,
+    /// Why the last connection failed or ended.
+    pub last_failure: Option<Failure>,
+    /// When the policy in force was saved, if it was read from disk and istiod has not spoken yet.
+    pub kept_since: Option<SystemTime>,
+}
+
+/// What became of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdsResult {
+    /// It brought a new policy, which is in force.
+    Accepted,
+    /// It brought what is in force already.
+    Unchanged,
+    /// It was refused.
+    Rejected,
+}
+
+impl XdsResult {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Accepted, Self::Unchanged, Self::Rejected];
+
+    /// The stable name used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Unchanged => "unchanged",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// The state of the connection to istiod, written by the client and read by whoever asks.
+#[derive(Debug, Default)]
+pub struct XdsStatus {
+    view: Mutex<XdsView>,
+    responses: [AtomicU64; 3],
+    connects: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl XdsStatus {
+    fn lock(&self) -> MutexGuard<'_, XdsView> {
+        self.view.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The state now.
+    pub fn view(&self) -> XdsView {
+        self.lock().clone()
+    }
+
+    /// Responses with this result.
+    pub fn responses(&self, result: XdsResult) -> u64 {
+        self.responses[result as usize].load(Ordering::Relaxed)
+    }
+
+    /// Streams on which istiod has answered.
+    pub fn connects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed)
+    }
+
+    /// Connections that failed before istiod had answered.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn kept(&self, saved: SystemTime, version: String) {
+        let mut view = self.lock();
+        view.kept_since = Some(saved);
+        view.version = Some(version);
+    }
+
+    /// istiod has answered; `true` if that is news.
+    pub(crate) fn answered(&self, control_plane: Option<String>) -> bool {
+        let mut view = self.lock();
+        let now = SystemTime::now();
+        view.last_response = Some(now);
+        view.control_plane = control_plane.or(view.control_plane.take());
+        let news = !std::mem::replace(&mut view.connected, true);
+        if news {
+            view.since = Some(now);
+            self.connects.fetch_add(1, Ordering::Relaxed);
+        }
+        news
+    }
+
+    pub(crate) fn accepted(&self, version: &str, result: XdsResult) {
+        let mut view = self.lock();
+        view.version = Some(version.to_owned());
+        view.last_nack = None;
+        view.kept_since = None;
+        self.responses[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rejected(&self, version: &str, reason: &str) {
+        let (version, reason) = (version.to_owned(), reason.to_owned());
+        self.lock().last_nack = Some(Nack { at: SystemTime::now(), version, reason });
+        self.responses[XdsResult::Rejected as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The connection is gone, or could not be made; `true` if there had been one, or if it is the
+    /// first failure of all.
+    pub(crate) fn lost(&self, reason: &str) -> bool {
+        let mut view = self.lock();
+        let now = SystemTime::now();
+        let was = std::mem::replace(&mut view.connected, false);
+        if was || view.since.is_none() {
+            view.since = Some(now);
+        }
+        if !was {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        let first = view.last_failure.is_none();
+        view.last_failure = Some(Failure { at: now, reason: reason.to_owned() });
+        was || first
+    }
+}

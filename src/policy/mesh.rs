@@ -1,0 +1,220 @@
+//! What the mesh knows of a request beyond the message itself: on which side of the pod it came in,
+//! for which port, and who the authenticated caller is.
+//!
+//! Nothing here is read from a request: the data path does that, on listeners where Envoy's own
+//! route sets it, and hands it over.
+
+use std::fmt;
+use std::num::NonZeroU16;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text::text_value;
+
+/// The side of the pod on which a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// For the application beside this process.
+    Inbound,
+    /// From the application beside this process, for another service.
+    Outbound,
+}
+
+impl Side {
+    /// The stable name used in keys, logs and `explain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// What the mesh says about a request; nothing where there is no mesh.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival<'a> {
+    /// Side and port. The port is part of the key: one listener serves several ports, and a client
+    /// chooses `Host` freely.
+    pub entry: Option<(Side, u16)>,
+    /// The authenticated caller.
+    pub peer: Option<Peer<'a>>,
+}
+
+/// The authenticated caller: a SPIFFE identity as Istio issues it,
+/// `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer<'a> {
+    uri: &'a str,
+    namespace: Option<&'a str>,
+}
+
+const SCHEME: &str = "spiffe://";
+/// SPIFFE IDs are no longer than this (SPIFFE-ID §2.3).
+const SPIFFE_BYTES_MAX: usize = 2048;
+
+impl<'a> Peer<'a> {
+    /// Reads a SPIFFE URI; `None` if it is none.
+    pub fn parse(uri: &'a str) -> Option<Self> {
+        let principal = uri.strip_prefix(SCHEME)?;
+        let visible = principal.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+        let (domain, path) = principal.split_once('/')?;
+        if uri.len() > SPIFFE_BYTES_MAX || !visible || domain.is_empty() || path.is_empty() {
+            return None;
+        }
+        let mut parts = path.split('/');
+        let namespace = (parts.next() == Some("ns")).then(|| parts.next()).flatten();
+        Some(Peer { uri, namespace: namespace.filter(|name| !name.is_empty()) })
+    }
+
+    /// The SPIFFE URI.
+    pub fn uri(self) -> &'a str {
+        self.uri
+    }
+
+    /// The identity without `spiffe://`, as Istio's `principals` are written.
+    pub fn principal(self) -> &'a str {
+        self.uri.strip_prefix(SCHEME).unwrap_or(self.uri)
+    }
+
+    /// The namespace of the caller, where the identity has Istio's form.
+    pub fn namespace(self) -> Option<&'a str> {
+        self.namespace
+    }
+}
+
+/// A pattern for principals or namespaces, as Istio's AuthorizationPolicy has them: exact, a
+/// beginning followed by `*`, an end preceded by `*`, or `*` for any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityPattern {
+    /// Any, as long as there is one.
+    Any,
+    /// This one.
+    Exact(String),
+    /// Those that begin so.
+    Prefix(String),
+    /// Those that end so.
+    Suffix(String),
+}
+
+impl IdentityPattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let forms = "write cluster.local/ns/shop/sa/frontend, cluster.local/ns/shop/*, */sa/frontend or * (as Istio's principals and namespaces)";
+        let text = text.strip_prefix(SCHEME).unwrap_or(text);
+        let (body, pattern): (&str, fn(String) -> Self) = match text {
+            "*" => return Ok(Self::Any),
+            _ => match (text.strip_suffix('*'), text.strip_prefix('*')) {
+                (Some(body), _) => (body, Self::Prefix),
+                (None, Some(body)) => (body, Self::Suffix),
+                (None, None) => (text, Self::Exact),
+            },
+        };
+        if body.is_empty() || body.contains('*') || !body.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!("invalid identity \"{text}\": {forms}"));
+        }
+        Ok(pattern(body.to_owned()))
+    }
+
+    /// Whether an identity is meant.
+    pub fn holds(&self, identity: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(text) => identity == text,
+            Self::Prefix(text) => identity.starts_with(text.as_str()),
+            Self::Suffix(text) => identity.ends_with(text.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for IdentityPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(text) => f.write_str(text),
+            Self::Prefix(text) => write!(f, "{text}*"),
+            Self::Suffix(text) => write!(f, "*{text}"),
+        }
+    }
+}
+
+text_value!(
+    IdentityPattern,
+    "Identity",
+    "an identity or a pattern for some, as in Istio's AuthorizationPolicy",
+    "^[!-~]+$"
+);
+
+/// What may pass through a listener that Envoy sends requests to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct SideDocument {
+    /// Ports that requests are forwarded to. Absent: every port but those of Envoy, Istio and this
+    /// process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<NonZeroU16>>,
+}
+
+impl SideDocument {
+    /// This one, completed by a more general one.
+    pub(crate) fn or(&self, general: &Self) -> Self {
+        SideDocument { ports: self.ports.clone().or_else(|| general.ports.clone()) }
+    }
+
+    /// Whether requests may be forwarded to a port; `None` if the policy says nothing about it.
+    pub fn allows(&self, port: u16) -> Option<bool> {
+        let ports = self.ports.as_ref()?;
+        Some(ports.iter().any(|allowed| allowed.get() == port))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_read_as_istio_issues_them() {
+        let peer = Peer::parse("spiffe://cluster.local/ns/shop/sa/frontend").unwrap();
+        assert_eq!(peer.principal(), "cluster.local/ns/shop/sa/frontend");
+        assert_eq!(peer.namespace(), Some("shop"));
+        assert_eq!(Peer::parse("spiffe://example/other").unwrap().namespace(), None);
+        let two = "spiffe://a/ns/x/sa/y,spiffe://b/ns/x/sa/y";
+        for bad in ["", "spiffe://", "spiffe://a", "spiffe:///ns/x", "https://a/ns/x", two, "-"] {
+            assert_eq!(Peer::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_those_of_istio() {
+        let frontend = "cluster.local/ns/shop/sa/frontend";
+        for (pattern, holds) in [
+            ("*", true),
+            (frontend, true),
+            ("spiffe://cluster.local/ns/shop/sa/frontend", true),
+            ("cluster.local/ns/shop/*", true),
+            ("*/sa/frontend", true),
+            ("cluster.local/ns/shop", false),
+            ("*/sa/front", false),
+        ] {
+            assert_eq!(
+                IdentityPattern::parse(pattern).unwrap().holds(frontend),
+                holds,
+                "{pattern}"
+            );
+        }
+        for bad in ["", "a*b*", "**", "a b"] {
+            assert!(IdentityPattern::parse(bad).unwrap_err().contains("principals"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_allow_nothing_but_what_they_list() {
+        let some: SideDocument = serde_yaml::from_str("ports: [8080]").unwrap();
+        assert_eq!((some.allows(8080), some.allows(22)), (Some(true), Some(false)));
+        assert_eq!(SideDocument::default().allows(8080), None);
+        assert!(serde_yaml::from_str::<SideDocument>("ports: [0]").is_err());
+    }
+}
