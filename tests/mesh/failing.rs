@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pod::{Load, Pod, Process, World};
+use crate::pod::{Load, Pod, Process, State, World};
 use crate::support::eventually;
 
 /// How the cache fails.
@@ -19,9 +19,8 @@ pub enum Failure {
 /// Lets Outrigger fail under 100 requests a second: not one of them may, and
 /// once it is back it is used again.
 pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failure: Failure) {
-    world.cache_answers("/item").await;
     let load = Load::start(&world.frontend.net, "/item", 100);
-    world.cache_answers("/item").await;
+    load.more_hits(50).await;
     match failure {
         Failure::Killed => outrigger.kill(),
         Failure::Stopped => outrigger.signal("STOP"),
@@ -44,12 +43,27 @@ pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failur
             world.start_outrigger(pod).await
         }
     };
-    let hit = world.cache_answers("/item").await;
-    assert_eq!(hit.status, 200);
+    load.more_hits(50).await;
     let report = load.stop().await;
     eprintln!(
         "{failure:?}: {} sent, {} hits, slowest {:?}",
         report.sent, report.hits, report.slowest
     );
     report.without_failure();
+}
+
+/// Switches the cache of a pod on and off again under 100 requests a second, of
+/// which none may fail: clusters before routes, and routes away before clusters.
+pub async fn switches(world: &World, pod: &Pod, cluster: &str) {
+    let load = Load::start(&world.frontend.net, "/item", 100);
+    world.becomes(pod.place, State::Clusters).await;
+    world.warmed(pod).await;
+    world.becomes(pod.place, State::Cache).await;
+    load.more_hits(50).await;
+    world.becomes(pod.place, State::Clusters).await;
+    world.bypassed(pod, cluster, Duration::from_secs(1)).await;
+    world.becomes(pod.place, State::Plain).await;
+    let before = world.app.hits("/item");
+    world.app.arrived("/item", before + 50).await;
+    load.stop().await.without_failure();
 }

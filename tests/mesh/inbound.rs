@@ -1,10 +1,8 @@
 //! The cache before the app, in the callee's pod: requests of another pod pass
 //! both Envoys, and Outrigger between the second one and the app.
 
-use std::time::Duration;
-
-use crate::failing::{Failure, fails_open};
-use crate::pod::{Load, Process, REVIEWS, State, Version, World, possible};
+use crate::failing::{Failure, fails_open, switches};
+use crate::pod::{Process, REVIEWS, State, Version, World, possible};
 use crate::support::Reply;
 
 const POLICY: &str = "
@@ -139,14 +137,5 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
     world.plane.apply(POLICY).unwrap();
     world.app.always("/item", Reply::cached("max-age=600", "item"));
     let _outrigger = world.start_outrigger(&world.reviews).await;
-    let load = Load::start(&world.frontend.net, "/item", 100);
-    world.becomes(REVIEWS, State::Cache).await;
-    world.cache_answers("/item").await;
-    world.becomes(REVIEWS, State::Clusters).await;
-    world.bypassed(&world.reviews, "outrigger-in-8080", Duration::from_secs(1)).await;
-    world.becomes(REVIEWS, State::Plain).await;
-    let before = world.app.hits("/item");
-    world.app.arrived("/item", before + 50).await;
-    let report = load.stop().await;
-    assert!(report.without_failure().hits > 0, "{report:?}");
+    switches(&world, &world.reviews, "outrigger-in-8080").await;
 }

@@ -1,10 +1,8 @@
 //! The cache of the caller, in its pod: requests of the app go to its Envoy, to
 //! Outrigger, to Envoy again and then to the callee.
 
-use std::time::Duration;
-
-use crate::failing::{Failure, fails_open};
-use crate::pod::{FRONTEND, Load, Process, State, Version, World, possible};
+use crate::failing::{Failure, fails_open, switches};
+use crate::pod::{FRONTEND, Process, State, Version, World, possible};
 use crate::support::Reply;
 
 const POLICY: &str = "
@@ -109,14 +107,5 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
     world.plane.apply(POLICY).unwrap();
     world.app.always("/item", Reply::cached("max-age=600", "item"));
     let _outrigger = world.start_outrigger(&world.frontend).await;
-    let load = Load::start(&world.frontend.net, "/item", 100);
-    world.becomes(FRONTEND, State::Cache).await;
-    world.cache_answers("/item").await;
-    world.becomes(FRONTEND, State::Clusters).await;
-    world.bypassed(&world.frontend, "outrigger-egress", Duration::from_secs(1)).await;
-    world.becomes(FRONTEND, State::Plain).await;
-    let before = world.app.hits("/item");
-    world.app.arrived("/item", before + 50).await;
-    let report = load.stop().await;
-    assert!(report.without_failure().hits > 0, "{report:?}");
+    switches(&world, &world.frontend, "outrigger-egress").await;
 }
