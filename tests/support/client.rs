@@ -53,6 +53,11 @@ impl Client {
         Ok(Self { wire })
     }
 
+    /// Uses a connection that somebody else made, perhaps in a network namespace.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { wire: Wire::tcp(stream) }
+    }
+
     /// Sends bytes; an error is not a failure, because the peer may have closed
     /// on purpose: what it answered tells.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {

@@ -139,7 +139,13 @@ impl Origin {
 
     /// Starts on a given address, for an origin that comes back.
     pub async fn start_at(addr: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).await.expect("the origin binds");
+        Self::serve_on(std::net::TcpListener::bind(addr).expect("the origin binds")).await
+    }
+
+    /// Starts on a socket that somebody else made, perhaps in a network namespace.
+    pub async fn serve_on(listener: std::net::TcpListener) -> Self {
+        listener.set_nonblocking(true).expect("a listener for tokio");
+        let listener = TcpListener::from_std(listener).expect("a listener for tokio");
         let addr = listener.local_addr().expect("a bound address");
         let shared = Arc::new(Shared::new());
         let state = Arc::clone(&shared);

@@ -1,0 +1,55 @@
+//! A cache that fails under a steady load, and comes back.
+
+use std::time::Duration;
+
+use crate::pod::{Load, Pod, Process, World};
+use crate::support::eventually;
+
+/// How the cache fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Its process is gone at once.
+    Killed,
+    /// It takes connections and says nothing.
+    Stopped,
+    /// It is told to end and takes its time.
+    Terminated,
+}
+
+/// Lets Outrigger fail under 100 requests a second: not one of them may, and
+/// once it is back it is used again.
+pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failure: Failure) {
+    world.cache_answers("/item").await;
+    let load = Load::start(&world.frontend.net, "/item", 100);
+    world.cache_answers("/item").await;
+    match failure {
+        Failure::Killed => outrigger.kill(),
+        Failure::Stopped => outrigger.signal("STOP"),
+        Failure::Terminated => outrigger.signal("TERM"),
+    }
+    // Fails over: the app answers now, and for longer than the health check needs to notice.
+    let reached = world.app.hits("/item");
+    let what = format!("the app answers by itself ({failure:?})");
+    eventually(&what, || async move { (world.app.hits("/item") >= reached + 250).then_some(()) })
+        .await;
+    let _back = match failure {
+        Failure::Stopped => {
+            outrigger.signal("CONT");
+            outrigger
+        }
+        Failure::Killed => world.start_outrigger(pod).await,
+        Failure::Terminated => {
+            let status = outrigger.ended(Duration::from_secs(20)).await;
+            assert!(status.success(), "it ended with {status}:\n{}", outrigger.log());
+            world.start_outrigger(pod).await
+        }
+    };
+    let hit = world.cache_answers("/item").await;
+    assert_eq!(hit.status, 200);
+    let report = load.stop().await;
+    eprintln!(
+        "{failure:?}: {} sent, {} hits, slowest {:?}",
+        report.sent, report.hits, report.slowest
+    );
+    report.without_failure();
+}

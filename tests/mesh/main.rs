@@ -1,0 +1,20 @@
+//! The mesh integration: a control plane that behaves as istiod, answers that
+//! a real istiod gave, real Envoys.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/control_plane/mod.rs"]
+mod control_plane;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod ads;
+mod authentication;
+mod endings;
+mod failing;
+mod inbound;
+mod outbound;
+mod pod;
+mod pods;
+mod policies;
+mod replay;
+mod requests;
