@@ -9,3 +9,4 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod istio;

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use outrigger_policy::PolicyError;
 use outrigger_policy::compile::check as check_policy;
 
 use crate::app::config::Loaded;
 use crate::cli::CliError;
+use crate::istio::embedded_policies;
 
 /// Checks files; says `ok` for each good one and the place, reason and fix for each bad one.
 pub(super) fn check(files: &[PathBuf]) -> Result<(), CliError> {
@@ -30,6 +32,9 @@ fn check_file(file: &Path) -> Result<String, String> {
     let source = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("{source}: cannot read the file: {error}"))?;
+    if is_kubernetes(&text) {
+        return check_objects(&source, &text);
+    }
     if is_policy(&text) {
         let document = check_policy(&source, &text).map_err(|error| error.to_string())?;
         let count = document.routes.len();
@@ -43,12 +48,40 @@ fn check_file(file: &Path) -> Result<String, String> {
     })
 }
 
-/// A file whose top level says `routes` or `guard` is a policy; an empty one is an empty policy.
+/// Checks the policies that Kubernetes objects carry to istiod.
+fn check_objects(source: &str, text: &str) -> Result<String, String> {
+    let found = embedded_policies(text).map_err(|reason| format!("{source}: {reason}"))?;
+    for (place, document) in &found {
+        check_policy(source, document).map_err(|error| {
+            // The line is one of the document alone.
+            let error = PolicyError { at: None, source: format!("{source}: {place}"), ..error };
+            error.to_string()
+        })?;
+    }
+    match found.len() {
+        0 => Err(format!(
+            "{source}: no policy in it; an EnvoyFilter carries one as a resource outrigger/mesh, \
+             outrigger/namespace or outrigger/workload"
+        )),
+        1 => Ok("1 policy in Kubernetes objects".to_owned()),
+        n => Ok(format!("{n} policies in Kubernetes objects")),
+    }
+}
+
+fn is_kubernetes(text: &str) -> bool {
+    let top = |name: &str| text.lines().any(|line| line.starts_with(name));
+    top("apiVersion:") && top("kind:")
+}
+
+/// A file whose top level says `routes`, `guard`, `inbound` or `outbound` is a policy; an empty one is an empty policy.
 fn is_policy(text: &str) -> bool {
     let key = |line: &str| {
         let line = line.trim_start_matches('{').trim_start();
         let named = |name| line.strip_prefix(name).map(str::trim_start);
-        ["routes", "guard"].into_iter().filter_map(named).any(|rest| rest.starts_with(':'))
+        ["routes", "guard", "inbound", "outbound"]
+            .into_iter()
+            .filter_map(named)
+            .any(|rest| rest.starts_with(':'))
     };
     let mut lines = text.lines().filter(|line| {
         let line = line.trim();

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod health;
+mod istio;
 mod purge;
 mod run;
 mod schema;
@@ -70,7 +71,7 @@ enum Command {
     Run(RunArgs),
     /// Run an embedded upstream and a cache before it, and print what to try.
     Demo(DemoArgs),
-    /// Check bootstrap and policy files.
+    /// Check bootstrap and policy files, and policies in EnvoyFilters.
     Check {
         /// Files to check.
         #[arg(required = true, value_name = "FILE")]
@@ -85,6 +86,9 @@ enum Command {
     /// See what a running process has stored.
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Print Istio's objects for a workload.
+    #[command(subcommand)]
+    Istio(istio::IstioCommand),
     /// Ask a running process whether it lives, or wants traffic: for exec probes.
     Health(HealthArgs),
     /// Print the JSON Schema of a kind of file.
@@ -345,6 +349,7 @@ pub fn main() -> ExitCode {
         Command::Purge(args) => purge::purge(&args),
         Command::Breaker(args) => breaker::breaker(&args),
         Command::Cache(command) => cache::cache(&command),
+        Command::Istio(command) => istio::istio(&command),
         Command::Health(args) => health::health(&args),
         Command::Schema { kind } => schema::schema(kind),
         Command::Version => {

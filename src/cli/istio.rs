@@ -1,0 +1,177 @@
+//! `outrigger istio`: Istio's objects for a workload, so that nobody writes them by hand.
+
+use std::path::PathBuf;
+
+use outrigger_policy::compile::check;
+
+use crate::cli::CliError;
+use crate::istio::{
+    Inbound, IstioError, Outbound, PolicyObject, Scope, Variant, Workload, render_policy,
+};
+
+/// `outrigger istio`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum IstioCommand {
+    /// Print what sends a workload's traffic through Outrigger, for `kubectl apply -f -`.
+    Render(RenderArgs),
+    /// Print a policy file as the EnvoyFilter that carries it, for `kubectl apply -f -`.
+    Policy(PolicyArgs),
+}
+
+/// The side of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum SideArg {
+    /// Requests for the workload: it caches its own responses.
+    Inbound,
+    /// Requests of the workload: it caches responses of others.
+    Outbound,
+}
+
+/// Which of the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum StageArg {
+    /// Those that take no traffic yet: apply them first, delete them last.
+    Clusters,
+    /// Those that send traffic: apply them last, delete them first.
+    Routes,
+}
+
+/// `outrigger istio render`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RenderArgs {
+    /// Side of the pod.
+    #[arg(long, value_enum)]
+    mode: SideArg,
+    /// Beginning of the objects' names, such as the workload's.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// Namespace of the workload.
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: String,
+    /// Label of the workload's pods; may be repeated, all must hold.
+    #[arg(long, value_name = "KEY=VALUE")]
+    selector: Vec<String>,
+    /// Inbound: port that the application listens on (targetPort), may be repeated. Outbound: port
+    /// of the service.
+    #[arg(long, value_name = "PORT", required = true)]
+    port: Vec<u16>,
+    /// Outbound: host of a service, fully qualified; may be repeated.
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Inbound: by which means.
+    #[arg(long, value_enum, default_value = "route")]
+    variant: Variant,
+    /// Inbound by Sidecar: another port of the application, which stays as it is; may be repeated.
+    #[arg(long, value_name = "PORT")]
+    other_port: Vec<u16>,
+    /// Where Outrigger listens [default: 15480 inbound, 15481 outbound].
+    #[arg(long, value_name = "PORT")]
+    listener_port: Option<u16>,
+    /// Only these objects. Switching off: delete routes, wait for Envoy's drain, delete clusters.
+    #[arg(long, value_enum)]
+    stage: Option<StageArg>,
+}
+
+/// `outrigger istio policy`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PolicyArgs {
+    /// Policy file (YAML).
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    file: PathBuf,
+    /// For whom it is.
+    #[arg(long, value_enum)]
+    scope: Scope,
+    /// Name of the object.
+    #[arg(long, value_name = "NAME", default_value = "outrigger-policy")]
+    name: String,
+    /// Namespace of the object; for the mesh, Istio's root namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Label of the workloads; may be repeated, all must hold.
+    #[arg(long, value_name = "KEY=VALUE")]
+    selector: Vec<String>,
+}
+
+impl From<IstioError> for CliError {
+    fn from(error: IstioError) -> Self {
+        CliError::Usage(error.to_string())
+    }
+}
+
+/// Prints objects.
+pub(super) fn istio(command: &IstioCommand) -> Result<(), CliError> {
+    match command {
+        IstioCommand::Render(args) => render(args),
+        IstioCommand::Policy(args) => policy(args),
+    }
+}
+
+fn render(args: &RenderArgs) -> Result<(), CliError> {
+    let workload = Workload {
+        name: args.name.clone(),
+        namespace: args.namespace.clone(),
+        selector: args.selector.clone(),
+    };
+    let objects = match args.mode {
+        SideArg::Inbound if !args.host.is_empty() => {
+            let reason = "--host: it is for --mode outbound; inbound takes every host of a port";
+            return Err(CliError::Usage(reason.to_owned()));
+        }
+        SideArg::Inbound if args.variant == Variant::Sidecar && args.stage.is_some() => {
+            let reason = "--stage: a Sidecar is switched off by deleting its EnvoyFilters, then \
+                          the Sidecar; leave --stage out";
+            return Err(CliError::Usage(reason.to_owned()));
+        }
+        SideArg::Inbound => Inbound {
+            ports: args.port.clone(),
+            variant: args.variant,
+            other_ports: args.other_port.clone(),
+            listener_port: args.listener_port.unwrap_or(15480),
+        }
+        .render(&workload)?,
+        SideArg::Outbound => {
+            let [port] = args.port[..] else {
+                let reason = "--port: one port at a time; render once for each port";
+                return Err(CliError::Usage(reason.to_owned()));
+            };
+            Outbound {
+                hosts: args.host.clone(),
+                port,
+                listener_port: args.listener_port.unwrap_or(15481),
+            }
+            .render(&workload)?
+        }
+    };
+    let wanted = objects.iter().filter(|object| match args.stage {
+        None => true,
+        Some(StageArg::Routes) => is_route(object),
+        Some(StageArg::Clusters) => !is_route(object),
+    });
+    print!("{}", wanted.cloned().collect::<Vec<_>>().join("---\n"));
+    Ok(())
+}
+
+/// Whether an object sends traffic.
+fn is_route(object: &str) -> bool {
+    let is = |line: &str| line.trim_start().starts_with("name: ") && line.ends_with("-routes");
+    object.lines().any(is)
+}
+
+fn policy(args: &PolicyArgs) -> Result<(), CliError> {
+    let source = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|error| CliError::Usage(format!("{source}: cannot read the file: {error}")))?;
+    check(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    let namespace = match (&args.namespace, args.scope) {
+        (Some(namespace), _) => namespace.clone(),
+        (None, Scope::Mesh) => "istio-system".to_owned(),
+        (None, Scope::Namespace | Scope::Workload) => {
+            let reason = "--namespace: it is missing; write the namespace of the workloads";
+            return Err(CliError::Usage(reason.to_owned()));
+        }
+    };
+    let (name, selector) = (args.name.clone(), args.selector.clone());
+    let object = PolicyObject { name, namespace, scope: args.scope, selector };
+    print!("{}", render_policy(&object, &text)?);
+    Ok(())
+}

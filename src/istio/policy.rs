@@ -1,0 +1,207 @@
+//! Policy documents in EnvoyFilters: wrapping one, and finding those in a file.
+
+use outrigger_control::xds::POLICY_TYPE;
+use serde_yaml::Value;
+
+use crate::istio::values::{IstioError, check_name, fill, selector};
+
+const POLICY: &str = include_str!("templates/policy.yaml");
+
+/// For whom a policy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scope {
+    /// Every workload of the mesh; lives in Istio's root namespace.
+    Mesh,
+    /// Every workload of a namespace.
+    Namespace,
+    /// Workloads with certain labels.
+    Workload,
+}
+
+impl Scope {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Mesh => "mesh",
+            Self::Namespace => "namespace",
+            Self::Workload => "workload",
+        }
+    }
+}
+
+/// An EnvoyFilter that carries a policy.
+#[derive(Clone, Debug)]
+pub struct PolicyObject {
+    /// Its name.
+    pub name: String,
+    /// Its namespace; for the mesh, Istio's root namespace.
+    pub namespace: String,
+    /// For whom.
+    pub scope: Scope,
+    /// Labels of the workloads, `key=value`.
+    pub selector: Vec<String>,
+}
+
+/// The EnvoyFilter that carries a policy document, which has been checked before.
+///
+/// # Errors
+/// With the argument, the reason and the fix.
+pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, IstioError> {
+    check_name("--name", &object.name, 253, false)?;
+    check_name("--namespace", &object.namespace, 63, false)?;
+    let selection = match (object.scope, object.selector.is_empty()) {
+        (Scope::Workload, true) => {
+            let reason = "a policy for a workload needs its labels; write --selector app=reviews, \
+                          or --scope namespace";
+            return Err(IstioError::new("--selector", reason));
+        }
+        (Scope::Workload, false) => {
+            format!("  workloadSelector:\n    labels: {}\n", selector(&object.selector)?)
+        }
+        (Scope::Mesh | Scope::Namespace, true) => String::new(),
+        (Scope::Mesh | Scope::Namespace, false) => {
+            let reason = "only a policy for a workload selects by labels; write --scope workload";
+            return Err(IstioError::new("--selector", reason));
+        }
+    };
+    let audience = match object.scope {
+        Scope::Mesh => "in the whole mesh".to_owned(),
+        Scope::Namespace => format!("in the namespace {}", object.namespace),
+        Scope::Workload => "for the workloads with these labels".to_owned(),
+    };
+    let document: Vec<String> = document
+        .lines()
+        .filter(|line| *line != "---")
+        .map(|line| if line.is_empty() { String::new() } else { format!("            {line}") })
+        .collect();
+    Ok(fill(
+        POLICY,
+        &[
+            ("name", &object.name),
+            ("namespace", &object.namespace),
+            ("audience", &audience),
+            ("selection", &selection),
+            ("scope", object.scope.as_str()),
+            ("document", document.join("\n").trim_end()),
+        ],
+    ))
+}
+
+/// The policy documents in a stream of Kubernetes objects, as JSON, each with the path at which it
+/// stands. Objects that carry none are passed over.
+///
+/// # Errors
+/// When the stream cannot be read, or an object carries a document in a form that Outrigger would
+/// refuse.
+pub fn embedded_policies(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut found = Vec::new();
+    for (at, part) in serde_yaml::Deserializer::from_str(text).enumerate() {
+        let object: Value = serde::Deserialize::deserialize(part)
+            .map_err(|error| format!("document {}: {error}", at + 1))?;
+        if object.get("kind").and_then(Value::as_str) != Some("EnvoyFilter") {
+            continue;
+        }
+        let name = object.get("metadata").and_then(|meta| meta.get("name")).and_then(Value::as_str);
+        let patches = object.get("spec").and_then(|spec| spec.get("configPatches"));
+        let patches = patches.and_then(Value::as_sequence).into_iter().flatten().enumerate();
+        for (nth, patch) in patches {
+            let place = format!("EnvoyFilter {}: spec.configPatches[{nth}]", name.unwrap_or("?"));
+            found.extend(embedded(patch, &place)?.map(|document| (place, document)));
+        }
+    }
+    Ok(found)
+}
+
+fn embedded(patch: &Value, place: &str) -> Result<Option<String>, String> {
+    let value = patch.get("patch").and_then(|patch| patch.get("value"));
+    let resource = value.and_then(|value| value.get("name")).and_then(Value::as_str).unwrap_or("");
+    if !resource.starts_with("outrigger/") {
+        return Ok(None);
+    }
+    if !matches!(resource, "outrigger/mesh" | "outrigger/namespace" | "outrigger/workload") {
+        return Err(format!(
+            "{place}.patch.value.name: nobody asks for \"{resource}\"; write outrigger/mesh, \
+             outrigger/namespace or outrigger/workload"
+        ));
+    }
+    let operation = patch.get("patch").and_then(|p| p.get("operation")).and_then(Value::as_str);
+    if operation != Some("ADD") {
+        return Err(format!("{place}.patch.operation: istiod serves nothing but ADD; write ADD"));
+    }
+    let config = value.and_then(|value| value.get("typed_config").or(value.get("typedConfig")));
+    let config = config.ok_or_else(|| format!("{place}.patch.value.typed_config is missing"))?;
+    let kind = config.get("@type").and_then(Value::as_str).unwrap_or("");
+    if kind.ends_with(".TypedStruct") {
+        let inner = config.get("type_url").or(config.get("typeUrl")).and_then(Value::as_str);
+        if inner != Some(POLICY_TYPE) {
+            return Err(format!(
+                "{place}.patch.value.typed_config.type_url: \"{}\" is another; write {POLICY_TYPE}",
+                inner.unwrap_or("")
+            ));
+        }
+    } else if !kind.ends_with("google.protobuf.Struct") {
+        return Err(format!(
+            "{place}.patch.value.typed_config.@type: \"{kind}\" is another; write \
+             type.googleapis.com/udpa.type.v1.TypedStruct"
+        ));
+    }
+    let document = config.get("value").cloned().unwrap_or(Value::Null);
+    serde_yaml::to_string(&document).map(Some).map_err(|error| format!("{place}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(scope: Scope, selector: &[&str]) -> PolicyObject {
+        PolicyObject {
+            name: "reviews-cache".to_owned(),
+            namespace: "bookinfo".to_owned(),
+            scope,
+            selector: selector.iter().map(|label| (*label).to_owned()).collect(),
+        }
+    }
+
+    const DOCUMENT: &str = "---\n# kept\nroutes:\n  - name: a\n    cache: {ttl: {default: 30s}}\n";
+
+    #[test]
+    fn what_is_wrapped_is_found_again() {
+        for (scope, selector) in
+            [(Scope::Mesh, &[][..]), (Scope::Namespace, &[]), (Scope::Workload, &["app=reviews"])]
+        {
+            let text = render_policy(&object(scope, selector), DOCUMENT).unwrap();
+            assert!(text.contains("            # kept\n"), "{text}");
+            let found = embedded_policies(&text).unwrap();
+            let document: Value = serde_yaml::from_str(&found[0].1).unwrap();
+            assert_eq!(document, serde_yaml::from_str::<Value>(DOCUMENT).unwrap());
+            let whole: Value = serde_yaml::from_str(&text).unwrap();
+            assert_eq!(whole["spec"].get("workloadSelector").is_some(), scope == Scope::Workload);
+        }
+    }
+
+    #[test]
+    fn scopes_and_selectors_must_agree() {
+        let error = render_policy(&object(Scope::Workload, &[]), DOCUMENT).unwrap_err();
+        assert!(error.to_string().contains("--scope namespace"), "{error}");
+        let error = render_policy(&object(Scope::Mesh, &["a=b"]), DOCUMENT).unwrap_err();
+        assert!(error.to_string().contains("--scope workload"), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_would_not_be_served_is_told() {
+        let good = render_policy(&object(Scope::Namespace, &[]), DOCUMENT).unwrap();
+        for (from, to, says) in [
+            ("operation: ADD", "operation: MERGE", "write ADD"),
+            ("outrigger/namespace", "outrigger/reviews", "nobody asks for"),
+            (
+                "outrigger.v1.Policy",
+                "outrigger.v2.Policy",
+                "write type.googleapis.com/outrigger.v1",
+            ),
+            ("udpa.type.v1.TypedStruct", "a.B", "write type.googleapis.com/udpa"),
+        ] {
+            let error = embedded_policies(&good.replace(from, to)).unwrap_err();
+            assert!(error.contains("configPatches[0]") && error.contains(says), "{error}");
+        }
+        assert_eq!(embedded_policies("kind: Service\n---\nkind: EnvoyFilter\n"), Ok(vec![]));
+    }
+}

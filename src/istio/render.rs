@@ -1,0 +1,256 @@
+//! The objects that send a workload's traffic through Outrigger.
+
+use crate::istio::values::{IstioError, check_name, fill, selector};
+
+const INBOUND_CLUSTERS: &str = include_str!("templates/inbound-clusters.yaml");
+const INBOUND_ROUTES: &str = include_str!("templates/inbound-routes.yaml");
+const SIDECAR: &str = include_str!("templates/sidecar.yaml");
+const SIDECAR_CLUSTERS: &str = include_str!("templates/sidecar-clusters.yaml");
+const SIDECAR_ROUTES: &str = include_str!("templates/sidecar-routes.yaml");
+const OUTBOUND_EGRESS: &str = include_str!("templates/outbound-egress.yaml");
+const OUTBOUND_CLUSTERS: &str = include_str!("templates/outbound-clusters.yaml");
+const OUTBOUND_ROUTES: &str = include_str!("templates/outbound-routes.yaml");
+
+/// The workload that objects are for.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Beginning of the objects' names.
+    pub name: String,
+    /// Namespace of the workload and its objects.
+    pub namespace: String,
+    /// Labels of its pods, `key=value`, at least one.
+    pub selector: Vec<String>,
+}
+
+/// What an inbound port is taken over by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Variant {
+    /// A route and a cluster of our own, by EnvoyFilter. gRPC and upgrades stay with Envoy.
+    #[default]
+    Route,
+    /// Istio's Sidecar resource, with EnvoyFilters for the fall-back only.
+    Sidecar,
+}
+
+/// Requests for the workload.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// Target ports, which the application listens on.
+    pub ports: Vec<u16>,
+    /// By which means.
+    pub variant: Variant,
+    /// Further inbound ports, which stay as they are; a Sidecar must list them.
+    pub other_ports: Vec<u16>,
+    /// Where Outrigger listens.
+    pub listener_port: u16,
+}
+
+/// Requests of the workload.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Host names as Istio has them, fully qualified.
+    pub hosts: Vec<String>,
+    /// Service port.
+    pub port: u16,
+    /// Where Outrigger listens.
+    pub listener_port: u16,
+}
+
+/// The longest beginning of names, so that the longest object name fits into 253.
+const NAME_MAX: usize = 63;
+
+impl Workload {
+    /// Checks the values; answers the selector as YAML.
+    fn checked(&self) -> Result<String, IstioError> {
+        check_name("--name", &self.name, NAME_MAX, false)?;
+        check_name("--namespace", &self.namespace, 63, false)?;
+        if self.selector.is_empty() {
+            let reason = "it is missing: without it every workload of the namespace would be \
+                          concerned; write --selector app=reviews";
+            return Err(IstioError::new("--selector", reason));
+        }
+        selector(&self.selector)
+    }
+}
+
+impl Inbound {
+    /// The objects in the order in which they are applied: a Sidecar, clusters, routes.
+    ///
+    /// # Errors
+    /// With the argument, the reason and the fix.
+    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, IstioError> {
+        let selector = workload.checked()?;
+        let mut objects = Vec::new();
+        if self.ports.is_empty() {
+            let reason =
+                "it is missing: write --port with the port that the application listens on";
+            return Err(IstioError::new("--port", reason));
+        }
+        let listener = self.listener_port.to_string();
+        let common = [
+            ("name", workload.name.as_str()),
+            ("namespace", workload.namespace.as_str()),
+            ("selector", selector.as_str()),
+            ("inbound_port", listener.as_str()),
+        ];
+        let (clusters, routes) = match self.variant {
+            Variant::Route => (INBOUND_CLUSTERS, INBOUND_ROUTES),
+            Variant::Sidecar => (SIDECAR_CLUSTERS, SIDECAR_ROUTES),
+        };
+        if self.variant == Variant::Sidecar {
+            // First: the cluster that the next ones change is Istio's other kind without it.
+            let ingress = self.ingress();
+            let values: Vec<_> = common.iter().copied().chain([("ingress", &*ingress)]).collect();
+            objects.push(fill(SIDECAR, &values));
+        }
+        for template in [clusters, routes] {
+            for port in &self.ports {
+                let port = port.to_string();
+                let values: Vec<_> = common.iter().copied().chain([("port", &*port)]).collect();
+                objects.push(fill(template, &values));
+            }
+        }
+        Ok(objects)
+    }
+
+    fn ingress(&self) -> String {
+        let entry = |port: u16, endpoint: u16| {
+            format!(
+                "  - port: {{number: {port}, protocol: HTTP, name: http-{port}}}\n    \
+                 defaultEndpoint: 127.0.0.1:{endpoint}\n"
+            )
+        };
+        let cached = self.ports.iter().map(|port| entry(*port, self.listener_port));
+        let others = self.other_ports.iter().map(|port| entry(*port, *port));
+        let all: String = cached.chain(others).collect();
+        all.trim_end().to_owned()
+    }
+}
+
+impl Outbound {
+    /// The objects, clusters first.
+    ///
+    /// # Errors
+    /// With the argument, the reason and the fix.
+    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, IstioError> {
+        let selector = workload.checked()?;
+        if self.hosts.is_empty() {
+            let reason = "it is missing: write --host reviews.bookinfo.svc.cluster.local";
+            return Err(IstioError::new("--host", reason));
+        }
+        let (port, listener) = (self.port.to_string(), self.listener_port.to_string());
+        let common = [
+            ("name", workload.name.as_str()),
+            ("namespace", workload.namespace.as_str()),
+            ("selector", selector.as_str()),
+            ("port", port.as_str()),
+            ("outbound_port", listener.as_str()),
+        ];
+        let mut objects = vec![fill(OUTBOUND_EGRESS, &common)];
+        for template in [OUTBOUND_CLUSTERS, OUTBOUND_ROUTES] {
+            for host in &self.hosts {
+                check_name("--host", host, 150, true)?;
+                let short = host.strip_suffix(".svc.cluster.local").unwrap_or(host);
+                let values: Vec<_> =
+                    common.iter().copied().chain([("host", &**host), ("short", short)]).collect();
+                objects.push(fill(template, &values));
+            }
+        }
+        Ok(objects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn workload() -> Workload {
+        Workload {
+            name: "reviews".to_owned(),
+            namespace: "bookinfo".to_owned(),
+            selector: vec!["app=reviews".to_owned()],
+        }
+    }
+
+    fn inbound(variant: Variant) -> Inbound {
+        Inbound { ports: vec![8080, 9090], variant, other_ports: vec![7070], listener_port: 15480 }
+    }
+
+    fn parsed(objects: &[String]) -> Vec<Value> {
+        objects.iter().map(|text| serde_yaml::from_str(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn clusters_and_routes_are_objects_of_their_own_and_clusters_come_first() {
+        for variant in [Variant::Route, Variant::Sidecar] {
+            let objects = parsed(&inbound(variant).render(&workload()).unwrap());
+            let names: Vec<&str> =
+                objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
+            let first = [
+                "reviews-in-8080-clusters",
+                "reviews-in-9090-clusters",
+                "reviews-in-8080-routes",
+                "reviews-in-9090-routes",
+            ];
+            let filters = objects.len() - 4;
+            assert_eq!(names[filters..], first);
+            for object in &objects[filters..] {
+                let kinds: std::collections::BTreeSet<bool> = object["spec"]["configPatches"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|patch| patch["applyTo"] == "CLUSTER")
+                    .collect();
+                assert_eq!(kinds.len(), 1, "{object:#}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sidecar_lists_all_ports() {
+        let objects = parsed(&inbound(Variant::Sidecar).render(&workload()).unwrap());
+        let ingress = &objects[0]["spec"]["ingress"];
+        let endpoints: Vec<_> = ingress
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["port"]["number"].as_u64().unwrap(), one["defaultEndpoint"].clone()))
+            .collect();
+        let expected =
+            [(8080, "127.0.0.1:15480"), (9090, "127.0.0.1:15480"), (7070, "127.0.0.1:7070")];
+        assert_eq!(endpoints, expected.map(|(port, to)| (port, Value::from(to))));
+    }
+
+    #[test]
+    fn outbound_has_one_cluster_for_outrigger_and_two_objects_for_each_host() {
+        let hosts = ["reviews.bookinfo.svc.cluster.local", "api.example.com"];
+        let outbound =
+            Outbound { hosts: hosts.map(str::to_owned).to_vec(), port: 9080, listener_port: 15481 };
+        let objects = parsed(&outbound.render(&workload()).unwrap());
+        let names: Vec<&str> =
+            objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                "reviews-out-egress",
+                "reviews-out-reviews.bookinfo-9080-clusters",
+                "reviews-out-api.example.com-9080-clusters",
+                "reviews-out-reviews.bookinfo-9080-routes",
+                "reviews-out-api.example.com-9080-routes",
+            ]
+        );
+    }
+
+    #[test]
+    fn mistakes_name_the_argument() {
+        let with = |change: fn(&mut Workload)| {
+            let mut workload = workload();
+            change(&mut workload);
+            inbound(Variant::Route).render(&workload).unwrap_err().to_string()
+        };
+        assert!(with(|w| w.selector.clear()).starts_with("--selector: it is missing"));
+        assert!(with(|w| w.name = "a: b".to_owned()).starts_with("--name: "));
+        assert!(with(|w| w.namespace = String::new()).starts_with("--namespace: "));
+    }
+}
