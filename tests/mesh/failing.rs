@@ -67,3 +67,13 @@ pub async fn switches(world: &World, pod: &Pod, cluster: &str) {
     world.app.arrived("/item", before + 50).await;
     load.stop().await.without_failure();
 }
+
+/// Switches it on in one push, under the same load.
+pub async fn switches_on_at_once(world: &World, pod: &Pod) {
+    let load = Load::start(&world.frontend.net, "/item", 100);
+    let before = world.app.hits("/item");
+    world.app.arrived("/item", before + 20).await;
+    world.becomes(pod.place, State::Cache).await;
+    load.more_hits(50).await;
+    load.stop().await.without_failure();
+}

@@ -1,7 +1,7 @@
 //! The cache before the app, in the callee's pod: requests of another pod pass
 //! both Envoys, and Outrigger between the second one and the app.
 
-use crate::failing::{Failure, fails_open, switches};
+use crate::failing::{Failure, fails_open, switches, switches_on_at_once};
 use crate::pod::{Process, REVIEWS, State, Version, World, possible};
 use crate::support::Reply;
 
@@ -128,14 +128,29 @@ async fn no_request_fails_when_the_cache_is_told_to_end() {
     }
 }
 
+/// Both pods with policy, and no cache yet.
+async fn unswitched() -> World {
+    let world = World::start(Version::Older).await;
+    world.plane.apply(POLICY).unwrap();
+    world.app.always("/item", Reply::cached("max-age=600", "item"));
+    world
+}
+
 #[tokio::test]
 async fn no_request_fails_while_it_is_switched_on_and_off() {
     if !possible() {
         return;
     }
-    let world = World::start(Version::Older).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.always("/item", Reply::cached("max-age=600", "item"));
+    let world = unswitched().await;
     let _outrigger = world.start_outrigger(&world.reviews).await;
     switches(&world, &world.reviews, "outrigger-in-8080").await;
+}
+
+#[tokio::test]
+async fn clusters_and_routes_in_one_push_lose_nothing() {
+    if possible() {
+        let world = unswitched().await;
+        let _outrigger = world.start_outrigger(&world.reviews).await;
+        switches_on_at_once(&world, &world.reviews).await;
+    }
 }

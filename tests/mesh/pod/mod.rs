@@ -8,6 +8,7 @@ mod envoy;
 mod load;
 mod netns;
 mod outrigger;
+mod patches;
 mod process;
 mod states;
 
