@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::pod::{Load, Pod, Process, State, World};
-use crate::support::eventually;
+use crate::support::{Reply, Script, chunk, eventually, head, last_chunk};
 
 /// How the cache fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failur
         Failure::Stopped => outrigger.signal("STOP"),
         Failure::Terminated => outrigger.signal("TERM"),
     }
-    // Fails over: the app answers now, and for longer than the health check needs to notice.
+    // For longer than the health check needs to notice, and than a client would wait.
     let reached = world.app.hits("/item");
     let what = format!("the app answers by itself ({failure:?})");
-    eventually(&what, || async move { (world.app.hits("/item") >= reached + 250).then_some(()) })
+    eventually(&what, || async move { (world.app.hits("/item") >= reached + 400).then_some(()) })
         .await;
     let _back = match failure {
         Failure::Stopped => {
@@ -76,4 +76,24 @@ pub async fn switches_on_at_once(world: &World, pod: &Pod) {
     world.becomes(pod.place, State::Cache).await;
     load.more_hits(50).await;
     load.stop().await.without_failure();
+}
+
+/// What is taken for a hang must not be a slow app, nor a stream that is quiet.
+pub async fn waits_for_a_slow_app(world: &World) {
+    let pause = Duration::from_secs(5);
+    let slow = Script::new().sleep(pause).reply(Reply::cached("max-age=600", "slow"));
+    world.app.always("/slow", slow);
+    let chunked = [("Transfer-Encoding", "chunked"), ("Content-Type", "text/event-stream")];
+    let quiet = Script::new()
+        .send(head(200, &chunked))
+        .send(chunk("one"))
+        .sleep(pause)
+        .send(chunk("two"))
+        .send(last_chunk(&[]));
+    world.app.always("/quiet", quiet);
+    let (slow, quiet) = tokio::join!(world.get("/slow"), world.get("/quiet"));
+    slow.assert_is(200, "slow");
+    quiet.assert_is(200, "onetwo");
+    assert_eq!(world.app.hits("/quiet"), 1);
+    eprintln!("the slow one was asked for {} times", world.app.hits("/slow"));
 }

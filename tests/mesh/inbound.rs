@@ -1,7 +1,7 @@
 //! The cache before the app, in the callee's pod: requests of another pod pass
 //! both Envoys, and Outrigger between the second one and the app.
 
-use crate::failing::{Failure, fails_open, switches, switches_on_at_once};
+use crate::failing::{Failure, fails_open, switches, switches_on_at_once, waits_for_a_slow_app};
 use crate::pod::{Process, REVIEWS, State, Version, World, possible};
 use crate::support::Reply;
 
@@ -121,6 +121,14 @@ async fn no_request_fails_when_the_cache_hangs() {
 }
 
 #[tokio::test]
+async fn a_slow_app_is_waited_for() {
+    if possible() {
+        let (world, _outrigger) = world(Version::Older).await;
+        waits_for_a_slow_app(&world).await;
+    }
+}
+
+#[tokio::test]
 async fn no_request_fails_when_the_cache_is_told_to_end() {
     if possible() {
         let (world, outrigger) = world(Version::Older).await;
@@ -143,7 +151,7 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
     }
     let world = unswitched().await;
     let _outrigger = world.start_outrigger(&world.reviews).await;
-    switches(&world, &world.reviews, "outrigger-in-8080").await;
+    switches(&world, &world.reviews, "outrigger-in-8080-self").await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The cache of the caller, in its pod: requests of the app go to its Envoy, to
 //! Outrigger, to Envoy again and then to the callee.
 
-use crate::failing::{Failure, fails_open, switches, switches_on_at_once};
+use crate::failing::{Failure, fails_open, switches, switches_on_at_once, waits_for_a_slow_app};
 use crate::pod::{FRONTEND, Process, State, Version, World, possible};
 use crate::support::Reply;
 
@@ -87,6 +87,14 @@ async fn no_request_fails_when_the_cache_hangs() {
     if possible() {
         let (world, outrigger) = world(Version::Older).await;
         fails_open(&world, &world.frontend, outrigger, Failure::Stopped).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_app_is_waited_for() {
+    if possible() {
+        let (world, _outrigger) = world(Version::Older).await;
+        waits_for_a_slow_app(&world).await;
     }
 }
 
