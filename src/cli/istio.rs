@@ -67,6 +67,11 @@ pub(super) struct RenderArgs {
     /// Where Outrigger listens [default: 15480 inbound, 15481 outbound].
     #[arg(long, value_name = "PORT")]
     listener_port: Option<u16>,
+    /// GET and HEAD that have no first byte after this time are sent to the application or service
+    /// directly as well, in case Outrigger hangs. Longer than slow responses take: these would be
+    /// asked for twice.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    hang_after: u32,
     /// Only these objects. Switching off: delete routes, wait for Envoy's drain, delete clusters.
     #[arg(long, value_enum)]
     stage: Option<StageArg>,
@@ -127,6 +132,7 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
             variant: args.variant,
             other_ports: args.other_port.clone(),
             listener_port: args.listener_port.unwrap_or(15480),
+            hang_after: args.hang_after,
         }
         .render(&workload)?,
         SideArg::Outbound => {
@@ -138,6 +144,7 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
                 hosts: args.host.clone(),
                 port,
                 listener_port: args.listener_port.unwrap_or(15481),
+                hang_after: args.hang_after,
             }
             .render(&workload)?
         }

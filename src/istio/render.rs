@@ -43,6 +43,8 @@ pub struct Inbound {
     pub other_ports: Vec<u16>,
     /// Where Outrigger listens.
     pub listener_port: u16,
+    /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
+    pub hang_after: u32,
 }
 
 /// Requests of the workload.
@@ -54,6 +56,8 @@ pub struct Outbound {
     pub port: u16,
     /// Where Outrigger listens.
     pub listener_port: u16,
+    /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
+    pub hang_after: u32,
 }
 
 /// The longest beginning of names, so that the longest object name fits into 253.
@@ -86,12 +90,13 @@ impl Inbound {
                 "it is missing: write --port with the port that the application listens on";
             return Err(IstioError::new("--port", reason));
         }
-        let listener = self.listener_port.to_string();
+        let (listener, hang_after) = (self.listener_port.to_string(), seconds(self.hang_after)?);
         let common = [
             ("name", workload.name.as_str()),
             ("namespace", workload.namespace.as_str()),
             ("selector", selector.as_str()),
             ("inbound_port", listener.as_str()),
+            ("hang_after", hang_after.as_str()),
         ];
         let (clusters, routes) = match self.variant {
             Variant::Route => (INBOUND_CLUSTERS, INBOUND_ROUTES),
@@ -127,6 +132,13 @@ impl Inbound {
     }
 }
 
+fn seconds(hang_after: u32) -> Result<String, IstioError> {
+    match hang_after {
+        1..=3600 => Ok(format!("{hang_after}s")),
+        _ => Err(IstioError::new("--hang-after", "write 1 to 3600 seconds")),
+    }
+}
+
 impl Outbound {
     /// The objects, clusters first.
     ///
@@ -139,12 +151,14 @@ impl Outbound {
             return Err(IstioError::new("--host", reason));
         }
         let (port, listener) = (self.port.to_string(), self.listener_port.to_string());
+        let hang_after = seconds(self.hang_after)?;
         let common = [
             ("name", workload.name.as_str()),
             ("namespace", workload.namespace.as_str()),
             ("selector", selector.as_str()),
             ("port", port.as_str()),
             ("outbound_port", listener.as_str()),
+            ("hang_after", hang_after.as_str()),
         ];
         let mut objects = vec![fill(OUTBOUND_EGRESS, &common)];
         for template in [OUTBOUND_CLUSTERS, OUTBOUND_ROUTES] {
@@ -174,7 +188,13 @@ mod tests {
     }
 
     fn inbound(variant: Variant) -> Inbound {
-        Inbound { ports: vec![8080, 9090], variant, other_ports: vec![7070], listener_port: 15480 }
+        Inbound {
+            ports: vec![8080, 9090],
+            variant,
+            other_ports: vec![7070],
+            listener_port: 15480,
+            hang_after: 5,
+        }
     }
 
     fn parsed(objects: &[String]) -> Vec<Value> {
@@ -225,8 +245,12 @@ mod tests {
     #[test]
     fn outbound_has_one_cluster_for_outrigger_and_two_objects_for_each_host() {
         let hosts = ["reviews.bookinfo.svc.cluster.local", "api.example.com"];
-        let outbound =
-            Outbound { hosts: hosts.map(str::to_owned).to_vec(), port: 9080, listener_port: 15481 };
+        let outbound = Outbound {
+            hosts: hosts.map(str::to_owned).to_vec(),
+            port: 9080,
+            listener_port: 15481,
+            hang_after: 5,
+        };
         let objects = parsed(&outbound.render(&workload()).unwrap());
         let names: Vec<&str> =
             objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap()).collect();

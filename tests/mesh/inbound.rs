@@ -151,7 +151,7 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
     }
     let world = unswitched().await;
     let _outrigger = world.start_outrigger(&world.reviews).await;
-    switches(&world, &world.reviews, "outrigger-in-8080-self").await;
+    switches(&world, &world.reviews, "outrigger-in-8080").await;
 }
 
 #[tokio::test]

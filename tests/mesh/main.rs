@@ -9,6 +9,7 @@ mod support;
 
 mod ads;
 mod authentication;
+mod client;
 mod endings;
 mod failing;
 mod inbound;

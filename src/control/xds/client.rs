@@ -44,6 +44,8 @@ pub struct Client {
     settings: XdsSettings,
     applier: Applier,
     status: Arc<XdsStatus>,
+    /// What was said about the outage that goes on.
+    said: Option<std::mem::Discriminant<XdsError>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -62,7 +64,7 @@ impl Client {
         let keeper = settings.state_dir.clone().map(Keeper::new);
         let mut applier = Applier::new(controller, Arc::clone(&status), keeper);
         applier.restore();
-        Client { settings, applier, status }
+        Client { settings, applier, status, said: None }
     }
 
     /// Follows istiod, for ever.
@@ -73,20 +75,24 @@ impl Client {
             let Err(error) = ended;
             if self.status.view().connected {
                 backoff.reset();
+                self.said = None;
             }
             self.note(&error);
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
         }
     }
 
-    /// One line for each outage; the ordinary end of a stream is none.
-    fn note(&self, error: &XdsError) {
+    /// One line for each outage, and for each other reason in it. That a stream ends is no outage:
+    /// istiod closes each after half an hour.
+    fn note(&mut self, error: &XdsError) {
         let (address, reason) = (&self.settings.address, error.to_string());
-        let failure = self.status.lost(&reason);
-        if failure && !error.is_ordinary() {
-            tracing::warn!(%address, reason, "istiod cannot be reached; the policy stays as it is");
-        } else {
+        let had_worked = self.status.lost(&reason);
+        let kind = Some(std::mem::discriminant(error));
+        if had_worked || self.said == kind {
             tracing::debug!(%address, reason, "disconnected from istiod");
+        } else {
+            self.said = kind;
+            tracing::warn!(%address, reason, "istiod cannot be reached; the policy stays as it is");
         }
     }
 }

@@ -41,13 +41,6 @@ pub struct XdsSettings {
     pub state_dir: Option<PathBuf>,
 }
 
-impl XdsError {
-    /// Whether istiod has ended the stream as it does every half hour.
-    pub(crate) fn is_ordinary(&self) -> bool {
-        matches!(self, Self::Ended | Self::Status { code: tonic::Code::Unavailable, .. })
-    }
-}
-
 /// Why a connection to istiod failed or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum XdsError {

@@ -138,8 +138,7 @@ impl XdsStatus {
         self.responses[XdsResult::Rejected as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The connection is gone, or could not be made; `true` if there had been one, or if it is the
-    /// first failure of all.
+    /// The connection is gone, or could not be made; `true` if there had been one.
     pub(crate) fn lost(&self, reason: &str) -> bool {
         let mut view = self.lock();
         let now = SystemTime::now();
@@ -150,8 +149,7 @@ impl XdsStatus {
         if !was {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
-        let first = view.last_failure.is_none();
         view.last_failure = Some(Failure { at: now, reason: reason.to_owned() });
-        was || first
+        was
     }
 }

@@ -27,10 +27,12 @@ impl Destinations {
     /// The same destinations under a new policy; what can be kept of their guards is kept.
     pub(crate) fn renewed(&self, snapshot: &Snapshot, watch: &Arc<Watch>) -> Self {
         let known = self.lock();
-        let renew = |(name, before): (&Box<str>, &Arc<Guards>)| {
-            (name.clone(), Arc::new(Guards::of(snapshot, before, watch, Some(name))))
-        };
-        Destinations { known: Mutex::new(known.iter().map(renew).collect()) }
+        let mut renewed = HashMap::with_capacity(known.len());
+        for (name, before) in known.iter() {
+            let guards = Guards::of(snapshot, before, watch, Some(name));
+            renewed.insert(name.clone(), Arc::new(guards));
+        }
+        Destinations { known: Mutex::new(renewed) }
     }
 
     /// The guards of a destination, host and port; `None` if there are too many.

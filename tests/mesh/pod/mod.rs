@@ -27,7 +27,7 @@ pub use envoy::Version;
 pub use load::Load;
 pub use netns::Namespace;
 pub use process::Process;
-pub use states::State;
+pub use states::{State, rendered};
 
 use netns::{run, sweep};
 

@@ -1,7 +1,7 @@
 //! States of an Envoy: what istiod sent it without a cache, and what it would
-//! send with the objects in `istio/`.
+//! send with the objects that `outrigger istio render` prints.
 
-use std::path::Path;
+use crate::support::outrigger;
 
 use crate::control_plane::{ResourceSet, read_json};
 use crate::replay::captured;
@@ -23,12 +23,30 @@ pub enum State {
 pub fn resources(app: &str, state: State) -> ResourceSet {
     let mut json = read_json(&captured(&format!("{app}-plain.json"))).expect("a captured file");
     let side = if app == "reviews" { "inbound" } else { "outbound" };
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("istio").join(format!("{side}.yaml"));
-    let objects = std::fs::read_to_string(&file).expect("the objects of a side");
+    let objects = rendered(side, &["--hang-after", "2"]);
     match state {
         State::Plain => {}
         State::Clusters => apply(&mut json, &objects, |name| !name.ends_with("-routes")),
         State::Cache => apply(&mut json, &objects, |_| true),
     }
     ResourceSet::from_json(&json).expect("resources that Envoy knows")
+}
+
+/// The objects of a side for the two workloads of the captured answers.
+pub fn rendered(side: &str, more: &[&str]) -> String {
+    let mut command = outrigger();
+    command.args(["istio", "render", "--mode", side]);
+    command.args(
+        match side {
+            "inbound" => "--name reviews --namespace bookinfo --selector app=reviews --port 8080",
+            _ => {
+                "--name frontend --namespace shop --selector app=frontend --port 9080 \
+             --host reviews.bookinfo.svc.cluster.local"
+            }
+        }
+        .split_whitespace(),
+    );
+    let output = command.args(more).output().expect("the command runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("YAML")
 }
