@@ -131,7 +131,7 @@ async fn a_slow_app_is_waited_for() {
 #[tokio::test]
 async fn no_request_fails_when_the_cache_is_told_to_end() {
     if possible() {
-        let (world, outrigger) = world(Version::Older).await;
+        let (world, outrigger) = world(Version::Newer).await;
         fails_open(&world, &world.reviews, outrigger, Failure::Terminated).await;
     }
 }
