@@ -162,3 +162,16 @@ async fn clusters_and_routes_in_one_push_lose_nothing() {
         switches_on_at_once(&world, &world.reviews).await;
     }
 }
+
+#[tokio::test]
+async fn by_a_sidecar_resource_it_caches_and_fails_open_too() {
+    if possible() {
+        let world = unswitched().await;
+        let outrigger = world.start_outrigger(&world.reviews).await;
+        world.becomes(REVIEWS, State::Sidecar).await;
+        world.cache_answers("/item").await;
+        let sent = ("x-outrigger-upstream", "127.0.0.1:15000");
+        world.request("GET", "/item", &[sent]).await.assert_is(200, "item").assert_hit();
+        fails_open(&world, &world.reviews, outrigger, Failure::Killed).await;
+    }
+}

@@ -1,8 +1,8 @@
-//! EnvoyFilters on captured resources: the patches of `istio/*.yaml`, put where
-//! istiod puts them.
+//! EnvoyFilters and Sidecars on captured resources: patches put where istiod puts
+//! them.
 
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Applies the objects of a YAML text whose names `wanted` accepts, to
 /// `{cds, lds, rds, eds}`.
@@ -10,6 +10,10 @@ pub fn apply(resources: &mut Value, objects: &str, wanted: impl Fn(&str) -> bool
     for document in serde_yaml::Deserializer::from_str(objects) {
         let object = Value::deserialize(document).expect("YAML");
         let name = object["metadata"]["name"].as_str().expect("an object with a name");
+        if object["kind"] == "Sidecar" {
+            apply_sidecar(resources, &object);
+            continue;
+        }
         assert_eq!(object["kind"], "EnvoyFilter", "{name}");
         if !wanted(name) {
             continue;
@@ -18,6 +22,35 @@ pub fn apply(resources: &mut Value, objects: &str, wanted: impl Fn(&str) -> bool
             apply_one(resources, patch);
         }
     }
+}
+
+/// What a Sidecar resource changes: the inbound cluster of a port, which then leads to a fixed
+/// address instead of the original destination.
+fn apply_sidecar(resources: &mut Value, sidecar: &Value) {
+    for ingress in sidecar["spec"]["ingress"].as_array().expect("ingress") {
+        let port = &ingress["port"]["number"];
+        let endpoint = ingress["defaultEndpoint"].as_str().expect("an endpoint");
+        let (address, to) = endpoint.split_once(':').expect("an address and a port");
+        let to: u16 = to.parse().expect("a port");
+        let name = format!("inbound|{port}||");
+        let cluster = cluster(resources, &name.clone().into());
+        let fields = cluster.as_object_mut().expect("a cluster");
+        for field in ["cleanup_interval", "lb_policy", "upstream_bind_config"] {
+            fields.remove(field);
+        }
+        let socket = json!({"socket_address": {"address": address, "port_value": to}});
+        cluster["type"] = "STATIC".into();
+        cluster["load_assignment"] = json!({
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket}}]}],
+        });
+    }
+}
+
+fn cluster<'a>(resources: &'a mut Value, name: &Value) -> &'a mut Value {
+    let clusters = resources["cds"].as_array_mut().expect("clusters");
+    let found = clusters.iter_mut().find(|cluster| cluster["name"] == *name);
+    found.unwrap_or_else(|| panic!("no cluster {name}"))
 }
 
 fn apply_one(resources: &mut Value, patch: &Value) {
@@ -30,6 +63,16 @@ fn apply_one(resources: &mut Value, patch: &Value) {
             let mut cluster = value.clone();
             cluster["@type"] = "type.googleapis.com/envoy.config.cluster.v3.Cluster".into();
             resources["cds"].as_array_mut().expect("clusters").push(cluster);
+        }
+        ("CLUSTER", "MERGE") => {
+            merge(cluster(resources, &patch["match"]["cluster"]["name"]), value);
+        }
+        ("HTTP_ROUTE", "MERGE") => {
+            let name = &route["vhost"]["route"]["name"];
+            each_host(resources, route, &mut |host| {
+                let routes = host["routes"].as_array_mut().expect("routes").iter_mut();
+                routes.filter(|r| r["name"] == *name).for_each(|r| merge(r, value));
+            });
         }
         ("HTTP_ROUTE", "INSERT_FIRST") => {
             each_host(resources, route, &mut |host| {
@@ -51,7 +94,8 @@ fn each_host(resources: &mut Value, route: &Value, change: &mut dyn FnMut(&mut V
             return;
         }
         for host in configuration["virtual_hosts"].as_array_mut().expect("virtual hosts") {
-            if route["vhost"].is_null() || route["vhost"]["name"] == host["name"] {
+            let name = &route["vhost"]["name"];
+            if name.is_null() || *name == host["name"] {
                 change(host);
                 found += 1;
             }

@@ -17,6 +17,8 @@ pub enum State {
     Clusters,
     /// With its routes too.
     Cache,
+    /// With it by a Sidecar resource, for the callee.
+    Sidecar,
 }
 
 /// The resources of a state.
@@ -27,6 +29,9 @@ pub fn resources(app: &str, state: State) -> ResourceSet {
     match state {
         State::Plain => {}
         State::Clusters => apply(&mut json, &objects, |name| !name.ends_with("-routes")),
+        State::Sidecar => {
+            apply(&mut json, &rendered(side, &["--variant", "sidecar"]), |_| true);
+        }
         State::Cache => apply(&mut json, &objects, |_| true),
     }
     ResourceSet::from_json(&json).expect("resources that Envoy knows")
