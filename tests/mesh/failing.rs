@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::pod::{Load, Pod, Process, World};
-use crate::support::eventually;
+use crate::pod::{Load, Pod, Process, State, World};
+use crate::support::{Reply, Script, chunk, eventually, head, last_chunk};
 
 /// How the cache fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +19,17 @@ pub enum Failure {
 /// Lets Outrigger fail under 100 requests a second: not one of them may, and
 /// once it is back it is used again.
 pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failure: Failure) {
-    world.cache_answers("/item").await;
     let load = Load::start(&world.frontend.net, "/item", 100);
-    world.cache_answers("/item").await;
+    load.more_hits(50).await;
     match failure {
         Failure::Killed => outrigger.kill(),
         Failure::Stopped => outrigger.signal("STOP"),
         Failure::Terminated => outrigger.signal("TERM"),
     }
-    // Fails over: the app answers now, and for longer than the health check needs to notice.
+    // For longer than the health check needs to notice, and than a client would wait.
     let reached = world.app.hits("/item");
     let what = format!("the app answers by itself ({failure:?})");
-    eventually(&what, || async move { (world.app.hits("/item") >= reached + 250).then_some(()) })
+    eventually(&what, || async move { (world.app.hits("/item") >= reached + 400).then_some(()) })
         .await;
     let _back = match failure {
         Failure::Stopped => {
@@ -44,12 +43,57 @@ pub async fn fails_open(world: &World, pod: &Pod, mut outrigger: Process, failur
             world.start_outrigger(pod).await
         }
     };
-    let hit = world.cache_answers("/item").await;
-    assert_eq!(hit.status, 200);
+    load.more_hits(50).await;
     let report = load.stop().await;
     eprintln!(
         "{failure:?}: {} sent, {} hits, slowest {:?}",
         report.sent, report.hits, report.slowest
     );
     report.without_failure();
+}
+
+/// Switches the cache of a pod on and off again under 100 requests a second, of
+/// which none may fail: clusters before routes, and routes away before clusters.
+pub async fn switches(world: &World, pod: &Pod, cluster: &str) {
+    let load = Load::start(&world.frontend.net, "/item", 100);
+    world.becomes(pod.place, State::Clusters).await;
+    world.warmed(pod).await;
+    world.becomes(pod.place, State::Cache).await;
+    load.more_hits(50).await;
+    world.becomes(pod.place, State::Clusters).await;
+    world.bypassed(pod, cluster, Duration::from_secs(1)).await;
+    world.becomes(pod.place, State::Plain).await;
+    let before = world.app.hits("/item");
+    world.app.arrived("/item", before + 50).await;
+    load.stop().await.without_failure();
+}
+
+/// Switches it on in one push, under the same load.
+pub async fn switches_on_at_once(world: &World, pod: &Pod) {
+    let load = Load::start(&world.frontend.net, "/item", 100);
+    let before = world.app.hits("/item");
+    world.app.arrived("/item", before + 20).await;
+    world.becomes(pod.place, State::Cache).await;
+    load.more_hits(50).await;
+    load.stop().await.without_failure();
+}
+
+/// What is taken for a hang must not be a slow app, nor a stream that is quiet.
+pub async fn waits_for_a_slow_app(world: &World) {
+    let pause = Duration::from_secs(5);
+    let slow = Script::new().sleep(pause).reply(Reply::cached("max-age=600", "slow"));
+    world.app.always("/slow", slow);
+    let chunked = [("Transfer-Encoding", "chunked"), ("Content-Type", "text/event-stream")];
+    let quiet = Script::new()
+        .send(head(200, &chunked))
+        .send(chunk("one"))
+        .sleep(pause)
+        .send(chunk("two"))
+        .send(last_chunk(&[]));
+    world.app.always("/quiet", quiet);
+    let (slow, quiet) = tokio::join!(world.get("/slow"), world.get("/quiet"));
+    slow.assert_is(200, "slow");
+    quiet.assert_is(200, "onetwo");
+    assert_eq!(world.app.hits("/quiet"), 1);
+    eprintln!("the slow one was asked for {} times", world.app.hits("/slow"));
 }

@@ -1,10 +1,8 @@
 //! The cache before the app, in the callee's pod: requests of another pod pass
 //! both Envoys, and Outrigger between the second one and the app.
 
-use std::time::Duration;
-
-use crate::failing::{Failure, fails_open};
-use crate::pod::{Load, Process, REVIEWS, State, Version, World, possible};
+use crate::failing::{Failure, fails_open, switches, switches_on_at_once, waits_for_a_slow_app};
+use crate::pod::{Process, REVIEWS, State, Version, World, possible};
 use crate::support::Reply;
 
 const POLICY: &str = "
@@ -123,6 +121,14 @@ async fn no_request_fails_when_the_cache_hangs() {
 }
 
 #[tokio::test]
+async fn a_slow_app_is_waited_for() {
+    if possible() {
+        let (world, _outrigger) = world(Version::Older).await;
+        waits_for_a_slow_app(&world).await;
+    }
+}
+
+#[tokio::test]
 async fn no_request_fails_when_the_cache_is_told_to_end() {
     if possible() {
         let (world, outrigger) = world(Version::Older).await;
@@ -130,23 +136,29 @@ async fn no_request_fails_when_the_cache_is_told_to_end() {
     }
 }
 
+/// Both pods with policy, and no cache yet.
+async fn unswitched() -> World {
+    let world = World::start(Version::Older).await;
+    world.plane.apply(POLICY).unwrap();
+    world.app.always("/item", Reply::cached("max-age=600", "item"));
+    world
+}
+
 #[tokio::test]
 async fn no_request_fails_while_it_is_switched_on_and_off() {
     if !possible() {
         return;
     }
-    let world = World::start(Version::Older).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.always("/item", Reply::cached("max-age=600", "item"));
+    let world = unswitched().await;
     let _outrigger = world.start_outrigger(&world.reviews).await;
-    let load = Load::start(&world.frontend.net, "/item", 100);
-    world.becomes(REVIEWS, State::Cache).await;
-    world.cache_answers("/item").await;
-    world.becomes(REVIEWS, State::Clusters).await;
-    world.bypassed(&world.reviews, "outrigger-in-8080", Duration::from_secs(1)).await;
-    world.becomes(REVIEWS, State::Plain).await;
-    let before = world.app.hits("/item");
-    world.app.arrived("/item", before + 50).await;
-    let report = load.stop().await;
-    assert!(report.without_failure().hits > 0, "{report:?}");
+    switches(&world, &world.reviews, "outrigger-in-8080").await;
+}
+
+#[tokio::test]
+async fn clusters_and_routes_in_one_push_lose_nothing() {
+    if possible() {
+        let world = unswitched().await;
+        let _outrigger = world.start_outrigger(&world.reviews).await;
+        switches_on_at_once(&world, &world.reviews).await;
+    }
 }

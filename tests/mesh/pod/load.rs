@@ -2,13 +2,13 @@
 //! answered.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{Client, End, Response};
+use crate::support::{Client, End, eventually};
 
 use super::netns::{Connector, Namespace};
 use super::{HOST, SERVICE};
@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A load that runs until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
+    hits: Arc<AtomicUsize>,
     task: JoinHandle<Report>,
 }
 
@@ -40,9 +41,22 @@ impl Load {
     /// connections that are kept as long as they last.
     pub fn start(net: &Namespace, path: &str, rate: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let connector = net.connector();
-        let task = tokio::spawn(run(connector, path.to_owned(), rate, Arc::clone(&stop)));
-        Self { stop, task }
+        let hits = Arc::new(AtomicUsize::new(0));
+        let sender = Sender {
+            connector: net.connector(),
+            path: path.to_owned(),
+            idle: Arc::default(),
+            hits: Arc::clone(&hits),
+        };
+        let task = tokio::spawn(run(sender, rate, Arc::clone(&stop)));
+        Self { stop, hits, task }
+    }
+
+    /// Waits until this many more answers have come from the cache.
+    pub async fn more_hits(&self, n: usize) {
+        let wanted = self.hits.load(Ordering::Relaxed) + n;
+        let enough = || async { (self.hits.load(Ordering::Relaxed) >= wanted).then_some(()) };
+        eventually("answers from the cache under load", enough).await;
     }
 
     /// Ends it and waits for what is under way.
@@ -62,71 +76,77 @@ impl Report {
     }
 }
 
-async fn run(connector: Connector, path: String, rate: u32, stop: Arc<AtomicBool>) -> Report {
-    let idle: Arc<Mutex<Vec<Client>>> = Arc::default();
-    let addr: SocketAddr = SERVICE.parse().expect("an address");
+async fn run(sender: Sender, rate: u32, stop: Arc<AtomicBool>) -> Report {
     let started = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     let (mut requests, mut report) = (JoinSet::new(), Report::default());
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
-        let (connector, idle, path) = (connector.clone(), Arc::clone(&idle), path.clone());
+        // Every fourth comes on a connection of its own.
+        let kept = report.sent % 4 != 0;
         report.sent += 1;
+        let sender = sender.clone();
         requests.spawn(async move {
             let at = Instant::now();
-            let one = one(&connector, addr, &path, &idle);
-            let result = tokio::time::timeout(PATIENCE, one).await;
+            let result = tokio::time::timeout(PATIENCE, sender.one(kept)).await;
             let result = result.unwrap_or_else(|_| Err(format!("no answer in {PATIENCE:?}")));
-            (at, at.elapsed(), result)
+            (at - started, at.elapsed(), result)
         });
         while let Some(done) = requests.try_join_next() {
-            report.note(started, done.expect("a request ends"));
+            report.note(done.expect("a request ends"));
         }
     }
     while let Some(done) = requests.join_next().await {
-        report.note(started, done.expect("a request ends"));
+        report.note(done.expect("a request ends"));
     }
+    report.hits = sender.hits.load(Ordering::Relaxed);
     report
 }
 
 impl Report {
-    fn note(&mut self, start: Instant, done: (Instant, Duration, Result<Response, String>)) {
-        let (at, took, result) = done;
+    fn note(&mut self, (at, took, result): (Duration, Duration, Result<(), String>)) {
         self.slowest = self.slowest.max(took);
-        match result {
-            Ok(response) if response.status == 200 => {
-                let status = response.header("cache-status").unwrap_or_default();
-                self.hits += usize::from(status.contains("hit"));
-            }
-            Ok(response) => {
-                let body = String::from_utf8_lossy(&response.body).into_owned();
-                self.failures.push((at - start, format!("{} {body}", response.status)));
-            }
-            Err(why) => self.failures.push((at - start, why)),
+        if let Err(why) = result {
+            self.failures.push((at, format!("{why} (after {took:?})")));
         }
     }
 }
 
-/// One request. A connection that was kept and fails is a failure too: whoever
-/// closes one says so in the response before.
-async fn one(
-    connector: &Connector,
-    addr: SocketAddr,
-    path: &str,
-    idle: &Mutex<Vec<Client>>,
-) -> Result<Response, String> {
-    let kept = idle.lock().expect("the list of connections").pop();
-    let mut client = match kept {
-        Some(client) => client,
-        None => Client::over(connector.connect(addr).await.map_err(|e| e.to_string())?),
-    };
-    client.request("GET", path, &[("host", HOST)]).await;
-    let response = client.try_response("GET").await.map_err(|e| e.to_string())?;
-    if response.end == End::Truncated {
-        return Err("the body was cut".to_owned());
+/// What each request needs.
+#[derive(Clone)]
+struct Sender {
+    connector: Connector,
+    path: String,
+    idle: Arc<Mutex<Vec<Client>>>,
+    hits: Arc<AtomicUsize>,
+}
+
+impl Sender {
+    /// One request. A connection that was kept and fails is a failure too: whoever
+    /// closes one says so in the response before.
+    async fn one(&self, kept: bool) -> Result<(), String> {
+        let idle = || self.idle.lock().expect("the list of connections");
+        let client = if kept { idle().pop() } else { None };
+        let mut client = match client {
+            Some(client) => client,
+            None => {
+                let addr: SocketAddr = SERVICE.parse().expect("an address");
+                Client::over(self.connector.connect(addr).await.map_err(|e| e.to_string())?)
+            }
+        };
+        client.request("GET", &self.path, &[("host", HOST)]).await;
+        let response = client.try_response("GET").await.map_err(|e| e.to_string())?;
+        if response.end == End::Truncated {
+            return Err("the body was cut".to_owned());
+        }
+        if response.status != 200 {
+            return Err(format!("{} {}", response.status, response.text()));
+        }
+        if kept && !response.head.lists("connection", "close") {
+            idle().push(client);
+        }
+        let status = response.header("cache-status").unwrap_or_default();
+        self.hits.fetch_add(usize::from(status.contains("hit")), Ordering::Relaxed);
+        Ok(())
     }
-    if !response.head.lists("connection", "close") {
-        idle.lock().expect("the list of connections").push(client);
-    }
-    Ok(response)
 }

@@ -8,6 +8,7 @@ mod envoy;
 mod load;
 mod netns;
 mod outrigger;
+mod patches;
 mod process;
 mod states;
 
@@ -26,7 +27,7 @@ pub use envoy::Version;
 pub use load::Load;
 pub use netns::Namespace;
 pub use process::Process;
-pub use states::State;
+pub use states::{State, rendered};
 
 use netns::{run, sweep};
 
@@ -187,6 +188,16 @@ impl World {
             .await;
     }
 
+    /// Waits until a pod's Envoy can use every cluster it has: one with health checks
+    /// is not there before the first of them has ended.
+    pub async fn warmed(&self, pod: &Pod) {
+        eventually("Envoy's clusters are warm", || async move {
+            let warming = self.envoy_stat(pod, "cluster_manager.warming_clusters").await;
+            (warming == 0).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until a cluster of a pod's Envoy has had no request for this long.
     pub async fn bypassed(&self, pod: &Pod, cluster: &str, quiet: Duration) {
         let name = format!("cluster.{cluster}.upstream_rq_total");
@@ -207,7 +218,7 @@ impl World {
         let addr = "127.0.0.1:15000".parse().expect("an address");
         let stream = pod.net.connect(addr).await.expect("Envoy's admin port");
         let mut client = Client::over(stream);
-        client.request("GET", "/stats?usedonly", &[]).await;
+        client.request("GET", "/stats", &[]).await;
         let text = client.response("GET").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.and_then(|value| value.parse().ok()).unwrap_or_default()

@@ -58,7 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-            bind: Arc::new(|addr| std::net::TcpListener::bind(addr)),
+            bind: Arc::new(std::net::TcpListener::bind),
             tls: None,
             token: None,
             ready: true,
