@@ -73,12 +73,12 @@ fn is_kubernetes(text: &str) -> bool {
     top("apiVersion:") && top("kind:")
 }
 
-/// A file whose top level says `routes`, `guard`, `inbound` or `outbound` is a policy; an empty one is an empty policy.
+/// A file whose top level says `routes`, `guard`, `inbound`, `outbound` or `aliases` is a policy; an empty one is an empty policy.
 fn is_policy(text: &str) -> bool {
     let key = |line: &str| {
         let line = line.trim_start_matches('{').trim_start();
         let named = |name| line.strip_prefix(name).map(str::trim_start);
-        ["routes", "guard", "inbound", "outbound"]
+        ["routes", "guard", "inbound", "outbound", "aliases"]
             .into_iter()
             .filter_map(named)
             .any(|rest| rest.starts_with(':'))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use outrigger_semantics::{SetCookie, StoreRules};
 
+use crate::aliases::Aliases;
 use crate::document::{
     CacheDocument, Document, InvalidAgeDocument, MatchDocument, RedisDocument,
     RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument,
@@ -48,6 +49,9 @@ pub fn check(source: &str, text: &str) -> Result<Document, PolicyError> {
     if document.routes.len() > ROUTES_MAX {
         let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
         return Err(PolicyError::at_path(source, text, "routes", reason));
+    }
+    if let Err((host, reason)) = Aliases::check(&document.aliases) {
+        return Err(PolicyError::at_path(source, text, &format!("aliases.{host}"), reason));
     }
     guard::check(source, text, "guard", &document.guard)?;
     let mut names = HashSet::new();
@@ -131,7 +135,8 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     let canonical = serde_json::to_vec(document).unwrap_or_default();
     let version = format!("{:032x}", digest(&canonical));
     let (inbound, outbound) = (document.inbound.clone(), document.outbound.clone());
-    Snapshot { routes, index, version, sources, inbound, outbound }
+    let aliases = Aliases::of(&document.aliases);
+    Snapshot { routes, index, version, sources, inbound, outbound, aliases }
 }
 
 fn compile_route(

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::aliases::AliasDocument;
 use crate::guard::GuardDocument;
 use crate::mesh::{IdentityPattern, SideDocument};
 use crate::values::{
@@ -29,6 +30,10 @@ pub struct Document {
     /// Requests of the application in this pod, as its Envoy sends them.
     #[serde(default)]
     pub outbound: SideDocument,
+    /// Names of one service: a request for one of the names in a list is taken for the name before
+    /// the list, in the key, in purges, and towards the upstream. Ports do not count.
+    #[serde(default)]
+    pub aliases: AliasDocument,
     /// The routes.
     #[serde(default)]
     pub routes: Vec<RouteDocument>,

@@ -103,15 +103,17 @@ pub fn coalesce_verdict(route_allows: bool, headers: &HeaderMap, key: &CacheKey)
 
 /// Explains what would happen to a request, and to a response if one is given.
 pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
+    let authority = snapshot.authority(question.target.authority);
+    let target = RequestTarget { authority, ..question.target };
     let route = snapshot.route(RouteQuery {
-        host: question.target.authority,
-        path: question.target.path,
+        host: target.authority,
+        path: target.path,
         method: question.method,
         headers: question.headers,
         peer: question.arrival.peer,
     });
     let directives = route.request_directives(question.headers);
-    let key = CacheKey::build(question.target, question.headers, &route.key, question.arrival);
+    let key = CacheKey::build(target, question.headers, &route.key, question.arrival);
     let has_body = question
         .headers
         .get(http::header::CONTENT_LENGTH)

@@ -15,6 +15,7 @@ pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
         folded.guard = document.guard.or(&folded.guard);
         folded.inbound = document.inbound.or(&folded.inbound);
         folded.outbound = document.outbound.or(&folded.outbound);
+        folded.aliases.extend(document.aliases.clone());
         let mut added = Vec::new();
         for route in &document.routes {
             match folded.routes.iter_mut().find(|have| have.name == route.name) {

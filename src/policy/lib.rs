@@ -10,6 +10,7 @@
 //! Pure: no file is read and no clock is asked. Where policy comes from is the business of
 //! `outrigger-control`.
 
+pub mod aliases;
 pub mod compile;
 pub mod document;
 pub mod error;

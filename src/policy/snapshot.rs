@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 
+use crate::aliases::Aliases;
 use crate::guard::GuardRules;
 use crate::index::RouteIndex;
 use crate::key::{KeyRules, Partition};
@@ -182,12 +183,18 @@ pub struct Snapshot {
     pub(crate) sources: Vec<String>,
     pub(crate) inbound: SideDocument,
     pub(crate) outbound: SideDocument,
+    pub(crate) aliases: Aliases,
 }
 
 impl Snapshot {
     /// The route of a request: the most specific one whose conditions all hold, else the fallback.
     pub fn route(&self, query: RouteQuery<'_>) -> &Arc<Route> {
         &self.routes[self.index.find(query).unwrap_or(self.routes.len() - 1)]
+    }
+
+    /// The name that an authority is taken for: its service's, or itself.
+    pub fn authority<'a>(&'a self, authority: &'a str) -> &'a str {
+        self.aliases.resolve(authority)
     }
 
     /// What may pass on a side of the pod.

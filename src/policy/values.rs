@@ -148,7 +148,7 @@ impl fmt::Display for Percent {
 text_value!(Percent, "Percent", "a share in whole percent: 10%", "^[0-9]{1,3}%$");
 
 /// A host: exact (`shop.svc`), a wildcard for everything below a domain (`*.shop.svc`), or `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostPattern {
     /// This host only.
     Exact(String),

@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, Method, Uri};
 use outrigger_coherence::{Matcher, Mode, PurgeRequest, Purged};
-use outrigger_policy::RequestTarget;
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
+use outrigger_policy::{RequestTarget, Snapshot};
 
 use crate::app::Shared;
 
@@ -77,25 +77,22 @@ fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), Purge
             };
             let active = shared.active();
             let path = if uri.path().is_empty() { "/" } else { uri.path() };
+            let name = active.snapshot.authority(authority.as_str());
             let route = active.snapshot.route(RouteQuery {
-                host: authority.as_str(),
+                host: name,
                 path,
                 method: &Method::GET,
                 headers: &HeaderMap::new(),
                 peer: None,
             });
             // The mesh ends TLS before us, so that every key says http.
-            let target = RequestTarget {
-                scheme: "http",
-                authority: authority.as_str(),
-                path,
-                query: uri.query(),
-            };
+            let target =
+                RequestTarget { scheme: "http", authority: name, path, query: uri.query() };
             let canonical = canonical_uri(target, &route.key);
             let uri_digest = digest(&canonical);
             Ok((Matcher::Url(String::from_utf8_lossy(&canonical).into_owned()), uri_digest))
         }
-        Matcher::Prefix(text) => canonical_prefix(&text)
+        Matcher::Prefix(text) => canonical_prefix(&text, &shared.active().snapshot)
             .map(|prefix| (Matcher::Prefix(prefix), 0))
             .ok_or(PurgeError::Prefix(text)),
         Matcher::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
@@ -104,12 +101,13 @@ fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), Purge
 }
 
 /// `https://Shop.svc:80/a` is stored as `http://shop.svc/a`.
-fn canonical_prefix(text: &str) -> Option<String> {
+fn canonical_prefix(text: &str, snapshot: &Snapshot) -> Option<String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if authority.is_empty() {
         return None;
     }
+    let authority = snapshot.authority(authority);
     let authority = authority.strip_suffix(":80").unwrap_or(authority).to_ascii_lowercase();
     // A bare host must not match hosts that merely begin like it.
     let path = if path.is_empty() { "/" } else { path };
@@ -120,11 +118,17 @@ fn canonical_prefix(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn prefix(text: &str) -> Option<String> {
+        let policy = "aliases: {shop.svc: [store]}";
+        canonical_prefix(text, &Snapshot::from_yaml("p", policy).unwrap())
+    }
+
     #[test]
     fn prefixes_are_made_canonical() {
-        assert_eq!(canonical_prefix("https://Shop.svc:80/a").as_deref(), Some("http://shop.svc/a"));
-        assert_eq!(canonical_prefix("http://shop").as_deref(), Some("http://shop/"));
-        assert_eq!(canonical_prefix("/a"), None);
-        assert_eq!(canonical_prefix("http:///a"), None);
+        assert_eq!(prefix("http://store:8080/a").as_deref(), Some("http://shop.svc/a"));
+        assert_eq!(prefix("https://Shop.svc:80/a").as_deref(), Some("http://shop.svc/a"));
+        assert_eq!(prefix("http://shop").as_deref(), Some("http://shop/"));
+        assert_eq!(prefix("/a"), None);
+        assert_eq!(prefix("http:///a"), None);
     }
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod istio;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -86,7 +86,7 @@ pub(crate) fn admit<'a, B>(
     if framing == 1 && headers.contains_key(TRANSFER_ENCODING) {
         return Err(bad("content-length-and-transfer-encoding"));
     }
-    let authority = authority(request)?;
+    let authority = snapshot.authority(authority(request)?);
     let path = match request.uri().path() {
         "" => "/",
         path => path,

@@ -74,6 +74,7 @@ pub async fn explain_live(
 ) -> Inspection {
     let active = shared.active();
     let now = shared.clock.now();
+    let target = RequestTarget { authority: active.snapshot.authority(target.authority), ..target };
     let question = Question { method, target, headers, response: None, arrival, now };
     let policy = explain(&active.snapshot, &question);
     let route = active.snapshot.route(outrigger_policy::snapshot::RouteQuery {

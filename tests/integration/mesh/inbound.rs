@@ -196,3 +196,26 @@ async fn explain_finds_what_was_stored_for_a_port_and_a_caller() {
     let nobody = explained(&proxy, url).await;
     assert_eq!(nobody["policy"]["lookup"]["reason"], "unknown-peer", "{nobody:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_under_one_name_of_a_service_voids_what_is_stored_under_the_others() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| Reply::cached("max-age=60", r.nth.to_string()));
+    let aliases = "aliases: {reviews.bookinfo.svc.cluster.local: [reviews, reviews.bookinfo]}";
+    let proxy = inbound(aliases).await;
+    let to = addr(&origin).to_string();
+    let send = async |method, host| {
+        let fields = [("x-outrigger-upstream", to.as_str()), ("host", host)];
+        proxy.fetch(method, "/a", &fields).await
+    };
+    send("GET", "reviews").await.assert_is(200, "1");
+    send("GET", "Reviews.bookinfo:9080").await.assert_is(200, "1").assert_hit();
+    assert_eq!(origin.last("/a").header("host"), Some("reviews.bookinfo.svc.cluster.local"));
+    send("PUT", "reviews.bookinfo.svc.cluster.local:9080").await.assert_status(200);
+    send("GET", "reviews").await.assert_is(200, "3");
+    // Somebody else's name is not one of them.
+    send("GET", "evil.example").await.assert_is(200, "4");
+    let purged = proxy.purge(serde_json::json!({"url": "http://reviews:9080/a"})).await;
+    assert!(purged["seq"].is_u64(), "{purged:#}");
+    send("GET", "reviews.bookinfo").await.assert_is(200, "5");
+}

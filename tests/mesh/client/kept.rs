@@ -42,9 +42,11 @@ async fn a_start_without_istiod_uses_the_last_good_policy() {
 
     plane.delete("bookinfo", "cache");
     plane.start_again().await;
-    let policy = second.until("istiod decides again", |p| p["sources"] == serde_json::json!([]));
-    let policy = policy.await;
-    assert_eq!(policy["istiod"]["fromDiskSavedUnixSeconds"], serde_json::Value::Null);
+    let from_istiod = |policy: &serde_json::Value| {
+        policy["sources"] == serde_json::json!([])
+            && policy["istiod"]["fromDiskSavedUnixSeconds"].is_null()
+    };
+    second.until("istiod decides again", from_istiod).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

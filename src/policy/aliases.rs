@@ -1,0 +1,115 @@
+//! Names of one service. A mesh knows a service by several (`reviews`, `reviews.bookinfo`,
+//! `reviews.bookinfo.svc.cluster.local`), and callers use them all: without this, each has copies of
+//! its own, and a write under one name leaves those of the others standing.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::values::HostPattern;
+
+/// The aliases of each host, as they are written.
+pub type AliasDocument = BTreeMap<HostPattern, Vec<HostPattern>>;
+
+/// Aliases, compiled: host without port, in lower case, to the name that it is taken for.
+#[derive(Debug, Default)]
+pub(crate) struct Aliases {
+    names: HashMap<Box<str>, Box<str>>,
+}
+
+/// Why aliases cannot be: the host, and what is wrong.
+pub(crate) type Conflict = (String, String);
+
+impl Aliases {
+    /// Compiles documents that have been checked. Where several contradict each other, a name
+    /// stands for the last service that claims it.
+    pub(crate) fn of(document: &AliasDocument) -> Self {
+        let mut names = HashMap::new();
+        for (host, aliases) in document {
+            let Ok(service) = exact(host) else { continue };
+            let all = std::iter::once(host).chain(aliases).filter_map(|name| exact(name).ok());
+            names.extend(all.map(|name| (Box::from(name), Box::from(service))));
+        }
+        Aliases { names }
+    }
+
+    /// Checks one document.
+    ///
+    /// # Errors
+    /// A pattern in place of a name, or a name that stands for two services.
+    pub(crate) fn check(document: &AliasDocument) -> Result<(), Conflict> {
+        let mut names = HashMap::new();
+        for (host, aliases) in document {
+            let wrong = |reason| (host.to_string(), reason);
+            let service = exact(host).map_err(wrong)?;
+            for alias in std::iter::once(host).chain(aliases) {
+                let name = exact(alias).map_err(wrong)?;
+                let before = names.insert(name, service);
+                if let Some(other) = before.filter(|other| *other != service) {
+                    let reason = format!("{name} is taken for {other} already; leave one out");
+                    return Err(wrong(reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The name that an authority is taken for; itself if it has none.
+    pub(crate) fn resolve<'a>(&'a self, authority: &'a str) -> &'a str {
+        if self.names.is_empty() {
+            return authority;
+        }
+        let host = match authority.rfind(':') {
+            Some(at) if !authority.ends_with(']') => &authority[..at],
+            _ => authority,
+        };
+        // Fully qualified with a dot at the end, as resolvers may have it.
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let found = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.names.get(host.to_ascii_lowercase().as_str())
+        } else {
+            self.names.get(host)
+        };
+        found.map_or(authority, |service| service)
+    }
+}
+
+fn exact(host: &HostPattern) -> Result<&str, String> {
+    match host {
+        HostPattern::Exact(name) => Ok(name),
+        HostPattern::Below(_) | HostPattern::Any => {
+            Err(format!("\"{host}\" stands for many; write each name"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aliases(text: &str) -> Result<Aliases, Conflict> {
+        let document: AliasDocument = serde_yaml::from_str(text).unwrap();
+        Aliases::check(&document).map(|()| Aliases::of(&document))
+    }
+
+    #[test]
+    fn names_of_one_service_are_one() {
+        let aliases = aliases("{reviews.svc: [reviews, reviews.bookinfo]}").unwrap();
+        for name in
+            ["reviews", "Reviews:9080", "reviews.bookinfo:80", "reviews.svc.", "reviews.svc"]
+        {
+            assert_eq!(aliases.resolve(name), "reviews.svc", "{name}");
+        }
+        for other in ["reviews.other", "xreviews", "[::1]:80"] {
+            assert_eq!(aliases.resolve(other), other);
+        }
+    }
+
+    #[test]
+    fn a_name_stands_for_one_service() {
+        let (host, reason) = aliases("{a: [x], b: [x]}").unwrap_err();
+        assert_eq!(
+            (host.as_str(), reason.as_str()),
+            ("b", "x is taken for a already; leave one out")
+        );
+        assert!(aliases("{a: ['*.x']}").unwrap_err().1.contains("write each name"));
+    }
+}
