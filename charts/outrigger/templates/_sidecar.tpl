@@ -3,7 +3,8 @@ The sidecar, written once for both injectors. Argument: a dict of
   root       the chart's root
   injector   "istio": the result is a Go template that Istio's injector evaluates for each pod, so that a
              pod's annotations count. Text between backticks goes into it as it stands.
-             "webhook": the result is plain YAML; `outrigger inject-webhook` applies the annotations.
+             "webhook": the result is plain YAML; `outrigger inject-webhook` applies the annotations, and makes
+             the container a native sidecar or takes its startup probe out.
 
 It ends with the pod: SIGTERM makes it finish what is under way, within the pod's
 terminationGracePeriodSeconds. As a native sidecar it stops after the application and before istio-proxy, which
@@ -34,10 +35,8 @@ resources:
 {{- if $istio }}
 {{ `{{- if $native }}` }}
 {{- end }}
-{{- if or $istio (eq (include "outrigger.webhook.native" $root) "true") }}
 startupProbe:
   {{- include "outrigger.sidecar.probe" (list $values.sidecar.probes.startup "health") | nindent 2 }}
-{{- end }}
 {{- if $istio }}
 {{ `{{- end }}` }}
 {{- end }}
@@ -104,9 +103,7 @@ exec:
 {{- if eq $values.mesh "istio" }}
 {{ include "outrigger.sidecar.env.istio" . }}
 {{- else }}
-# Kubernetes puts a variable into another one only if it comes first.
-- name: OUTRIGGER_UPSTREAM_PORT
-  value: {{ $values.standalone.upstreamPort | quote }}
+# The webhook sets OUTRIGGER_UPSTREAM_PORT, before this one: Kubernetes looks only at what comes first.
 - name: OUTRIGGER_UPSTREAM
   value: http://127.0.0.1:$(OUTRIGGER_UPSTREAM_PORT)
 - name: OUTRIGGER_LISTEN
@@ -118,18 +115,7 @@ exec:
   value: /etc/outrigger/config/outrigger.yaml
 {{ `{{- end }}` }}
 {{- end }}
-{{- if $values.redis.url }}
-- name: OUTRIGGER_REDIS
-  value: {{ $values.redis.url | quote }}
-{{- end }}
-{{- with include "outrigger.redis.secret" .root }}
-- name: OUTRIGGER_REDIS
-  valueFrom:
-    secretKeyRef:
-      {{- . | nindent 6 }}
-      # A missing Secret must not keep the pod from starting: it then caches in memory only.
-      optional: true
-{{- end }}
+{{- include "outrigger.sidecar.env.redis" . }}
 {{- with $values.sidecar.otlpUrl }}
 - name: OUTRIGGER_OTLP
   value: {{ . | quote }}
@@ -137,6 +123,35 @@ exec:
 {{- range $values.sidecar.env }}
 - name: {{ .name }}
   value: {{ .value | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "outrigger.sidecar.env.redis" -}}
+{{- $istio := eq .injector "istio" -}}
+{{- $secret := include "outrigger.redis.secret" .root }}
+{{- if $istio }}
+{{ `{{- if $redis }}` }}
+- name: OUTRIGGER_REDIS
+  valueFrom:
+    secretKeyRef:
+      name: {{ `{{ splitList "/" $redis | first | quote }}` }}
+      key: {{ `{{ splitList "/" $redis | last | quote }}` }}
+      optional: true
+{{ `{{- else }}` }}
+{{- end }}
+{{- if $secret }}
+- name: OUTRIGGER_REDIS
+  valueFrom:
+    secretKeyRef:
+      {{- $secret | nindent 6 }}
+      # A missing Secret must not keep the pod from starting: it then caches in memory only.
+      optional: true
+{{- else if .root.Values.redis.url }}
+- name: OUTRIGGER_REDIS
+  value: {{ .root.Values.redis.url | quote }}
+{{- end }}
+{{- if $istio }}
+{{ `{{- end }}` }}
 {{- end }}
 {{- end -}}
 
@@ -255,6 +270,8 @@ exec:
 - name: outrigger-config
   configMap:
     name: {{ `{{ $config | quote }}` }}
+    # Without it the process says in its log what is missing.
+    optional: true
 {{ `{{- end }}` }}
 {{- end }}
 {{- end -}}
@@ -298,6 +315,7 @@ spec:
 {{ printf `{{- $mode := index $annotations "outrigger.io/mode" | default %q }}` .Values.mode }}
 {{ `{{- $memory := index $annotations "outrigger.io/memory" }}` }}
 {{ `{{- $config := index $annotations "outrigger.io/config-map" }}` }}
+{{ `{{- $redis := index $annotations "outrigger.io/redis-secret" }}` }}
 {{- if not .Values.istio.discoveryAddress }}
 {{ `{{- $address := "" }}` }}
 {{ `{{- with .ProxyConfig }}{{ $address = .DiscoveryAddress }}{{ end }}` }}
