@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use crate::helm::{NAMESPACE, RELEASE, Said, chart, helm};
 
-/// Group and version, and the kinds in it with their plural and whether they are in a namespace.
-const KINDS: [(&str, &[(&str, &str, bool)]); 7] = [
+/// A kind, its plural, and whether it is in a namespace.
+type Kind = (&'static str, &'static str, bool);
+
+/// Group and version, and the kinds in it.
+const KINDS: [(&str, &[Kind]); 7] = [
     (
         "v1",
         &[
@@ -146,7 +149,7 @@ fn answer(path: &str, secrets: &[Value]) -> Option<Value> {
     }
     let rest = path.strip_prefix("/apis/").or_else(|| path.strip_prefix("/api/"))?;
     if let Some((group, kinds)) = KINDS.iter().find(|(group, _)| *group == rest) {
-        let resource = |(kind, plural, namespaced): &(&str, &str, bool)| {
+        let resource = |(kind, plural, namespaced): &Kind| {
             json!({"kind": kind, "name": plural, "namespaced": namespaced, "singularName": "",
                    "verbs": ["create", "get", "list", "patch", "update"]})
         };

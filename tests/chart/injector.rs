@@ -154,6 +154,25 @@ fn annotations_decide_and_values_are_the_default() {
 }
 
 #[test]
+fn without_a_limit_in_the_values_a_pod_can_still_ask_for_one() {
+    let without = json!({"memory": null});
+    let values = json!({"sidecar": {"resources": {"requests": without, "limits": without}}});
+    let hostile = "a: b";
+    let cases = [
+        data(json!({}), true),
+        data(json!({"outrigger.io/memory": "512Mi"}), true),
+        data(json!({"outrigger.io/memory": hostile}), true),
+    ];
+    let shown = evaluate(&template(&values), &cases);
+    let limits: Vec<&Value> = shown.iter().map(|p| &sidecar(p)["resources"]["limits"]).collect();
+    assert_eq!(limits, [&Value::Null, &json!({"memory": "512Mi"}), &json!({"memory": hostile})]);
+    assert_eq!(sidecar(&shown[0])["resources"]["requests"], json!({"cpu": "50m"}));
+    let mut pod = pods::application();
+    pods::merge(&mut pod, &shown[0]);
+    judge::all_valid([&pod], &NATIVE_RELEASES);
+}
+
+#[test]
 fn istiod_and_identity_are_those_of_the_mesh() {
     let mut cases = vec![data(json!({}), true); 5];
     cases[1]["ProxyConfig"]["DiscoveryAddress"] = json!("istiod-canary.mesh.svc:15010");
