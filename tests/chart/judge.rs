@@ -1,0 +1,89 @@
+//! Objects before the schemas of Kubernetes and of the Prometheus operator.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::helm::{cache, repository};
+
+/// The oldest release that the chart takes, and the newest that there are schemas of.
+pub const RELEASES: [&str; 2] = ["1.25", "1.37"];
+/// The oldest release with native sidecars.
+pub const NATIVE_RELEASES: [&str; 2] = ["1.29", "1.37"];
+
+/// Fails unless all objects are valid in all these releases of Kubernetes. One process for all.
+pub fn all_valid<'a>(objects: impl IntoIterator<Item = &'a Value>, releases: &[&str]) -> usize {
+    let distinct: BTreeSet<String> = objects.into_iter().map(Value::to_string).collect();
+    let parsed = distinct.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
+    let (monitors, ours): (Vec<Value>, Vec<Value>) =
+        parsed.partition(|object| object["kind"] == "PodMonitor");
+    let cases: Vec<Value> = ours
+        .iter()
+        .flat_map(|object| releases.iter().map(move |release| json!([release, object])))
+        .collect();
+    let mut wrong = Vec::new();
+    if !cases.is_empty() {
+        wrong.extend(kubernetes(&cases));
+    }
+    if !monitors.is_empty() {
+        wrong.extend(pod_monitors(&monitors));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    distinct.len()
+}
+
+fn kubernetes(cases: &[Value]) -> Vec<String> {
+    let python = cache().join("venv/bin/python");
+    let script = repository("tests/chart/judge.py");
+    run(Command::new(needed(&python)).arg(script), &json!(cases))
+}
+
+fn pod_monitors(objects: &[Value]) -> Vec<String> {
+    let models = cache().join("models");
+    needed(&models.join("node_modules"));
+    let script = repository("tests/chart/judge.mjs");
+    run(Command::new("node").arg(script).arg(models), &json!(objects))
+}
+
+fn needed(path: &Path) -> &Path {
+    assert!(path.exists(), "{} is missing: run `tests/setup test`", path.display());
+    path
+}
+
+fn run(command: &mut Command, input: &Value) -> Vec<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}: run `tests/setup test`"));
+    child.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{command:?} fails");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_judges_find_what_is_wrong() {
+    let object = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec});
+    let cases = [
+        json!(["1.25", object(json!({"ports": [{"port": 1}]}))]),
+        json!(["1.25", object(json!({"ports": [{"port": "one"}]}))]),
+        json!(["1.37", object(json!({"unknown": true}))]),
+        json!(["1.25", {"apiVersion": "v1", "kind": "Nothing", "metadata": {"name": "a"}}]),
+    ];
+    let wrong = kubernetes(&cases);
+    assert_eq!(wrong.len(), 3, "{wrong:?}");
+    assert!(wrong[1].contains("unknown"), "{wrong:?}");
+
+    let monitor = |interval: &str| {
+        let endpoint = json!({"port": "a", "interval": interval});
+        let spec = json!({"selector": {}, "podMetricsEndpoints": [endpoint]});
+        json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
+               "metadata": {"name": "a"}, "spec": spec})
+    };
+    let wrong = pod_monitors(&[monitor("30s"), monitor("30")]);
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+}
