@@ -6,6 +6,8 @@ mod cache;
 mod check;
 mod demo;
 mod explain;
+mod inject;
+mod inject_webhook;
 mod purge;
 mod run;
 mod schema;
@@ -85,6 +87,10 @@ enum Command {
         /// Which kind.
         kind: SchemaKind,
     },
+    /// Put Outrigger into the workloads of a YAML stream.
+    Inject(inject::InjectArgs),
+    /// Run the admission webhook that puts Outrigger into pods.
+    InjectWebhook(inject_webhook::WebhookArgs),
     /// Print the version.
     Version,
 }
@@ -311,6 +317,8 @@ pub fn main() -> ExitCode {
         Command::Breaker(args) => breaker::breaker(&args),
         Command::Cache(command) => cache::cache(&command),
         Command::Schema { kind } => schema::schema(kind),
+        Command::Inject(args) => inject::inject(&args),
+        Command::InjectWebhook(args) => inject_webhook::inject_webhook(args),
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));
             Ok(())
