@@ -59,7 +59,11 @@ impl FromStr for Mode {
             match word {
                 "inbound" => mode.inbound = true,
                 "outbound" => mode.outbound = true,
-                _ => return Err(format!("\"{text}\" is no mode")),
+                _ => {
+                    return Err(format!(
+                        "\"{text}\" is no mode; write inbound, outbound or inbound,outbound"
+                    ));
+                }
             }
         }
         Ok(mode)
@@ -83,9 +87,7 @@ impl Visitor<'_> for ModeVisitor {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Mode, E> {
-        text.parse().map_err(|reason| {
-            E::custom(format!("{reason}; write inbound, outbound or inbound,outbound"))
-        })
+        text.parse().map_err(|reason: String| E::custom(reason))
     }
 }
 

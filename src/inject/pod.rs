@@ -176,20 +176,19 @@ impl Ours {
     fn put_into(self, pod: &mut Value, options: &Options, native: bool) {
         let Value::Object(pod) = pod else { return };
         let spec = object_in(pod, "spec");
-        // Taken out wherever it is, and put where it belongs now: another injector may have come.
+        let list = if native { "initContainers" } else { "containers" };
+        let place = refuse::place_in(spec, list);
         let mut container = take_container(spec).unwrap_or_default();
         merge_container(&mut container, &self.container);
         if !native {
             container.remove("restartPolicy");
             container.remove("startupProbe");
         }
-        if native {
-            let others = list_in(spec, "initContainers");
-            let place = native_place(others);
-            others.insert(place, Value::Object(container));
-        } else {
-            list_in(spec, "containers").push(Value::Object(container));
-        }
+        // It stays where it is, unless another injector has come whose containers must be first.
+        let others = list_in(spec, list);
+        let first = if native { native_place(others) } else { 0 };
+        let place = place.map_or(if native { first } else { others.len() }, |at| at.max(first));
+        others.insert(place.min(others.len()), Value::Object(container));
         let names: Vec<String> = self.volumes.iter().map(|v| name_of(v).to_owned()).collect();
         add_missing(spec, "volumes", self.volumes);
         add_missing(spec, "imagePullSecrets", options.template.pull_secrets.clone());

@@ -1,6 +1,6 @@
 //! What keeps Outrigger out of a pod: places where it could not work, or would do harm.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::annotations::STATUS;
 use crate::config::{Mesh, Mode};
@@ -20,6 +20,12 @@ pub(crate) const LISTS: [&str; 2] = ["initContainers", "containers"];
 pub(crate) fn items<'a>(pod: &'a Value, list: &str) -> &'a [Value] {
     let found = pod.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array);
     found.map_or(&[], Vec::as_slice)
+}
+
+/// The place of our container in a list of a pod's spec.
+pub(crate) fn place_in(spec: &Map<String, Value>, list: &str) -> Option<usize> {
+    let containers = spec.get(list).and_then(Value::as_array)?;
+    containers.iter().position(|found| name_of(found) == CONTAINER)
 }
 
 /// Refuses what cannot be walked.

@@ -171,7 +171,7 @@ impl Walk<'_> {
         }
         if let Some((line, word)) = ambiguous(part, pod) {
             let reason = format!(
-                "line {line}: {word} without quotes is a boolean for Kubernetes and a string by \
+                "line {line}: `{word}` without quotes is a boolean for Kubernetes and a string by \
                  YAML 1.2; write true, false or \"{word}\""
             );
             return Err(self.refuse(name, reason));

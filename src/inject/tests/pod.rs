@@ -58,6 +58,23 @@ fn a_native_sidecar_moves_when_another_injector_came_later() {
 }
 
 #[test]
+fn its_place_is_left_to_other_injectors_where_it_does_not_matter() {
+    let ordinary = options(Mesh::Istio, false);
+    let mut first = injected(&pod(json!({})), &ordinary);
+    first["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "istio-proxy"}));
+    let second = injected(&first, &ordinary);
+    assert_eq!(names(&second, "containers"), ["app", "outrigger", "istio-proxy"]);
+
+    let native = options(Mesh::Istio, true);
+    let mut first = injected(&pod(json!({})), &native);
+    let init = first["spec"]["initContainers"].as_array_mut().unwrap();
+    init.insert(0, json!({"name": "istio-proxy"}));
+    init.insert(1, json!({"name": "vault-agent"}));
+    let second = injected(&first, &native);
+    assert_eq!(names(&second, "initContainers"), ["istio-proxy", "vault-agent", "outrigger"]);
+}
+
+#[test]
 fn each_annotation_has_its_effect() {
     let (istio, alone) = (options(Mesh::Istio, false), options(Mesh::None, false));
     let after = injected(&annotated(IMAGE, "r/o:2"), &istio);
