@@ -12,10 +12,11 @@ use crate::cli::CliError;
 /// `outrigger inject`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob and Pod get it, also within a List; \
-    all other objects are printed as they are. The label outrigger.io/inject is not needed here, \
-    other than with the webhook: a pod template is left out only if it is labelled \"false\". \
-    Annotations outrigger.io/* of a pod template win over flags, and flags over the file of --config."
+    after_help = "Deployment, StatefulSet, DaemonSet, ReplicaSet, Job, CronJob and Pod get it, also \
+    within a List; all other objects are printed as they are. The label outrigger.io/inject is not \
+    needed here, other than with the webhook: a pod template is left out only if it is labelled \
+    \"false\". Annotations outrigger.io/* of a pod template win over flags, and flags over the file \
+    of --config."
 )]
 pub struct InjectArgs {
     /// The YAML stream; - is standard input.

@@ -17,9 +17,10 @@ use crate::cli::{CliError, inject};
 /// `outrigger inject-webhook`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Pods labelled outrigger.io/inject: \"true\" get it. With --secret it makes its own certificate, shares it with other replicas in that Secret, and \
-    keeps the caBundle of the webhook configuration. With --cert and --key it serves what these files \
-    hold, and reads them again when they change."
+    after_help = "Pods labelled outrigger.io/inject: \"true\" get it. With --secret it makes its own \
+    certificate, shares it with other replicas in that Secret, and keeps the caBundle of the webhook \
+    configuration. With --cert and --key it serves what these files hold, and reads them again when \
+    they change."
 )]
 pub struct WebhookArgs {
     /// Injection file: template, image, native, mode, mesh.

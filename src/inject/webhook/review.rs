@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn what_is_no_review_is_refused_with_a_reason() {
-        let wrong: [(fn(&mut Value), &str); 4] = [
+        type Change = fn(&mut Value);
+        let wrong: [(Change, &str); 4] = [
             (|review| *review = json!([]), "the body is no AdmissionReview"),
             (|review| review["apiVersion"] = json!("admission.k8s.io/v1beta1"), "v1beta1"),
             (|review| review["request"] = json!(null), "the review has no request"),
