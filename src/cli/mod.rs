@@ -8,6 +8,8 @@ mod check;
 mod demo;
 mod explain;
 mod health;
+mod inject;
+mod inject_webhook;
 mod istio;
 mod purge;
 mod run;
@@ -96,6 +98,10 @@ enum Command {
         /// Which kind.
         kind: SchemaKind,
     },
+    /// Put Outrigger into the workloads of a YAML stream.
+    Inject(inject::InjectArgs),
+    /// Run the admission webhook that puts Outrigger into pods.
+    InjectWebhook(inject_webhook::WebhookArgs),
     /// Print the version.
     Version,
 }
@@ -352,6 +358,8 @@ pub fn main() -> ExitCode {
         Command::Istio(command) => istio::istio(&command),
         Command::Health(args) => health::health(&args),
         Command::Schema { kind } => schema::schema(kind),
+        Command::Inject(args) => inject::inject(&args),
+        Command::InjectWebhook(args) => inject_webhook::inject_webhook(args),
         Command::Version => {
             println!("outrigger {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Allowed edges: a crate, and the crates of this workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("outrigger-semantics", &[]),
     ("outrigger-guard", &[]),
+    ("outrigger-inject", &[]),
     ("outrigger-policy", &["outrigger-semantics", "outrigger-guard"]),
     ("outrigger-control", &["outrigger-policy"]),
     ("outrigger-redis", &[]),
@@ -32,6 +33,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "outrigger-guard",
             "outrigger-policy",
             "outrigger-control",
+            "outrigger-inject",
             "outrigger-redis",
             "outrigger-store",
             "outrigger-coherence",

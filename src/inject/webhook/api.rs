@@ -1,0 +1,275 @@
+//! The few questions that the webhook has for the Kubernetes API: one Secret and one webhook
+//! configuration. A small client in place of a large one: four requests a minute are no reason for more.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::cluster::{Bundle, Bundles, Cluster, Problem, Stored};
+use super::tls;
+
+/// A request has to be answered by then.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// No object of ours is larger.
+const MOST: usize = 8 << 20;
+
+/// The API server as a pod sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Api {
+    /// Address and port, as the kubelet tells them to each pod.
+    pub host: String,
+    pub port: u16,
+    /// The folder of the service account: `token` and `ca.crt`, which change while we run.
+    pub account: PathBuf,
+    /// Names of what we look after.
+    pub namespace: String,
+    pub service: String,
+    pub secret: String,
+    pub webhook_configuration: String,
+}
+
+impl Api {
+    fn secrets(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets", self.namespace)
+    }
+
+    fn configuration(&self) -> String {
+        format!(
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{}",
+            self.webhook_configuration
+        )
+    }
+
+    /// One request on a connection of its own.
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<(&str, &Value)>,
+    ) -> Result<(StatusCode, Value), Problem> {
+        let what = format!("{method} {path}");
+        match tokio::time::timeout(DEADLINE, self.exchange(method, path, content)).await {
+            Ok(Ok((status, body))) if status.is_server_error() => {
+                Err(Problem::Unreachable(format!("{what}: {status}{}", message(&body))))
+            }
+            Ok(answer) => {
+                answer.map_err(|reason| Problem::Unreachable(format!("{what}: {reason}")))
+            }
+            Err(_) => Err(Problem::Unreachable(format!("{what}: no answer in time"))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<(&str, &Value)>,
+    ) -> Result<(StatusCode, Value), String> {
+        let token = self.read("token").await?;
+        let tls = self.tls().await?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(said)?;
+        let name = ServerName::try_from(self.host.clone()).map_err(said)?;
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(said)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
+        let connection = tokio::spawn(connection);
+        let host = match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::ACCEPT, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+            .header(header::USER_AGENT, concat!("outrigger/", env!("CARGO_PKG_VERSION")));
+        let mut body = Bytes::new();
+        if let Some((kind, value)) = content {
+            request = request.header(header::CONTENT_TYPE, kind);
+            body = Bytes::from(value.to_string());
+        }
+        let request = request.body(Full::new(body)).map_err(said)?;
+        let response = sender.send_request(request).await.map_err(said)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(said)?;
+        connection.abort();
+        Ok((status, serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null)))
+    }
+
+    async fn read(&self, name: &str) -> Result<String, String> {
+        let path = self.account.join(name);
+        tokio::fs::read_to_string(&path)
+            .await
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    async fn tls(&self) -> Result<ClientConfig, String> {
+        let mut roots = RootCertStore::empty();
+        for certificate in tls::certificates(self.read("ca.crt").await?.as_bytes())? {
+            roots.add(certificate).map_err(said)?;
+        }
+        let builder = ClientConfig::builder_with_provider(tls::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(said)?;
+        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// What an answer that is no success means.
+    fn refused(&self, what: &str, verb: &str, status: StatusCode, body: &Value) -> Problem {
+        match status {
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Problem::Conflict,
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Problem::Refused(format!(
+                "{what}: {status}{}; let the service account of this pod {verb} it",
+                message(body)
+            )),
+            StatusCode::NOT_FOUND => Problem::Refused(format!(
+                "{what}: it does not exist; create it, or correct its name in the flags"
+            )),
+            _ => Problem::Refused(format!("{what}: {status}{}", message(body))),
+        }
+    }
+}
+
+impl Cluster for Api {
+    async fn secret(&self) -> Result<Option<Stored>, Problem> {
+        let path = format!("{}/{}", self.secrets(), self.secret);
+        let (status, object) = self.call(Method::GET, &path, None).await?;
+        match status {
+            StatusCode::OK => Ok(Some(Stored { data: decoded(&object), object })),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => {
+                let what = format!("Secret {}/{}", self.namespace, self.secret);
+                Err(self.refused(&what, "get", status, &object))
+            }
+        }
+    }
+
+    async fn write_secret(
+        &self,
+        old: Option<&Stored>,
+        data: &BTreeMap<&'static str, String>,
+    ) -> Result<(), Problem> {
+        let mut object = match old {
+            Some(stored) => stored.object.clone(),
+            None => json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "Opaque",
+                "metadata": {
+                    "name": self.secret,
+                    "namespace": self.namespace,
+                    "labels": {"app.kubernetes.io/managed-by": "outrigger"},
+                },
+            }),
+        };
+        for (key, value) in data {
+            object["data"][key] = json!(STANDARD.encode(value));
+        }
+        let json = ("application/json", &object);
+        // With the resourceVersion that was read, the API server refuses to undo what others wrote.
+        let (status, answer) = match old {
+            Some(_) => {
+                let path = format!("{}/{}", self.secrets(), self.secret);
+                self.call(Method::PUT, &path, Some(json)).await?
+            }
+            None => self.call(Method::POST, &self.secrets(), Some(json)).await?,
+        };
+        if status.is_success() {
+            return Ok(());
+        }
+        let what = format!("Secret {}/{}", self.namespace, self.secret);
+        let gone = old.is_some() && status == StatusCode::NOT_FOUND;
+        Err(if gone {
+            Problem::Conflict
+        } else {
+            self.refused(&what, "create and update", status, &answer)
+        })
+    }
+
+    async fn bundles(&self) -> Result<Bundles, Problem> {
+        let (status, object) = self.call(Method::GET, &self.configuration(), None).await?;
+        let what = format!("MutatingWebhookConfiguration {}", self.webhook_configuration);
+        if status != StatusCode::OK {
+            return Err(self.refused(&what, "get", status, &object));
+        }
+        let webhooks = object.get("webhooks").and_then(Value::as_array);
+        let ours = |webhook: &&Value| {
+            let service = webhook.pointer("/clientConfig/service").unwrap_or(&Value::Null);
+            service.get("name").and_then(Value::as_str) == Some(&self.service)
+                && service.get("namespace").and_then(Value::as_str) == Some(&self.namespace)
+        };
+        let entries: Vec<Bundle> = webhooks
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .enumerate()
+            .filter(|(_, webhook)| ours(webhook))
+            .map(|(index, webhook)| Bundle { index, pem: bundle_of(webhook) })
+            .collect();
+        if entries.is_empty() {
+            return Err(Problem::Refused(format!(
+                "{what}: no webhook of it has clientConfig.service {}/{}; correct it, or the flags",
+                self.namespace, self.service
+            )));
+        }
+        let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or(Value::Null);
+        Ok(Bundles { version, entries })
+    }
+
+    async fn write_bundle(&self, read: &Bundles, pem: &str) -> Result<(), Problem> {
+        let mut patch =
+            vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": read.version})];
+        for entry in &read.entries {
+            let path = format!("/webhooks/{}/clientConfig/caBundle", entry.index);
+            patch.push(json!({"op": "add", "path": path, "value": STANDARD.encode(pem)}));
+        }
+        let patch = Value::Array(patch);
+        let content = Some(("application/json-patch+json", &patch));
+        let (status, answer) = self.call(Method::PATCH, &self.configuration(), content).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let what = format!("MutatingWebhookConfiguration {}", self.webhook_configuration);
+        Err(self.refused(&what, "patch", status, &answer))
+    }
+}
+
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// What the API server says in a `Status`.
+fn message(body: &Value) -> String {
+    let text = body.get("message").and_then(Value::as_str);
+    text.map(|text| format!(" ({text})")).unwrap_or_default()
+}
+
+fn decoded(secret: &Value) -> BTreeMap<String, String> {
+    let data = secret.get("data").and_then(Value::as_object);
+    data.into_iter()
+        .flatten()
+        .filter_map(|(key, value)| {
+            let bytes = STANDARD.decode(value.as_str()?).ok()?;
+            Some((key.clone(), String::from_utf8(bytes).ok()?))
+        })
+        .collect()
+}
+
+fn bundle_of(webhook: &Value) -> String {
+    let text = webhook.pointer("/clientConfig/caBundle").and_then(Value::as_str).unwrap_or("");
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,220 @@
+//! Keeps certificates: reads what the replicas share, renews what is due, and tells the API server
+//! whom to trust before anything is served that it would not trust yet.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::cluster::{Bundles, Cluster, Problem, Stored};
+use super::material::{Due, Lifetimes, Material, split_pem};
+use super::tls::Resolver;
+
+/// Tells the time. Passed in, so that tests can live through years.
+pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// How often others may write in between before we wait for the next pass.
+const ATTEMPTS: usize = 5;
+
+/// What is left to do after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing until something is due or changes.
+    Settled,
+    /// A certificate waits until the API server has had time to hear of its authority.
+    Soon,
+}
+
+/// One replica's view.
+pub(super) struct Keeper<C> {
+    cluster: C,
+    resolver: Arc<Resolver>,
+    names: Vec<String>,
+    lifetimes: Lifetimes,
+    /// What was shared when we last looked: what a deleted Secret is written from.
+    material: Option<Material>,
+    /// What is served.
+    served: Option<Material>,
+    /// The authorities that were trusted when the last pass ended.
+    trusted: Vec<String>,
+}
+
+impl<C: Cluster> Keeper<C> {
+    pub fn new(
+        cluster: C,
+        resolver: Arc<Resolver>,
+        names: Vec<String>,
+        lifetimes: Lifetimes,
+    ) -> Self {
+        let (material, served, trusted) = (None, None, Vec::new());
+        Keeper { cluster, resolver, names, lifetimes, material, served, trusted }
+    }
+
+    /// What is served.
+    #[cfg(test)]
+    pub fn served(&self) -> Option<&Material> {
+        self.served.as_ref()
+    }
+
+    /// Whether there is something to serve.
+    pub fn is_serving(&self) -> bool {
+        self.served.is_some()
+    }
+
+    /// Looks after everything once.
+    pub async fn pass(&mut self, now: SystemTime) -> Result<Next, Problem> {
+        for _ in 0..ATTEMPTS {
+            match self.attempt(now).await {
+                Err(Problem::Conflict) => {}
+                other => return other,
+            }
+        }
+        Err(Problem::Refused(format!("others wrote in between {ATTEMPTS} times in a row")))
+    }
+
+    async fn attempt(&mut self, now: SystemTime) -> Result<Next, Problem> {
+        // In this order, and with the version of the first read named by the last write: a replica
+        // that has read an old Secret so cannot take back the trust in a new authority.
+        let bundles = self.cluster.bundles().await?;
+        let stored = self.cluster.secret().await?;
+        let material = self.shared(stored.as_ref(), &bundles, now).await?;
+        let wanted = material.bundle(now);
+        let in_place = bundles.entries.iter().all(|entry| entry.pem == wanted);
+        if !in_place {
+            self.cluster.write_bundle(&bundles, &wanted).await?;
+            tracing::info!(
+                "the API server was told which authorities sign the webhook's certificate"
+            );
+        }
+        let next = self.serve(&material, &bundles);
+        self.trusted = if in_place { trusted(&bundles) } else { split_pem(&wanted) };
+        Ok(next)
+    }
+
+    /// What replicas share, renewed or made if it has to be.
+    async fn shared(
+        &mut self,
+        stored: Option<&Stored>,
+        bundles: &Bundles,
+        now: SystemTime,
+    ) -> Result<Material, Problem> {
+        let read = stored.map(|stored| Material::from_data(&stored.data));
+        if let (Some(Err(reason)), Some(stored)) = (&read, stored)
+            && !stored.data.is_empty()
+        {
+            tracing::warn!(
+                reason,
+                "the Secret with the webhook's certificate is not valid; it is replaced"
+            );
+        }
+        let read = read.and_then(Result::ok);
+        // A Secret that was deleted or broken is written again with what clients trust already.
+        let known = read.clone().or_else(|| self.material.clone());
+        let wanted = self.renewed(known, bundles, now).map_err(Problem::Refused)?;
+        if read.as_ref() != Some(&wanted) {
+            self.cluster.write_secret(stored, &wanted.to_data()).await?;
+            tracing::info!("the Secret with the webhook's certificate was written");
+        }
+        self.material = Some(wanted.clone());
+        Ok(wanted)
+    }
+
+    fn renewed(
+        &self,
+        known: Option<Material>,
+        bundles: &Bundles,
+        now: SystemTime,
+    ) -> Result<Material, String> {
+        let Some(known) = known else {
+            let fresh = Material::fresh(&self.names, self.lifetimes, now)?;
+            let trusted = trusted(bundles).concat();
+            return Ok(fresh.trusting(&trusted, now));
+        };
+        let due = known.due(&self.names, now);
+        let renewed = known.clone().renewed(due, &self.names, self.lifetimes, now);
+        // An authority that another tool has made may not be able to sign.
+        renewed.or_else(|_| known.renewed(Due::Authority, &self.names, self.lifetimes, now))
+    }
+
+    /// Serves the certificate, once the API server trusts its authority. It hears of a change a
+    /// moment after it is made, so that what this pass has written counts in the next.
+    fn serve(&mut self, material: &Material, bundles: &Bundles) -> Next {
+        if self.served.as_ref().is_some_and(|served| served.is_same_certificate(material)) {
+            return Next::Settled;
+        }
+        let now = trusted(bundles);
+        let heard = |all: &[String]| all.iter().any(|pem| pem == material.authority());
+        // With no bundle at all there is no client yet, and nothing to wait for.
+        let first = bundles.entries.iter().all(|entry| entry.pem.is_empty());
+        let may = (first && self.served.is_none()) || (heard(&self.trusted) && heard(&now));
+        if !may {
+            return Next::Soon;
+        }
+        match material.certified_key() {
+            Ok(key) => {
+                self.resolver.set(key);
+                self.served = Some(material.clone());
+                let end = material.expires().ok();
+                let end = end.and_then(|end| end.duration_since(SystemTime::UNIX_EPOCH).ok());
+                let expires_unix = end.map(|end| end.as_secs());
+                tracing::info!(expires_unix, "a new certificate is served");
+                Next::Settled
+            }
+            Err(reason) => {
+                tracing::warn!(reason, "the new certificate cannot be served");
+                Next::Soon
+            }
+        }
+    }
+}
+
+/// The authorities that every webhook of ours trusts.
+fn trusted(bundles: &Bundles) -> Vec<String> {
+    let mut sets = bundles.entries.iter().map(|entry| split_pem(&entry.pem));
+    let mut common = sets.next().unwrap_or_default();
+    for set in sets {
+        common.retain(|pem| set.contains(pem));
+    }
+    common
+}
+
+/// Passes for ever. What goes wrong is logged once, and once when it is over.
+pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interval: Duration) {
+    let settle = interval.min(Duration::from_secs(5));
+    let mut trouble: Option<Problem> = None;
+    loop {
+        let pause = match keeper.pass(clock()).await {
+            Ok(next) => {
+                if trouble.take().is_some() {
+                    tracing::info!("the webhook's certificate is looked after again");
+                }
+                if next == Next::Soon { settle } else { interval }
+            }
+            Err(problem) => {
+                tell(trouble.as_ref(), &problem, keeper.is_serving());
+                trouble = Some(problem);
+                if keeper.is_serving() { interval } else { settle }
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn tell(before: Option<&Problem>, problem: &Problem, serving: bool) {
+    let known = match (before, problem) {
+        (Some(Problem::Unreachable(_)), Problem::Unreachable(_)) => true,
+        (before, problem) => before == Some(problem),
+    };
+    if known {
+        return;
+    }
+    let effect = if serving {
+        "the certificate in use is served on, but not renewed"
+    } else {
+        "there is no certificate to serve yet"
+    };
+    match problem {
+        Problem::Unreachable(reason) | Problem::Refused(reason) => {
+            tracing::warn!(reason, "the Kubernetes API does not do what is needed; {effect}");
+        }
+        Problem::Conflict => {}
+    }
+}

@@ -1,0 +1,149 @@
+//! The admission webhook: an HTTPS server that injects into the pods that the API server asks about,
+//! and looks after its own certificate.
+
+mod api;
+mod cluster;
+mod files;
+mod keeper;
+mod material;
+mod patch;
+mod review;
+mod server;
+#[cfg(test)]
+mod simulation;
+mod tls;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use self::api::Api;
+use self::files::Files;
+use self::keeper::{Keeper, keep};
+use self::server::{Ending, Service};
+use self::tls::Resolver;
+use crate::config::Options;
+
+pub use self::material::Lifetimes;
+
+/// Where the kubelet puts the token of a pod's service account.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What the webhook runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is injected.
+    pub options: Options,
+    /// Refuse pods that Outrigger cannot be put into, instead of letting them start without.
+    pub strict: bool,
+    /// Where the certificate comes from.
+    pub certificates: Certificates,
+    /// How often certificates are looked after.
+    pub interval: Duration,
+    /// How long connections are accepted after the signal to end.
+    pub quiet: Duration,
+    /// How long requests under way may take after that.
+    pub drain: Duration,
+}
+
+/// Where a certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Certificates {
+    /// From files that something else renews.
+    Files {
+        /// The chain.
+        cert: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// From an authority of our own, shared by replicas in a Secret.
+    Own {
+        /// The API server.
+        api: ApiServer,
+        /// Where we are in the cluster.
+        place: ClusterPlace,
+        /// How long certificates live.
+        lifetimes: Lifetimes,
+    },
+}
+
+/// The API server.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    /// `KUBERNETES_SERVICE_HOST`.
+    pub host: String,
+    /// `KUBERNETES_SERVICE_PORT`.
+    pub port: u16,
+    /// The folder with `token`, `ca.crt` and `namespace`.
+    pub account: PathBuf,
+}
+
+/// Names of objects in the cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterPlace {
+    /// The namespace of the service and the Secret.
+    pub namespace: String,
+    /// The service that the API server calls.
+    pub service: String,
+    /// The Secret that keeps keys and certificates.
+    pub secret: String,
+    /// The webhook configuration whose `caBundle` is kept.
+    pub webhook_configuration: String,
+}
+
+impl ClusterPlace {
+    /// The names that the certificate is for.
+    fn names(&self) -> Vec<String> {
+        let base = format!("{}.{}.svc", self.service, self.namespace);
+        vec![base.clone(), format!("{base}.cluster.local")]
+    }
+}
+
+/// The namespace of the pod we are in.
+///
+/// # Errors
+/// When the service account tells none.
+pub fn own_namespace(account: &Path) -> Result<String, String> {
+    let path = account.join("namespace");
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("{}: {error}; write --namespace", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// When the certificate's files are not valid at the start.
+pub async fn run(
+    listener: TcpListener,
+    settings: Settings,
+    stop: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let resolver = Arc::new(Resolver::default());
+    let config = tls::server_config(Arc::clone(&resolver)).map_err(|error| error.to_string())?;
+    let upkeep = match settings.certificates {
+        Certificates::Files { cert, key } => {
+            let files = Files::open(&cert, &key, resolver)?;
+            tokio::spawn(files.watch(settings.interval))
+        }
+        Certificates::Own { api, place, lifetimes } => {
+            let names = place.names();
+            let ClusterPlace { namespace, service, secret, webhook_configuration } = place;
+            let ApiServer { host, port, account } = api;
+            let api =
+                Api { host, port, account, namespace, service, secret, webhook_configuration };
+            let keeper = Keeper::new(api, resolver, names, lifetimes);
+            tokio::spawn(keep(keeper, Arc::new(SystemTime::now), settings.interval))
+        }
+    };
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(address, mesh = ?settings.options.mesh, "the webhook listens");
+    let service = Arc::new(Service::new(settings.options, settings.strict));
+    let ending = Ending { quiet: settings.quiet, drain: settings.drain };
+    server::serve(listener, TlsAcceptor::from(Arc::new(config)), service, stop, ending).await;
+    upkeep.abort();
+    Ok(())
+}

@@ -1,0 +1,6 @@
+mod api;
+mod certificates;
+mod ending;
+mod files;
+mod harness;
+mod reviews;
