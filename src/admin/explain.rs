@@ -36,13 +36,14 @@ impl Asked {
             port: None,
             peer: None,
         };
-        // The URL may come as it is; then what follows in it is part of it.
-        let raw = query.strip_prefix("url=");
-        let is_plain = |raw: &&str| raw.starts_with("http://") || raw.starts_with("https://");
-        if let Some(raw) = raw.filter(is_plain) {
-            asked.url = raw.to_owned();
-            return Ok(asked);
-        }
+        // The URL may come as it is, at the end: then all that follows is part of it.
+        let (query, raw) = match query.find("url=http://").or_else(|| query.find("url=https://")) {
+            Some(at) if at == 0 || query[..at].ends_with('&') => {
+                (&query[..at], Some(&query[at + 4..]))
+            }
+            _ => (query, None),
+        };
+        asked.url = raw.unwrap_or_default().to_owned();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decoded(value).ok_or_else(|| format!("{name}: bad encoding"))?;
@@ -128,7 +129,7 @@ async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, St
         (side, asked.port.or(only).or_else(|| authority.port_u16()).unwrap_or(80))
     });
     let peer = asked.peer.as_deref().and_then(Peer::parse);
-    let arrival = Arrival { entry, peer };
+    let arrival = Arrival { entry, peer, own: None };
     let found = explain_live(&admin.shared, &asked.method, target, &asked.headers, arrival).await;
     let tiers: Vec<_> = found.tiers.iter().map(live_json).collect();
     Ok(json!({
@@ -187,6 +188,8 @@ mod tests {
         let asked = Asked::parse("url=http%3A%2F%2Fa%2Fb&side=inbound&port=8080").unwrap();
         assert_eq!((asked.side, asked.port), (Some(Side::Inbound), Some(8080)));
         assert_eq!(Asked::parse("url=http://a/b?c=d&port=1").unwrap().url, "http://a/b?c=d&port=1");
+        let last = Asked::parse("port=8080&peer=spiffe://a/ns/b/sa/c&url=http://a/b?c=d").unwrap();
+        assert_eq!((last.port, last.url.as_str()), (Some(8080), "http://a/b?c=d"));
         for (query, says) in [
             ("", "say which"),
             ("side=left&url=x", "write inbound or outbound"),

@@ -20,8 +20,8 @@ pub(super) fn index() -> Page {
          GET  /readyz       whether it wants traffic\n\
          GET  /stats        what it does, JSON\n\
          GET  /metrics      the same for Prometheus\n\
-         GET  /explain?url=http://host/path[&method=GET][&header=Name:value]\n\
-        \x20                   [&side=inbound|outbound][&port=8080][&peer=spiffe://…]\n\
+         GET  /explain?[method=GET&][header=Name:value&][side=inbound|outbound&]\n\
+        \x20                   [port=8080&][peer=spiffe://…&]url=http://host/path (encoded, or last)\n\
          GET  /config_dump  bootstrap and policy in force\n\
          GET  /guard        circuit breakers, limits, endpoints\n\
          POST /breaker      {\"name\": \"upstream\", \"state\": \"open\"|\"closed\"|\"auto\"}; without a name, all\n\

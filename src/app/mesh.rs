@@ -24,6 +24,8 @@ pub struct Who {
     pub pod: Option<String>,
     /// Its namespace.
     pub namespace: String,
+    /// Its identity, as Istio issues it, where the service account is known.
+    identity: Option<Box<str>>,
     /// Its addresses, as written.
     addresses: Vec<String>,
     cluster_id: String,
@@ -48,9 +50,14 @@ pub fn who(config: &MeshConfig, env: impl Fn(&str) -> Option<String>) -> Who {
     let labels_file = named.or_else(usual);
     let text = labels_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     let or_env = |given: &Option<String>, name: &str| given.clone().or_else(|| env(name));
+    let namespace = or_env(&config.namespace, "POD_NAMESPACE").unwrap_or_else(|| "default".into());
+    let domain =
+        or_env(&config.trust_domain, "TRUST_DOMAIN").unwrap_or_else(|| "cluster.local".into());
+    let account = or_env(&config.service_account, "SERVICE_ACCOUNT");
     Who {
         pod: or_env(&config.pod_name, "POD_NAME"),
-        namespace: or_env(&config.namespace, "POD_NAMESPACE").unwrap_or_else(|| "default".into()),
+        identity: account.map(|account| format!("{domain}/ns/{namespace}/sa/{account}").into()),
+        namespace,
         addresses,
         cluster_id: or_env(&config.cluster_id, "CLUSTER_ID").unwrap_or_else(|| "Kubernetes".into()),
         istio_version: or_env(&config.istio_version, "ISTIO_VERSION"),
@@ -113,7 +120,7 @@ pub fn settings(
              set INSTANCE_IP from the downward API (status.podIP)",
         ));
     }
-    Ok(MeshSettings { pod_addresses, own_ports })
+    Ok(MeshSettings { identity: who.identity.clone(), pod_addresses, own_ports })
 }
 
 /// How istiod is reached.

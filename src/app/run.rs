@@ -120,7 +120,7 @@ async fn serve(
         tokio::spawn(async move { watch_file(watched, &path, text).await });
     }
     if let (Some(settings), Some(status)) = (plan.xds.clone(), &xds) {
-        follow_istiod(settings, &controller, status).await;
+        follow_istiod(settings, &controller, status);
     }
     let Ports { listeners, admin: admin_listener, metrics: metrics_listener } = ports;
     let addresses: Vec<String> = listeners.iter().map(|(bound, _)| bound.address()).collect();
@@ -164,11 +164,7 @@ async fn serve(
 }
 
 /// Puts in force what was kept of istiod's policy, and follows istiod from then on.
-async fn follow_istiod(
-    settings: XdsSettings,
-    controller: &Arc<Controller>,
-    status: &Arc<XdsStatus>,
-) {
+fn follow_istiod(settings: XdsSettings, controller: &Arc<Controller>, status: &Arc<XdsStatus>) {
     let client = xds::Client::restored(settings, Arc::clone(controller), Arc::clone(status));
     tokio::spawn(client.follow());
 }

@@ -28,7 +28,7 @@ impl ArrivalArgs {
             Some(uri) => Some(Peer::parse(uri).ok_or_else(|| CliError::Usage(not_a_peer(uri)))?),
         };
         let port = self.port.or(port_of_url).unwrap_or(80);
-        Ok(Arrival { entry: self.side.map(|side| (side, port)), peer })
+        Ok(Arrival { entry: self.side.map(|side| (side, port)), peer, own: None })
     }
 
     /// As the admin port reads it.

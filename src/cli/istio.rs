@@ -6,7 +6,8 @@ use outrigger_policy::compile::check;
 
 use crate::cli::CliError;
 use crate::istio::{
-    Inbound, IstioError, Outbound, PolicyObject, Scope, Variant, Workload, render_policy,
+    AppProtocol, Inbound, IstioError, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
+    render_policy,
 };
 
 /// `outrigger istio`.
@@ -30,6 +31,8 @@ enum SideArg {
 /// Which of the objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum StageArg {
+    /// Outbound: what the destinations of a workload share. Delete it after the last of them.
+    Egress,
     /// Those that take no traffic yet: apply them first, delete them last.
     Clusters,
     /// Those that send traffic: apply them last, delete them first.
@@ -61,16 +64,20 @@ pub(super) struct RenderArgs {
     /// Inbound: by which means.
     #[arg(long, value_enum, default_value = "route")]
     variant: Variant,
-    /// Inbound by Sidecar: another port of the application, which stays as it is; may be repeated.
-    #[arg(long, value_name = "PORT")]
-    other_port: Vec<u16>,
+    /// Inbound: what the application speaks on these ports.
+    #[arg(long, value_enum, default_value = "http1")]
+    protocol: AppProtocol,
+    /// Inbound by Sidecar: another port of the application, which stays as it is, TCP unless said;
+    /// may be repeated.
+    #[arg(long, value_name = "PORT[/PROTOCOL]", value_parser = OtherPort::parse)]
+    other_port: Vec<OtherPort>,
     /// Where Outrigger listens [default: 15480 inbound, 15481 outbound].
     #[arg(long, value_name = "PORT")]
     listener_port: Option<u16>,
     /// GET and HEAD that have no first byte after this time are sent to the application or service
     /// directly as well, in case Outrigger hangs. Longer than slow responses take: these would be
     /// asked for twice.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     hang_after: u32,
     /// Only these objects. Switching off: delete routes, wait for Envoy's drain, delete clusters.
     #[arg(long, value_enum)]
@@ -123,14 +130,15 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
             return Err(CliError::Usage(reason.to_owned()));
         }
         SideArg::Inbound if args.variant == Variant::Sidecar && args.stage.is_some() => {
-            let reason = "--stage: a Sidecar is switched off by deleting its EnvoyFilters, then \
-                          the Sidecar; leave --stage out";
+            let reason = "--stage: of the Sidecar variant all is applied in the order in which it \
+                          is printed, and deleted in the other; leave --stage out";
             return Err(CliError::Usage(reason.to_owned()));
         }
         SideArg::Inbound => Inbound {
             ports: args.port.clone(),
             variant: args.variant,
             other_ports: args.other_port.clone(),
+            protocol: args.protocol,
             listener_port: args.listener_port.unwrap_or(15480),
             hang_after: args.hang_after,
         }
@@ -151,17 +159,18 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
     };
     let wanted = objects.iter().filter(|object| match args.stage {
         None => true,
-        Some(StageArg::Routes) => is_route(object),
-        Some(StageArg::Clusters) => !is_route(object),
+        Some(StageArg::Routes) => is_named(object, "-routes"),
+        Some(StageArg::Clusters) => is_named(object, "-clusters"),
+        Some(StageArg::Egress) => is_named(object, "-egress"),
     });
     print!("{}", wanted.cloned().collect::<Vec<_>>().join("---\n"));
     Ok(())
 }
 
-/// Whether an object sends traffic.
-fn is_route(object: &str) -> bool {
-    let is = |line: &str| line.trim_start().starts_with("name: ") && line.ends_with("-routes");
-    object.lines().any(is)
+/// Whether an object's name ends so.
+fn is_named(object: &str, end: &str) -> bool {
+    let name = object.lines().find_map(|line| line.strip_prefix("  name: "));
+    name.is_some_and(|name| name.ends_with(end))
 }
 
 fn policy(args: &PolicyArgs) -> Result<(), CliError> {

@@ -277,7 +277,7 @@ struct BreakerArgs {
     /// Force this state on it; without, its state is printed.
     #[arg(value_enum)]
     state: Option<BreakerWanted>,
-    /// Which one: upstream, or route:NAME. Without, all of them.
+    /// Which one: upstream, inbound:PORT, HOST:PORT of a service, or route:NAME. Without, all.
     #[arg(long, value_name = "NAME", requires = "state")]
     name: Option<String>,
     /// Print JSON.

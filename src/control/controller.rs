@@ -30,12 +30,14 @@ pub struct Status {
     pub sources: Vec<String>,
     /// When it came into force.
     pub since: SystemTime,
-    /// Why the newest document was refused; `None` if it is in force.
+    /// Why the newest document of a source was refused; `None` if those of all are in force.
     pub refused: Option<PolicyError>,
 }
 
 struct State {
     layers: BTreeMap<Layer, (String, Document)>,
+    /// Why the newest document of a layer is not in force.
+    refused: BTreeMap<Layer, PolicyError>,
     status: Status,
 }
 
@@ -69,7 +71,7 @@ impl Controller {
             refused: None,
         };
         Controller {
-            state: Mutex::new(State { layers: BTreeMap::new(), status }),
+            state: Mutex::new(State { layers: BTreeMap::new(), refused: BTreeMap::new(), status }),
             publish: Box::new(publish),
             report: Box::new(report),
         }
@@ -101,10 +103,11 @@ impl Controller {
         let mut checked = Vec::with_capacity(layers.len());
         for (layer, source, text) in layers {
             let document = text.map(|text| check(source, text)).transpose();
-            checked.push((*layer, *source, document.map_err(|error| self.refuse(error))?));
+            checked.push((*layer, *source, document.map_err(|error| self.refuse(*layer, error))?));
         }
         let mut state = self.lock();
         for (layer, source, document) in checked {
+            state.refused.remove(&layer);
             match document {
                 Some(document) => state.layers.insert(layer, (source.to_owned(), document)),
                 None => state.layers.remove(&layer),
@@ -114,9 +117,12 @@ impl Controller {
         Ok(())
     }
 
-    fn refuse(&self, error: PolicyError) -> PolicyError {
+    /// Notes that a document of a layer was refused; what is in force stays.
+    pub fn refuse(&self, layer: Layer, error: PolicyError) -> PolicyError {
         tracing::error!(%error, "policy refused; the last good one stays in force");
-        self.lock().status.refused = Some(error.clone());
+        let mut state = self.lock();
+        state.refused.insert(layer, error.clone());
+        state.status.refused = Some(error.clone());
         (self.report)(false);
         error
     }
@@ -138,10 +144,10 @@ impl Controller {
             version: snapshot.version().to_owned(),
             sources,
             since: SystemTime::now(),
-            refused: None,
+            refused: state.refused.values().next().cloned(),
         };
         (self.publish)(snapshot);
-        (self.report)(true);
+        (self.report)(state.refused.is_empty());
     }
 }
 
@@ -177,6 +183,9 @@ mod tests {
         assert_eq!(controller.status().version, version);
         assert!(controller.status().refused.is_some());
         assert_eq!(seen.lock().unwrap().len(), 1);
+        // What another source brings does not hide it.
+        controller.offer(Layer::Mesh, "m", "routes: [{name: b}]").unwrap();
+        assert!(controller.status().refused.is_some());
         controller.offer(Layer::File, "f", "routes: [{name: a}]").unwrap();
         assert!(controller.status().refused.is_none());
     }

@@ -10,5 +10,5 @@ mod render;
 mod values;
 
 pub use policy::{PolicyObject, Scope, embedded_policies, render_policy};
-pub use render::{Inbound, Outbound, Variant, Workload};
+pub use render::{AppProtocol, Inbound, OtherPort, Outbound, Variant, Workload};
 pub use values::IstioError;

@@ -32,6 +32,41 @@ pub enum Variant {
     Sidecar,
 }
 
+/// What the application speaks on its ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AppProtocol {
+    /// HTTP/1.1: ports that Istio knows as `http`.
+    #[default]
+    Http1,
+    /// HTTP/2 in the clear: ports that Istio knows as `http2`.
+    Http2,
+}
+
+/// An inbound port that does not go through Outrigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherPort {
+    /// Its number.
+    pub number: u16,
+    /// Istio's word for what it speaks.
+    pub protocol: String,
+}
+
+impl OtherPort {
+    /// Reads `PORT` (TCP) or `PORT/PROTOCOL`.
+    ///
+    /// # Errors
+    /// A sentence that says what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const KNOWN: [&str; 7] = ["TCP", "TLS", "HTTP", "HTTP2", "GRPC", "HTTPS", "MONGO"];
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
+        let protocol = protocol.to_ascii_uppercase();
+        match number.parse() {
+            Ok(number) if KNOWN.contains(&protocol.as_str()) => Ok(OtherPort { number, protocol }),
+            _ => Err(format!("\"{text}\" is no port: write 9090 (TCP) or 9090/GRPC")),
+        }
+    }
+}
+
 /// Requests for the workload.
 #[derive(Clone, Debug)]
 pub struct Inbound {
@@ -40,7 +75,9 @@ pub struct Inbound {
     /// By which means.
     pub variant: Variant,
     /// Further inbound ports, which stay as they are; a Sidecar must list them.
-    pub other_ports: Vec<u16>,
+    pub other_ports: Vec<OtherPort>,
+    /// What the application speaks.
+    pub protocol: AppProtocol,
     /// Where Outrigger listens.
     pub listener_port: u16,
     /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
@@ -78,7 +115,8 @@ impl Workload {
 }
 
 impl Inbound {
-    /// The objects in the order in which they are applied: a Sidecar, clusters, routes.
+    /// The objects in the order in which they are applied: clusters and routes, or for a Sidecar
+    /// routes, the Sidecar, clusters.
     ///
     /// # Errors
     /// With the argument, the reason and the fix.
@@ -90,6 +128,10 @@ impl Inbound {
                 "it is missing: write --port with the port that the application listens on";
             return Err(IstioError::new("--port", reason));
         }
+        let protocol = match self.protocol {
+            AppProtocol::Http1 => "http_protocol_options",
+            AppProtocol::Http2 => "http2_protocol_options",
+        };
         let (listener, hang_after) = (self.listener_port.to_string(), seconds(self.hang_after)?);
         let common = [
             ("name", workload.name.as_str()),
@@ -97,36 +139,49 @@ impl Inbound {
             ("selector", selector.as_str()),
             ("inbound_port", listener.as_str()),
             ("hang_after", hang_after.as_str()),
+            ("protocol", protocol),
         ];
         let (clusters, routes) = match self.variant {
             Variant::Route => (INBOUND_CLUSTERS, INBOUND_ROUTES),
             Variant::Sidecar => (SIDECAR_CLUSTERS, SIDECAR_ROUTES),
         };
-        if self.variant == Variant::Sidecar {
-            // First: the cluster that the next ones change is Istio's other kind without it.
-            let ingress = self.ingress();
-            let values: Vec<_> = common.iter().copied().chain([("ingress", &*ingress)]).collect();
-            objects.push(fill(SIDECAR, &values));
-        }
-        for template in [clusters, routes] {
-            for port in &self.ports {
+        // A Sidecar needs the routes first, which take from clients what only Envoy may say; and the
+        // clusters that are changed last are of another kind without it.
+        let templates = match self.variant {
+            Variant::Route => [clusters, routes],
+            Variant::Sidecar => [routes, clusters],
+        };
+        for (nth, template) in templates.into_iter().enumerate() {
+            if nth == 1 && self.variant == Variant::Sidecar {
+                objects.push(self.sidecar(&common));
+            }
+            let fill_port = |port: &u16| {
                 let port = port.to_string();
                 let values: Vec<_> = common.iter().copied().chain([("port", &*port)]).collect();
-                objects.push(fill(template, &values));
-            }
+                fill(template, &values)
+            };
+            objects.extend(self.ports.iter().map(fill_port));
         }
         Ok(objects)
     }
 
+    fn sidecar(&self, common: &[(&str, &str)]) -> String {
+        let ingress = self.ingress();
+        let values: Vec<_> = common.iter().copied().chain([("ingress", &*ingress)]).collect();
+        fill(SIDECAR, &values)
+    }
+
     fn ingress(&self) -> String {
-        let entry = |port: u16, endpoint: u16| {
+        let entry = |port: u16, protocol: &str, endpoint: u16| {
+            let name = format!("{}-{port}", protocol.to_ascii_lowercase());
             format!(
-                "  - port: {{number: {port}, protocol: HTTP, name: http-{port}}}\n    \
+                "  - port: {{number: {port}, protocol: {protocol}, name: {name}}}\n    \
                  defaultEndpoint: 127.0.0.1:{endpoint}\n"
             )
         };
-        let cached = self.ports.iter().map(|port| entry(*port, self.listener_port));
-        let others = self.other_ports.iter().map(|port| entry(*port, *port));
+        let cached = self.ports.iter().map(|port| entry(*port, "HTTP", self.listener_port));
+        let others =
+            self.other_ports.iter().map(|other| entry(other.number, &other.protocol, other.number));
         let all: String = cached.chain(others).collect();
         all.trim_end().to_owned()
     }
@@ -191,7 +246,8 @@ mod tests {
         Inbound {
             ports: vec![8080, 9090],
             variant,
-            other_ports: vec![7070],
+            other_ports: vec![OtherPort::parse("7070/grpc").unwrap()],
+            protocol: AppProtocol::Http1,
             listener_port: 15480,
             hang_after: 5,
         }
@@ -213,9 +269,13 @@ mod tests {
                 "reviews-in-8080-routes",
                 "reviews-in-9090-routes",
             ];
-            let filters = objects.len() - 4;
-            assert_eq!(names[filters..], first);
-            for object in &objects[filters..] {
+            let mut expected = first.to_vec();
+            if variant == Variant::Sidecar {
+                expected.rotate_left(2);
+                expected.insert(2, "reviews");
+            }
+            assert_eq!(names, expected);
+            for object in objects.iter().filter(|object| object["kind"] == "EnvoyFilter") {
                 let kinds: std::collections::BTreeSet<bool> = object["spec"]["configPatches"]
                     .as_array()
                     .unwrap()
@@ -230,7 +290,7 @@ mod tests {
     #[test]
     fn a_sidecar_lists_all_ports() {
         let objects = parsed(&inbound(Variant::Sidecar).render(&workload()).unwrap());
-        let ingress = &objects[0]["spec"]["ingress"];
+        let ingress = &objects[2]["spec"]["ingress"];
         let endpoints: Vec<_> = ingress
             .as_array()
             .unwrap()
@@ -240,6 +300,8 @@ mod tests {
         let expected =
             [(8080, "127.0.0.1:15480"), (9090, "127.0.0.1:15480"), (7070, "127.0.0.1:7070")];
         assert_eq!(endpoints, expected.map(|(port, to)| (port, Value::from(to))));
+        assert_eq!(ingress[2]["port"]["protocol"], "GRPC");
+        assert!(OtherPort::parse("80/SPDY").unwrap_err().contains("9090/GRPC"));
     }
 
     #[test]

@@ -113,10 +113,11 @@ fn check_ttl(
 
 /// Compiles a checked document.
 pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
+    let aliases = Aliases::of(&document.aliases);
     let mut index = RouteIndex::default();
     let mut routes = Vec::with_capacity(document.routes.len() + 1);
     for (id, route) in document.routes.iter().enumerate() {
-        index.insert(id, &route.matches);
+        index.insert(id, &route.matches, &aliases);
         routes.push(Arc::new(compile_route(
             id,
             &route.name,
@@ -135,7 +136,6 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     let canonical = serde_json::to_vec(document).unwrap_or_default();
     let version = format!("{:032x}", digest(&canonical));
     let (inbound, outbound) = (document.inbound.clone(), document.outbound.clone());
-    let aliases = Aliases::of(&document.aliases);
     Snapshot { routes, index, version, sources, inbound, outbound, aliases }
 }
 

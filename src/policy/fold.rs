@@ -6,6 +6,7 @@
 //! routes come first. What it says about the guard of all routes, and about ports, replaces what was said before,
 //! point by point.
 
+use crate::aliases::AliasDocument;
 use crate::document::Document;
 
 /// Folds documents, the most general first.
@@ -15,7 +16,7 @@ pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
         folded.guard = document.guard.or(&folded.guard);
         folded.inbound = document.inbound.or(&folded.inbound);
         folded.outbound = document.outbound.or(&folded.outbound);
-        folded.aliases.extend(document.aliases.clone());
+        fold_aliases(&mut folded.aliases, &document.aliases);
         let mut added = Vec::new();
         for route in &document.routes {
             match folded.routes.iter_mut().find(|have| have.name == route.name) {
@@ -29,10 +30,43 @@ pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
     folded
 }
 
+/// Takes in the aliases of a more particular document: a name stands for the service that this one
+/// says, whatever was said before.
+fn fold_aliases(folded: &mut AliasDocument, more: &AliasDocument) {
+    for (service, names) in more {
+        for others in folded.values_mut() {
+            others.retain(|name| name != service && !names.contains(name));
+        }
+        let mut all = names.clone();
+        for name in names {
+            // A service that is now an alias brings its own along.
+            all.extend(folded.remove(name).unwrap_or_default());
+        }
+        all.extend(folded.remove(service).unwrap_or_default());
+        folded.insert(service.clone(), all);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::parse_yaml;
+
+    #[test]
+    fn a_name_stands_for_what_the_particular_says() {
+        let of = |text: &str| parse_yaml::<Document>("p", text).unwrap();
+        let resolved = |documents: [&str; 2]| {
+            let documents = documents.map(of);
+            let aliases = crate::aliases::Aliases::of(&fold(&documents).aliases);
+            ["a", "b", "c", "x", "z"].map(|name| aliases.resolve(name).to_owned())
+        };
+        let found = resolved(["aliases: {z: [x]}", "aliases: {a: [x]}"]);
+        assert_eq!(found, ["a", "b", "c", "a", "z"]);
+        let found = resolved(["aliases: {a: [b]}", "aliases: {b: [c]}"]);
+        assert_eq!(found, ["a", "b", "b", "x", "z"]);
+        let found = resolved(["aliases: {b: [c]}", "aliases: {a: [b]}"]);
+        assert_eq!(found, ["a", "a", "a", "x", "z"]);
+    }
 
     #[test]
     fn the_particular_replaces_and_precedes_the_general() {

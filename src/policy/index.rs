@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use http::header::HeaderName;
 use http::{HeaderValue, Method};
 
+use crate::aliases::Aliases;
 use crate::document::{MatchDocument, PathDocument};
 use crate::mesh::{IdentityPattern, Peer};
 use crate::snapshot::RouteQuery;
@@ -139,7 +140,7 @@ pub(crate) struct RouteIndex {
 const SEGMENTS_MAX: usize = 64;
 
 impl RouteIndex {
-    pub(crate) fn insert(&mut self, route: usize, conditions: &MatchDocument) {
+    pub(crate) fn insert(&mut self, route: usize, conditions: &MatchDocument, aliases: &Aliases) {
         let candidate = Candidate {
             route,
             methods: conditions.methods.iter().map(|method| method.0.clone()).collect(),
@@ -155,7 +156,10 @@ impl RouteIndex {
         let hosts = if conditions.hosts.is_empty() { &any[..] } else { &conditions.hosts };
         for host in hosts {
             let tree = match host {
-                HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
+                // Requests are matched under the one name of their service.
+                HostPattern::Exact(name) => {
+                    self.exact.entry(aliases.resolve(name).to_owned()).or_default()
+                }
                 HostPattern::Below(name) => self.below.entry(name.clone()).or_default(),
                 HostPattern::Any => &mut self.any,
             };
@@ -245,7 +249,7 @@ mod tests {
     fn index(texts: &[&str]) -> RouteIndex {
         let mut index = RouteIndex::default();
         for (route, text) in texts.iter().enumerate() {
-            index.insert(route, &serde_yaml::from_str(text).unwrap());
+            index.insert(route, &serde_yaml::from_str(text).unwrap(), &Aliases::default());
         }
         index
     }

@@ -86,6 +86,9 @@ impl CacheKey {
             text.push(b' ');
             text.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
         }
+        if let Some(own) = arrival.own {
+            append_identity(&mut text, b"\nas ", &[own]);
+        }
         for name in headers.keys() {
             if changes_responses_silently(name) && !rules.headers.contains(name) {
                 append_field(&mut text, name, headers);
@@ -118,11 +121,13 @@ impl CacheKey {
             // The calling workload is not the user for whom it calls: credentials in the request
             // are told apart by neither of these.
             Some(Partition::Peer) => {
-                append_identity(&mut text, b"\npeer ", arrival.peer.map(Peer::principal));
+                let principal = arrival.peer.map_or("", Peer::principal);
+                append_identity(&mut text, b"\npeer ", &[principal]);
             }
             Some(Partition::Namespace) => {
-                let namespace = arrival.peer.and_then(Peer::namespace);
-                append_identity(&mut text, b"\nnamespace ", namespace);
+                let domain = arrival.peer.map_or("", Peer::trust_domain);
+                let namespace = arrival.peer.and_then(Peer::namespace).unwrap_or_default();
+                append_identity(&mut text, b"\nnamespace ", &[domain, "/ns/", namespace]);
             }
         }
         let digest = digest(&text);
@@ -218,9 +223,9 @@ fn append_field(text: &mut SmallVec<[u8; 160]>, name: &HeaderName, headers: &Hea
 }
 
 /// An identity holds no line feed, so that none can imitate a further part.
-fn append_identity(text: &mut SmallVec<[u8; 160]>, name: &[u8], identity: Option<&str>) {
+fn append_identity(text: &mut SmallVec<[u8; 160]>, name: &[u8], parts: &[&str]) {
     text.extend_from_slice(name);
-    text.extend_from_slice(identity.unwrap_or_default().as_bytes());
+    parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
 }
 
 fn cookie_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -254,7 +259,7 @@ mod tests {
     fn ports_and_callers_are_told_apart() {
         let of = |entry, uri: &'static str, partition| {
             let rules = KeyRules { partition: Some(partition), ..KeyRules::default() };
-            let arrival = Arrival { entry, peer: Peer::parse(uri) };
+            let arrival = Arrival { entry, peer: Peer::parse(uri), own: None };
             CacheKey::build(target("/"), &HeaderMap::new(), &rules, arrival)
         };
         let (a, b) = ("spiffe://td/ns/shop/sa/a", "spiffe://td/ns/shop/sa/b");
@@ -269,6 +274,12 @@ mod tests {
         let namespace = |uri| of(inbound(80), uri, Partition::Namespace).digest();
         assert_eq!(namespace(a), namespace(b));
         assert_ne!(namespace(a), namespace("spiffe://td/ns/other/sa/a"));
+        assert_ne!(namespace(a), namespace("spiffe://other/ns/shop/sa/a"));
+        let own = |own| {
+            let arrival = Arrival { own, ..Arrival::default() };
+            CacheKey::build(target("/"), &HeaderMap::new(), &KeyRules::default(), arrival).digest()
+        };
+        assert_ne!(own(Some("td/ns/shop/sa/a")), own(Some("td/ns/shop/sa/b")));
     }
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

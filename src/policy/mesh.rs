@@ -39,6 +39,8 @@ pub struct Arrival<'a> {
     pub entry: Option<(Side, u16)>,
     /// The authenticated caller.
     pub peer: Option<Peer<'a>>,
+    /// As whom this pod calls: what it may see, other workloads that share its tier may not.
+    pub own: Option<&'a str>,
 }
 
 /// The authenticated caller: a SPIFFE identity as Istio issues it,
@@ -75,6 +77,11 @@ impl<'a> Peer<'a> {
     /// The identity without `spiffe://`, as Istio's `principals` are written.
     pub fn principal(self) -> &'a str {
         self.uri.strip_prefix(SCHEME).unwrap_or(self.uri)
+    }
+
+    /// The trust domain that has authenticated the caller.
+    pub fn trust_domain(self) -> &'a str {
+        self.principal().split('/').next().unwrap_or_default()
     }
 
     /// The namespace of the caller, where the identity has Istio's form.

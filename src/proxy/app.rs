@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use moka::sync::Cache;
 use outrigger_coherence::PurgeLog;
 use outrigger_guard::Force;
-use outrigger_policy::{Route, Snapshot};
+use outrigger_policy::{Route, Side, Snapshot};
 use outrigger_store::{MemoryTier, Tier};
 use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
-use crate::guard::{Destinations, GuardState, Guards, RouteGuard, Watch};
+use crate::guard::{Destinations, GuardState, Guards, RouteGuard, Watch, destination_name};
 use crate::headers::Identity;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
@@ -48,14 +48,18 @@ impl Active {
         Active { snapshot, routes, guards, destinations, watch: Arc::clone(watch) }
     }
 
-    /// The guard of a route of this snapshot, towards the configured upstream or towards a
-    /// `destination`, host and port.
-    pub(crate) fn guard(&self, route: &Route, destination: Option<&str>) -> Arc<RouteGuard> {
-        let of = |destination: &str| {
-            let name = destination.to_ascii_lowercase();
+    /// The guard of a route of this snapshot, towards the configured upstream, or towards where a
+    /// request goes that has come in on a side of the pod, with its authority.
+    pub(crate) fn guard(
+        &self,
+        route: &Route,
+        named: Option<((Side, u16), &str)>,
+    ) -> Arc<RouteGuard> {
+        let of = |((side, port), authority)| {
+            let name = destination_name(side, port, authority);
             self.destinations.of(&name, &self.snapshot, &self.watch)
         };
-        match destination.and_then(of) {
+        match named.map(of) {
             Some(guards) => Arc::clone(guards.of_route(route)),
             None => Arc::clone(self.guards.of_route(route)),
         }

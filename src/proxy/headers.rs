@@ -26,8 +26,9 @@ const PASSES_MAX: usize = 16;
 /// What this instance writes into the requests that it forwards.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    id: String,
-    cdn_loop: HeaderValue,
+    /// By mode: an application that passes on the fields of its requests goes through both sides
+    /// of one pod, which is no loop.
+    sides: [(String, HeaderValue); 3],
     via_http1: HeaderValue,
     via_http2: HeaderValue,
 }
@@ -38,11 +39,15 @@ impl Identity {
         let value = |text: String| {
             HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(PROXY_NAME))
         };
+        let side = |suffix: &str| {
+            let id = format!("{id}{suffix}");
+            let cdn_loop = value(format!("{PROXY_NAME}; id={id}"));
+            (id, cdn_loop)
+        };
         Identity {
-            cdn_loop: value(format!("{PROXY_NAME}; id={id}")),
+            sides: [side(""), side("-in"), side("-out")],
             via_http1: value(format!("1.1 {PROXY_NAME}")),
             via_http2: value(format!("2 {PROXY_NAME}")),
-            id,
         }
     }
 
@@ -50,8 +55,12 @@ impl Identity {
         if version == Version::HTTP_2 { &self.via_http2 } else { &self.via_http1 }
     }
 
-    /// Whether a request has been here before, or went round through others (RFC 8586 §2).
-    pub(crate) fn is_looping(&self, headers: &HeaderMap) -> bool {
+    fn side(&self, mode: Mode) -> &(String, HeaderValue) {
+        &self.sides[mode as usize]
+    }
+
+    /// Whether a request has been on this side before, or went round through others (RFC 8586 §2).
+    pub(crate) fn is_looping(&self, headers: &HeaderMap, mode: Mode) -> bool {
         if !headers.contains_key(&CDN_LOOP) {
             return false;
         }
@@ -62,7 +71,8 @@ impl Identity {
                 continue;
             }
             passes += 1;
-            let same = |part: &[u8]| part.strip_prefix(b"id=") == Some(self.id.as_bytes());
+            let id = self.side(mode).0.as_bytes();
+            let same = |part: &[u8]| part.strip_prefix(b"id=") == Some(id);
             if parts.any(same) {
                 return true;
             }
@@ -109,7 +119,7 @@ pub(crate) fn to_upstream(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     headers.append(VIA, identity.via(client.version).clone());
-    headers.append(&CDN_LOOP, identity.cdn_loop.clone());
+    headers.append(&CDN_LOOP, identity.side(client.mode).1.clone());
     if surrogate {
         let text = format!("{SURROGATE_DEVICE}=\"Surrogate/1.0\"");
         if let Ok(value) = HeaderValue::from_str(&text) {
@@ -209,14 +219,14 @@ mod tests {
     fn a_request_that_comes_back_is_seen() {
         let identity = Identity::new("a1".to_owned());
         let mut headers = HeaderMap::new();
-        assert!(!identity.is_looping(&headers));
+        assert!(!identity.is_looping(&headers, Mode::Direct));
         to_upstream(&mut headers, client("10.0.0.1"), &identity, false, false);
-        assert!(identity.is_looping(&headers));
-        assert!(!Identity::new("b2".to_owned()).is_looping(&headers));
+        assert!(identity.is_looping(&headers, Mode::Direct));
+        assert!(!Identity::new("b2".to_owned()).is_looping(&headers, Mode::Direct));
         for _ in 0..PASSES_MAX {
             headers.append(&CDN_LOOP, HeaderValue::from_static("outrigger; id=x"));
         }
-        assert!(Identity::new("b2".to_owned()).is_looping(&headers));
+        assert!(Identity::new("b2".to_owned()).is_looping(&headers, Mode::Direct));
     }
 
     #[test]

@@ -55,6 +55,9 @@ impl Mode {
 /// What the data path knows about its pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MeshSettings {
+    /// The pod's own identity, `TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`: as whom it calls
+    /// others. `None` where it is not known.
+    pub identity: Option<Box<str>>,
     /// Addresses of the pod.
     pub pod_addresses: Vec<IpAddr>,
     /// Ports that this process listens on: never forwarded to.
@@ -80,7 +83,7 @@ const fn refusal(status: StatusCode, detail: &'static str) -> Refusal {
 pub(crate) fn arrive<'a>(
     mode: Mode,
     headers: &'a HeaderMap,
-    settings: &MeshSettings,
+    settings: &'a MeshSettings,
     has_upstream: bool,
     snapshot: &Snapshot,
 ) -> Result<Arrived<'a>, Refusal> {
@@ -104,22 +107,30 @@ fn inbound<'a>(
     };
     let Some(address) = address(headers, &UPSTREAM)? else {
         if has_upstream {
-            return Ok(Arrived { destination: None, arrival: Arrival { entry: None, peer } });
+            return Ok(Arrived {
+                destination: None,
+                arrival: Arrival { peer, ..Arrival::default() },
+            });
         }
         return Err(refusal(StatusCode::BAD_REQUEST, "no-upstream-named"));
     };
     let ip = address.ip().to_canonical();
-    let own = ip.is_loopback() || settings.pod_addresses.contains(&ip);
+    // On loopback an application may listen for nobody but its own pod.
+    let listed = || snapshot.side(Side::Inbound).allows(address.port()) == Some(true);
+    let own = settings.pod_addresses.contains(&ip) || (ip.is_loopback() && listed());
     if !own || !may_forward(Side::Inbound, address.port(), settings, snapshot) {
         return Err(refusal(StatusCode::FORBIDDEN, "upstream-not-allowed"));
     }
     let entry = Some((Side::Inbound, address.port()));
-    Ok(Arrived { destination: Some(address), arrival: Arrival { entry, peer } })
+    Ok(Arrived {
+        destination: Some(address),
+        arrival: Arrival { entry, peer, ..Arrival::default() },
+    })
 }
 
 fn outbound<'a>(
     headers: &'a HeaderMap,
-    settings: &MeshSettings,
+    settings: &'a MeshSettings,
     snapshot: &Snapshot,
 ) -> Result<Arrived<'a>, Refusal> {
     if headers.contains_key(&HOP) {
@@ -142,7 +153,10 @@ fn outbound<'a>(
         return Err(refusal(StatusCode::FORBIDDEN, "destination-not-allowed"));
     }
     let entry = Some((Side::Outbound, address.port()));
-    Ok(Arrived { destination: Some(address), arrival: Arrival { entry, peer: None } })
+    Ok(Arrived {
+        destination: Some(address),
+        arrival: Arrival { entry, own: settings.identity.as_deref(), peer: None },
+    })
 }
 
 /// Whether a port may be forwarded to: one that policy names, or where it names none, any that is
@@ -221,7 +235,11 @@ mod tests {
     const POD: &str = "10.77.0.3";
 
     fn settings() -> MeshSettings {
-        MeshSettings { pod_addresses: vec![POD.parse().unwrap()], own_ports: vec![15480, 15490] }
+        MeshSettings {
+            identity: None,
+            pod_addresses: vec![POD.parse().unwrap()],
+            own_ports: vec![15480, 15490],
+        }
     }
 
     fn arrived(
@@ -234,7 +252,8 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let snapshot = Snapshot::from_yaml("p", policy).unwrap();
-        let found = arrive(mode, &headers, &settings(), false, &snapshot);
+        let settings = settings();
+        let found = arrive(mode, &headers, &settings, false, &snapshot);
         found
             .map(|arrived| {
                 let peer = arrived.arrival.peer.map_or("nobody", Peer::principal);
@@ -251,13 +270,15 @@ mod tests {
         let any = "{}";
         assert_eq!(to(any, "10.77.0.3:8080").as_deref(), Ok("10.77.0.3:8080 nobody"));
         assert_eq!(to(any, "[::ffff:10.77.0.3]:8080").is_ok(), true);
-        assert_eq!(to(any, "127.0.0.1:8080").as_deref(), Ok("127.0.0.1:8080 nobody"));
+        let loopback = to("inbound: {ports: [8080]}", "127.0.0.1:8080");
+        assert_eq!(loopback.as_deref(), Ok("127.0.0.1:8080 nobody"));
         for (policy, address) in [
             (any, "10.77.0.4:8080"),
             (any, "169.254.169.254:80"),
             (any, "10.77.0.3:15000"),
             (any, "10.77.0.3:15480"),
-            (any, "127.0.0.1:15490"),
+            (any, "127.0.0.1:8080"),
+            ("inbound: {ports: [15490]}", "127.0.0.1:15490"),
             (any, "10.77.0.3:0"),
             ("inbound: {ports: [8080]}", "10.77.0.3:9090"),
             ("inbound: {ports: [15480]}", "10.77.0.3:15480"),

@@ -96,10 +96,11 @@ fn every_file_begins_with_what_it_does() {
 #[test]
 fn the_stages_are_the_whole() {
     for args in [&INBOUND[..], &OUTBOUND[..]] {
-        let stage = |name| printed(&with(args, &["--stage", name]));
-        let (clusters, routes) = (stage("clusters"), stage("routes"));
-        assert!(!clusters.contains("HTTP_ROUTE") && !routes.contains("applyTo: CLUSTER"));
-        assert_eq!(format!("{clusters}---\n{routes}"), printed(args));
+        let stages = ["egress", "clusters", "routes"];
+        let stages = stages.map(|name| printed(&with(args, &["--stage", name])));
+        assert!(!stages[1].contains("HTTP_ROUTE") && !stages[2].contains("applyTo: CLUSTER"));
+        let all: Vec<&str> = stages.iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+        assert_eq!(all.join("---\n"), printed(args));
     }
 }
 

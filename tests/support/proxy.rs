@@ -46,7 +46,8 @@ pub struct Setup {
     upstream_extra: String,
     config: String,
     listeners: usize,
-    mode: Option<&'static str>,
+    /// Of each listener, in their order.
+    modes: Vec<&'static str>,
     envs: Vec<(String, String)>,
     unix: bool,
     args: Vec<String>,
@@ -66,9 +67,16 @@ impl Setup {
     /// A proxy to which Envoy sends requests: inbound or outbound. It belongs to a pod with these
     /// addresses, and has no other upstream than what Envoy names.
     pub fn mesh(mode: &'static str, pod_addresses: &str) -> Self {
-        let mut setup = Self { listeners: 1, mode: Some(mode), ..Self::default() };
-        setup.config = "workers: 2\n".to_owned();
+        let config = "workers: 2\n".to_owned();
+        let setup = Self { listeners: 1, modes: vec![mode], config, ..Self::default() };
         setup.env("INSTANCE_IP", pod_addresses)
+    }
+
+    /// Both sides of a pod: the first listener is inbound, the second outbound.
+    pub fn mesh_both(pod_addresses: &str) -> Self {
+        let mut setup = Self::mesh("inbound", pod_addresses);
+        setup.modes.push("outbound");
+        setup.listeners(2)
     }
 
     /// With a variable in its environment.
@@ -194,9 +202,9 @@ impl Setup {
         policy: Option<&Path>,
     ) -> String {
         let mut yaml = String::from("listeners:\n");
-        for addr in addrs {
+        for (at, addr) in addrs.iter().enumerate() {
             yaml.push_str(&format!("  - address: \"{addr}\"\n"));
-            if let Some(mode) = self.mode {
+            if let Some(mode) = self.modes.get(at) {
                 yaml.push_str(&format!("    mode: {mode}\n"));
             }
         }

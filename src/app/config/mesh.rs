@@ -17,6 +17,11 @@ pub struct MeshConfig {
     pub pod_name: Option<String>,
     /// Namespace of the pod. Absent: `POD_NAMESPACE`, else `default`.
     pub namespace: Option<String>,
+    /// Service account of the pod: what it gets from others is stored for this identity alone.
+    /// Absent: `SERVICE_ACCOUNT`.
+    pub service_account: Option<String>,
+    /// Trust domain of the mesh. Absent: `TRUST_DOMAIN`, else `cluster.local`.
+    pub trust_domain: Option<String>,
     /// Name of the cluster as istiod knows it. Absent: `CLUSTER_ID`, else `Kubernetes`.
     pub cluster_id: Option<String>,
     /// Version of Istio, for EnvoyFilters that match on `proxyVersion`. Absent: `ISTIO_VERSION`,

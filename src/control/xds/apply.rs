@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use outrigger_policy::PolicyError;
+
 use crate::controller::{Controller, Layer};
-use crate::xds::decode::{RESOURCES, decode};
+use crate::xds::decode::{RESOURCES, ResourceError, decode};
 use crate::xds::kept::{Keeper, Kept};
 use crate::xds::proto::DiscoveryResponse;
 use crate::xds::status::{XdsResult, XdsStatus};
@@ -21,6 +23,8 @@ pub(crate) struct Applier {
     keeper: Option<Keeper>,
     in_force: Option<BTreeMap<&'static str, String>>,
     warned: Vec<String>,
+    /// Whether what is in force is on disk.
+    kept: bool,
 }
 
 impl Applier {
@@ -29,7 +33,7 @@ impl Applier {
         status: Arc<XdsStatus>,
         keeper: Option<Keeper>,
     ) -> Self {
-        Applier { controller, status, keeper, in_force: None, warned: Vec::new() }
+        Applier { controller, status, keeper, in_force: None, warned: Vec::new(), kept: true }
     }
 
     /// Puts in force what was kept of an earlier run. What cannot be used is said and left alone:
@@ -75,8 +79,12 @@ impl Applier {
 
     fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
         let decoded = decode(&response.resources).map_err(|error| {
-            tracing::error!(%error, "policy refused; the last good one stays in force");
-            shortened(error.to_string())
+            let layer = RESOURCES.iter().find(|(name, _)| *name == error.resource);
+            let layer = layer.map_or(Layer::Mesh, |(_, layer)| *layer);
+            let ResourceError { resource: source, reason } = error;
+            let (at, path, fix) = (None, String::new(), None);
+            let error = PolicyError { source, at, path, reason, fix };
+            shortened(self.controller.refuse(layer, error).to_string())
         })?;
         // istiod sends the same again at every push: said once is enough.
         if decoded.warnings != self.warned {
@@ -84,6 +92,9 @@ impl Applier {
             self.warned = decoded.warnings;
         }
         if self.in_force.as_ref() == Some(&decoded.documents) {
+            if !self.kept {
+                self.keep(&response.version_info, &decoded.documents);
+            }
             return Ok(XdsResult::Unchanged);
         }
         self.put_in_force(&decoded.documents)?;
@@ -99,16 +110,20 @@ impl Applier {
             .collect();
         self.controller.replace(&layers).map_err(|error| {
             // The line is one of our own making; the path is what the author can find.
-            let error = outrigger_policy::PolicyError { at: None, ..error };
+            let error = PolicyError { at: None, ..error };
             shortened(error.to_string())
         })
     }
 
-    /// A full disk costs the next start its policy, and nothing else.
-    fn keep(&self, version: &str, documents: &BTreeMap<&'static str, String>) {
+    /// A full disk costs the next start its policy, and nothing else; an older one must not come
+    /// back in its place.
+    fn keep(&mut self, version: &str, documents: &BTreeMap<&'static str, String>) {
         let Some(keeper) = &self.keeper else { return };
-        if let Err(error) = keeper.write(&Kept::new(version, documents)) {
+        let written = keeper.write(&Kept::new(version, documents));
+        self.kept = written.is_ok();
+        if let Err(error) = written {
             tracing::warn!(%error, "the policy cannot be kept for the next start");
+            keeper.forget();
         }
     }
 }

@@ -115,15 +115,17 @@ async fn session(
             first.map_err(|_| XdsError::Silent { seconds: FIRST_RESPONSE_MAX.as_secs() })?
         };
         let response = response.map_err(ended)?.ok_or(XdsError::Ended)?;
-        if status.answered(response.control_plane.as_ref().map(|who| who.identifier.clone())) {
-            tracing::info!(address = %settings.address, "connected to istiod");
-        }
         if response.type_url != EXTENSION_CONFIG {
             tracing::debug!(type_url = response.type_url, "a response nobody asked for");
             continue;
         }
-        let answer = answer(applier, &response, &mut accepted);
-        requests.send(answer).await.map_err(|_| XdsError::Ended)?;
+        if status.answered(response.control_plane.as_ref().map(|who| who.identifier.clone())) {
+            tracing::info!(address = %settings.address, "connected to istiod");
+        }
+        // Compiling and writing to disk would hold up what shares the runtime.
+        let answer = tokio::task::block_in_place(|| answer(applier, &response, &mut accepted));
+        // istiod waits for an answer before it sends more: a full queue means that it takes none.
+        requests.try_send(answer).map_err(|_| XdsError::Ended)?;
     }
 }
 
@@ -194,10 +196,10 @@ async fn connect(settings: &XdsSettings) -> Result<Channel, XdsError> {
 type Stream = (mpsc::Sender<DiscoveryRequest>, Streaming<DiscoveryResponse>);
 
 async fn subscribe(channel: Channel, settings: &XdsSettings) -> Result<Stream, XdsError> {
-    let (labels, unreadable) = settings.identity.labels();
-    if let Some(reason) = unreadable {
-        tracing::warn!(reason, "without labels, policies that select by them do not apply");
-    }
+    let labels = settings
+        .identity
+        .labels()
+        .map_err(|(path, error)| XdsError::Labels { path, reason: error.to_string() })?;
     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
     let node = Some(settings.identity.node(&labels));
     let first = DiscoveryRequest { node, ..subscription() };

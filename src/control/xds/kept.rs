@@ -38,7 +38,8 @@ impl Kept {
 
     /// When it was saved.
     pub(crate) fn saved(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.saved_unix_seconds)
+        let since = Duration::from_secs(self.saved_unix_seconds);
+        UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -74,6 +75,11 @@ impl Keeper {
         Ok(Some(kept))
     }
 
+    /// Forgets what is kept. Gone already is as good.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_file(self.path());
+    }
+
     /// Replaces what is kept, in one step: a crash leaves the old or the new one.
     pub(crate) fn write(&self, kept: &Kept) -> Result<(), String> {
         let path = self.path();
@@ -81,6 +87,7 @@ impl Keeper {
     }
 }
 
+/// Writes beside it first.
 fn write_atomically(path: &Path, kept: &Kept) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -105,6 +112,13 @@ mod tests {
         keeper.write(&kept).unwrap();
         assert_eq!(keeper.read(), Ok(Some(kept.clone())));
         assert!(kept.saved() <= SystemTime::now());
+    }
+
+    #[test]
+    fn no_time_breaks_it() {
+        let mut kept = Kept::new("1", &BTreeMap::new());
+        kept.saved_unix_seconds = u64::MAX;
+        assert_eq!(kept.saved(), UNIX_EPOCH);
     }
 
     #[test]

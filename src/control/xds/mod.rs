@@ -60,6 +60,14 @@ pub enum XdsError {
         /// Why.
         reason: String,
     },
+    /// The labels of the pod cannot be read.
+    #[error("{}: {reason}; mount the pod's labels from the downward API, or set OUTRIGGER_POD_LABELS", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// istiod does not accept who we are.
     #[error(
         "istiod refuses this identity: {reason}; check that POD_NAMESPACE is the namespace of the service account, and the token's audience istio-ca"

@@ -36,12 +36,13 @@ impl Identity {
         format!("sidecar~{ADDRESS}~{pod}-outrigger.{namespace}~{namespace}.svc.cluster.local")
     }
 
-    /// Labels of the pod; none if they cannot be read, with the reason.
-    pub(crate) fn labels(&self) -> (BTreeMap<String, String>, Option<String>) {
-        let Some(path) = &self.labels_file else { return Default::default() };
+    /// Labels of the pod; none where no file is named. One that cannot be read is an error: istiod
+    /// would take its policies for this workload back.
+    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, (PathBuf, std::io::Error)> {
+        let Some(path) = &self.labels_file else { return Ok(BTreeMap::new()) };
         match std::fs::read_to_string(path) {
-            Ok(text) => (parse_labels(&text), None),
-            Err(error) => (BTreeMap::new(), Some(format!("{}: {error}", path.display()))),
+            Ok(text) => Ok(parse_labels(&text)),
+            Err(error) => Err((path.clone(), error)),
         }
     }
 

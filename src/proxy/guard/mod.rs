@@ -11,7 +11,7 @@ mod watch;
 
 pub(crate) use admit::{Pass, Urgency};
 pub(crate) use caller::{CallerDeadline, forget_caller_deadline};
-pub(crate) use destinations::Destinations;
+pub(crate) use destinations::{Destinations, destination_name};
 pub(crate) use report::{NamedBreaker, Pending, Report};
 pub use routes::{BreakerState, GuardState, LimiterState};
 pub(crate) use routes::{Guards, RouteGuard};

@@ -245,7 +245,8 @@ fn keep<M, R: PartialEq>(
 /// A breaker, for operators.
 #[derive(Clone, Debug)]
 pub struct BreakerState {
-    /// `upstream`, or `route:NAME`; on the outbound side `HOST:PORT`, or `route:NAME@HOST:PORT`.
+    /// `upstream`, `inbound:PORT` or `HOST:PORT`; a route's own `route:NAME`, or
+    /// `route:NAME@inbound:PORT` and the like.
     pub name: String,
     /// Its state.
     pub status: BreakerStatus,

@@ -72,7 +72,7 @@ impl<'a> Door<'a> {
 pub(crate) fn admit<'a, B>(
     request: &'a Request<B>,
     snapshot: &'a Snapshot,
-    door: Door<'_>,
+    door: Door<'a>,
 ) -> Result<Admitted<'a>, Refusal> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
@@ -94,7 +94,7 @@ pub(crate) fn admit<'a, B>(
     if !path.starts_with('/') && path != "*" {
         return Err(bad("request-target"));
     }
-    if door.identity.is_looping(headers) {
+    if door.identity.is_looping(headers, door.mode) {
         let status = StatusCode::LOOP_DETECTED;
         return Err(Refusal { status, outcome: Outcome::Loop, detail: "loop" });
     }

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use outrigger_coherence::Seq;
 use outrigger_policy::values::Consistency;
-use outrigger_policy::{CacheKey, Route};
+use outrigger_policy::{CacheKey, Route, Side};
 use outrigger_semantics::cache_status::CacheStatus;
 use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::Entry;
@@ -17,7 +17,7 @@ use outrigger_telemetry::Outcome;
 use crate::app::{Active, Worker};
 use crate::body::ResponseBody;
 use crate::guard::{CallerDeadline, RouteGuard};
-use crate::mesh::{Arrived, Mode};
+use crate::mesh::Arrived;
 use crate::pipeline::admit::Admitted;
 use crate::pipeline::respond;
 use crate::pipeline::trust::Distrust;
@@ -41,6 +41,7 @@ impl Answer {
 /// What the first stage found out about where a request goes, owned.
 pub(crate) struct Way {
     authority: String,
+    entry: Option<(Side, u16)>,
     to: Option<Named>,
     peer_uri: Option<Box<str>>,
     upgrade: bool,
@@ -52,6 +53,7 @@ impl Way {
         let Arrived { destination, arrival } = admitted.arrived;
         Way {
             authority: admitted.authority.to_owned(),
+            entry: arrival.entry,
             to: destination.map(|address| Named { address, http2 }),
             peer_uri: arrival.peer.map(|peer| peer.uri().into()),
             upgrade: admitted.upgrade,
@@ -100,8 +102,7 @@ impl Job {
     ) -> Self {
         let (parts, body) = request.into_parts();
         let body = (!body.is_end_stream()).then_some(body);
-        let scope = way.to.as_ref().filter(|_| peer.mode == Mode::Outbound);
-        let guard = active.guard(&route, scope.map(|_| &*way.authority));
+        let guard = active.guard(&route, way.entry.map(|entry| (entry, &*way.authority)));
         let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();
         Job {
             worker: Arc::clone(worker),

@@ -75,6 +75,9 @@ pub async fn explain_live(
     let active = shared.active();
     let now = shared.clock.now();
     let target = RequestTarget { authority: active.snapshot.authority(target.authority), ..target };
+    let outbound = arrival.entry.is_some_and(|(side, _)| side == Side::Outbound);
+    let own = shared.settings.mesh.identity.as_deref().filter(|_| outbound);
+    let arrival = Arrival { own, ..arrival };
     let question = Question { method, target, headers, response: None, arrival, now };
     let policy = explain(&active.snapshot, &question);
     let route = active.snapshot.route(outrigger_policy::snapshot::RouteQuery {
@@ -97,8 +100,7 @@ pub async fn explain_live(
         }
     }
     let remembered_uncacheable = shared.uncacheable.contains_key(&key.digest());
-    let outbound = arrival.entry.is_some_and(|(side, _)| side == Side::Outbound);
-    let route_guard = active.guard(route, outbound.then_some(target.authority));
+    let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, target.authority)));
     let guard = guard(shared, &route_guard, key.digest());
     Inspection { policy, tiers, remembered_uncacheable, guard }
 }

@@ -12,13 +12,16 @@ use crate::body::RequestBody;
 /// How long a request body may still take after its response has ended; then the connection goes.
 const BODY_REST: Duration = Duration::from_secs(5);
 
+/// An HTTP/2 connection that no request has used for so long is let go.
+const H2_IDLE: Duration = Duration::from_secs(300);
+
 type Http1 = http1::SendRequest<RequestBody>;
 type Http2 = http2::SendRequest<RequestBody>;
 
 #[derive(Default)]
 struct Idle {
     http1: HashMap<SocketAddr, Vec<(Http1, Instant)>>,
-    http2: HashMap<SocketAddr, Http2>,
+    http2: HashMap<SocketAddr, (Http2, Instant)>,
     count: usize,
 }
 
@@ -75,17 +78,18 @@ impl Pool {
     /// The connection to an endpoint that all requests share.
     pub(crate) fn http2(&self, endpoint: &SocketAddr) -> Option<Http2> {
         let mut idle = self.lock();
-        let sender = idle.http2.get(endpoint)?;
+        let (sender, used) = idle.http2.get_mut(endpoint)?;
         if sender.is_closed() {
             idle.http2.remove(endpoint);
             return None;
         }
+        *used = Instant::now();
         Some(sender.clone())
     }
 
     /// Remembers a connection that all requests may share.
     pub(crate) fn put_http2(&self, endpoint: &SocketAddr, sender: Http2) {
-        self.lock().http2.insert(endpoint.clone(), sender);
+        self.lock().http2.insert(endpoint.clone(), (sender, Instant::now()));
     }
 
     /// Closes connections that have been idle for too long.
@@ -98,7 +102,9 @@ impl Pool {
             dropped += before - list.len();
         }
         idle.count -= dropped;
-        idle.http2.retain(|_, sender| !sender.is_closed());
+        // Endpoints come and go where requests name them.
+        idle.http1.retain(|_, list| !list.is_empty());
+        idle.http2.retain(|_, (sender, used)| !sender.is_closed() && used.elapsed() < H2_IDLE);
     }
 }
 

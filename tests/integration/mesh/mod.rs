@@ -13,9 +13,9 @@ use crate::support::{Origin, Proxy, Response, Setup};
 /// The pod that the proxy under test belongs to.
 const POD: &str = "10.77.0.3";
 
-/// A proxy on the inbound side.
+/// A proxy on the inbound side, of a pod whose address is loopback, where the tests' origins are.
 async fn inbound(policy: &str) -> Proxy {
-    Setup::mesh("inbound", POD).policy(policy).start().await
+    Setup::mesh("inbound", &format!("127.0.0.1, {POD}")).policy(policy).start().await
 }
 
 /// A proxy on the outbound side.

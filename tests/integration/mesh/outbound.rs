@@ -73,11 +73,33 @@ async fn one_service_that_fails_leaves_the_others_alone() {
     assert_eq!(origin.hits("/a"), reached, "its breaker is open");
     get("good.test").await.assert_is(200, "fine");
     let guard: Value = serde_json::from_slice(&proxy.admin("/guard").await.body).unwrap();
-    let state = |name: &str| {
+    let state = |host: &str| {
+        let name = format!("{host}:{}", addr.port());
         let breakers = guard["breakers"].as_array().unwrap();
         let found = breakers.iter().find(|breaker| breaker["name"] == name);
         found.map(|breaker| breaker["state"].as_str().unwrap().to_owned())
     };
     assert_eq!(state("bad.test").as_deref(), Some("open"), "{guard:#}");
     assert_eq!(state("good.test").as_deref(), Some("closed"), "{guard:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_passes_on_what_it_got_goes_through_both_sides() {
+    let (origin, addr) = elsewhere().await;
+    origin.always("/a", Reply::ok("x"));
+    let local = Origin::start().await;
+    local.always("/in", Reply::ok("x"));
+    let pod = local.url().replace("http://", "");
+    let both = crate::support::Setup::mesh_both("127.0.0.1").start().await;
+    let fields = [("x-outrigger-upstream", pod.as_str())];
+    crate::support::fetch(both.addrs[0], "GET", "/in", &fields).await.assert_status(200);
+    // The application calls on with the fields that it was sent.
+    let hops = local.last("/in").header("cdn-loop").expect("a CDN-Loop").to_owned();
+    let to = addr.to_string();
+    let fields = [("x-outrigger-orig-dst", to.as_str()), ("cdn-loop", hops.as_str())];
+    crate::support::fetch(both.addrs[1], "GET", "/a", &fields).await.assert_status(200);
+    // A second time round is a loop.
+    let hops = origin.last("/a").header("cdn-loop").expect("a CDN-Loop").to_owned();
+    let again = [("x-outrigger-upstream", pod.as_str()), ("cdn-loop", hops.as_str())];
+    crate::support::fetch(both.addrs[0], "GET", "/in", &again).await.assert_status(508);
 }

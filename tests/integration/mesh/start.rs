@@ -91,7 +91,7 @@ async fn envoy_hears_at_the_listener_itself_whether_it_wants_requests() {
     let origin = Origin::start().await;
     origin.always("/readyz", crate::support::Reply::ok("the application's own"));
     let config = "lifecycle: {drainQuietMs: 5000}";
-    let proxy = Setup::mesh("inbound", super::POD).config(config).start().await;
+    let proxy = Setup::mesh("inbound", "127.0.0.1").config(config).start().await;
     let check = [("host", "outrigger.internal")];
     proxy.fetch("GET", "/readyz", &check).await.assert_is(200, "ready\n");
     // What Envoy forwards is for the application, whatever its host.
