@@ -28,7 +28,7 @@ pub struct InjectArgs {
     /// What carries traffic to it [default: istio].
     #[arg(long, value_enum)]
     mesh: Option<MeshName>,
-    /// inbound, outbound or inbound,outbound; with Istio [default: both].
+    /// inbound, outbound or inbound,outbound; with Istio [default: inbound].
     #[arg(long, value_name = "MODE")]
     mode: Option<Mode>,
     /// The image [default: that of the template, or outrigger:VERSION].

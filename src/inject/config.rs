@@ -36,7 +36,7 @@ pub struct Mode {
 
 impl Default for Mode {
     fn default() -> Self {
-        Mode { inbound: true, outbound: true }
+        Mode { inbound: true, outbound: false }
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
         for text in ["", "# nothing\n", "{}"] {
             let options = options(text).unwrap();
             assert_eq!((options.native, options.mesh), (false, Mesh::Istio), "{text}");
-            assert_eq!(options.mode.to_string(), "inbound,outbound");
+            assert_eq!(options.mode.to_string(), "inbound");
             assert_eq!(options.image, DEFAULT_IMAGE);
         }
     }

@@ -14,7 +14,7 @@ fn an_ordinary_container_comes_last_and_has_no_start_up_probe() {
     let (_, _, container) = ours(&after);
     assert_eq!(container["image"], DEFAULT_IMAGE);
     assert!(container.get("startupProbe").is_none() && container.get("restartPolicy").is_none());
-    assert_eq!(variable(container, "OUTRIGGER_MODE")["value"], "inbound,outbound");
+    assert_eq!(variable(container, "OUTRIGGER_MODE")["value"], "inbound");
     assert_eq!(
         variable(container, "OUTRIGGER_XDS")["value"],
         "grpcs://istiod.istio-system.svc:15012"
