@@ -18,9 +18,12 @@ pub const NATIVE_RELEASES: [&str; 2] = ["1.29", "1.37"];
 pub fn all_valid<'a>(objects: impl IntoIterator<Item = &'a Value>, releases: &[&str]) -> usize {
     let distinct: BTreeSet<String> = objects.into_iter().map(Value::to_string).collect();
     let parsed = distinct.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
-    let (monitors, ours): (Vec<Value>, Vec<Value>) =
-        parsed.partition(|object| object["kind"] == "PodMonitor");
-    let cases: Vec<Value> = ours
+    let is_custom = |object: &Value| {
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        version.starts_with("monitoring.coreos.com/") || version.contains(".istio.io/")
+    };
+    let (custom, kubernetes_own): (Vec<Value>, Vec<Value>) = parsed.partition(is_custom);
+    let cases: Vec<Value> = kubernetes_own
         .iter()
         .flat_map(|object| releases.iter().map(move |release| json!([release, object])))
         .collect();
@@ -28,8 +31,8 @@ pub fn all_valid<'a>(objects: impl IntoIterator<Item = &'a Value>, releases: &[&
     if !cases.is_empty() {
         wrong.extend(kubernetes(&cases));
     }
-    if !monitors.is_empty() {
-        wrong.extend(pod_monitors(&monitors));
+    if !custom.is_empty() {
+        wrong.extend(custom_resources(&custom));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     distinct.len()
@@ -41,7 +44,7 @@ fn kubernetes(cases: &[Value]) -> Vec<String> {
     run(Command::new(needed(&python)).arg(script), &json!(cases))
 }
 
-fn pod_monitors(objects: &[Value]) -> Vec<String> {
+fn custom_resources(objects: &[Value]) -> Vec<String> {
     let models = cache().join("models");
     needed(&models.join("node_modules"));
     let script = repository("tests/chart/judge.mjs");
@@ -84,6 +87,12 @@ fn the_judges_find_what_is_wrong() {
         json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor",
                "metadata": {"name": "a"}, "spec": spec})
     };
-    let wrong = pod_monitors(&[monitor("30s"), monitor("30")]);
-    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    let filter = |operation: &str| {
+        let patch = json!({"applyTo": "CLUSTER", "patch": {"operation": operation}});
+        json!({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+               "metadata": {"name": "a"}, "spec": {"configPatches": [patch]}})
+    };
+    let all = [monitor("30s"), monitor("30"), filter("ADD"), filter("PUT")];
+    let wrong = custom_resources(&all);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
 }

@@ -1,5 +1,5 @@
 //! The Helm chart and the image, by the tools that judge them elsewhere: Helm itself, Kubernetes' schemas
-//! (PyPI's `kubernetes-validate`), the Prometheus operator's (npm's `@kubernetes-models`). The template for
+//! (PyPI's `kubernetes-validate`), Istio's and the Prometheus operator's (npm's `@kubernetes-models`). The template for
 //! Istio's injector is evaluated by Helm's `tpl`, with the data that Istio hands to it.
 //!
 //! `tests/setup test` installs all of that; a test whose tool is missing fails and says so.
@@ -10,6 +10,7 @@ mod command;
 mod helm;
 mod image;
 mod injector;
+mod istio;
 mod judge;
 mod matrix;
 mod notes;

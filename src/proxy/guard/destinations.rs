@@ -72,8 +72,8 @@ impl Destinations {
             return Arc::clone(&found.guards);
         }
         if known.len() >= DESTINATIONS_MAX {
-            let used = |(_, known): &(&Box<str>, &Known)| known.used.load(Ordering::Relaxed);
-            if let Some(oldest) = known.iter().min_by_key(used).map(|(name, _)| name.clone()) {
+            let by_use = known.iter().min_by_key(|(_, known)| known.used.load(Ordering::Relaxed));
+            if let Some(oldest) = by_use.map(|(name, _)| name.clone()) {
                 known.remove(&oldest);
             }
         }
