@@ -269,7 +269,7 @@ mod tests {
             |policy, address| arrived(Mode::Inbound, policy, &[("x-outrigger-upstream", address)]);
         let any = "{}";
         assert_eq!(to(any, "10.77.0.3:8080").as_deref(), Ok("10.77.0.3:8080 nobody"));
-        assert_eq!(to(any, "[::ffff:10.77.0.3]:8080").is_ok(), true);
+        assert!(to(any, "[::ffff:10.77.0.3]:8080").is_ok());
         let loopback = to("inbound: {ports: [8080]}", "127.0.0.1:8080");
         assert_eq!(loopback.as_deref(), Ok("127.0.0.1:8080 nobody"));
         for (policy, address) in [
