@@ -21,6 +21,7 @@ mod index;
 pub mod key;
 pub mod mesh;
 pub mod query;
+mod sharing;
 pub mod snapshot;
 mod text;
 pub mod values;

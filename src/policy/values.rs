@@ -5,6 +5,8 @@ use std::fmt;
 
 use crate::text::text_value;
 
+pub use crate::sharing::{Consistency, PartitionBy};
+
 /// A span of time, milliseconds. Written with a unit: `250ms`, `30s`, `5m`, `2h`, `1d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub u64);
@@ -314,107 +316,6 @@ impl fmt::Display for NamePattern {
 
 text_value!(NamePattern, "NamePattern", "a name, or its beginning followed by *", "^[^*&=]*\\*?$");
 
-/// What a route's responses are kept apart by: `none`, or `header:NAME` with the value of a header
-/// field that carries an identity.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum PartitionBy {
-    /// One copy for everybody.
-    #[default]
-    None,
-    /// One copy for each value of this field.
-    Header(FieldName),
-    /// One copy for each calling workload, by its authenticated identity. Callers without one are
-    /// not answered from the store.
-    Peer,
-    /// One copy for each namespace of calling workloads. Callers without an identity are not
-    /// answered from the store.
-    Namespace,
-}
-
-impl PartitionBy {
-    /// Reads a partition.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self::None);
-        }
-        if let Some(name) = text.strip_prefix("header:") {
-            return FieldName::parse(name).map(Self::Header);
-        }
-        match text {
-            "peer" => return Ok(Self::Peer),
-            "namespace" => return Ok(Self::Namespace),
-            _ => {}
-        }
-        if text.starts_with("claim:") {
-            return Err(format!(
-                "partition \"{text}\" needs a token that this version does not read: use header:NAME with a header that outputClaimToHeaders of your RequestAuthentication sets"
-            ));
-        }
-        Err(format!("invalid partition \"{text}\": write none, peer, namespace or header:NAME"))
-    }
-}
-
-impl fmt::Display for PartitionBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("none"),
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Peer => f.write_str("peer"),
-            Self::Namespace => f.write_str("namespace"),
-        }
-    }
-}
-
-text_value!(
-    PartitionBy,
-    "Partition",
-    "none, peer, namespace, or header:NAME",
-    "^(none|peer|namespace|header:.+)$"
-);
-
-/// How coherent the copies of several pods are, the weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Consistency {
-    /// Each pod follows the purge log at its own pace.
-    #[default]
-    Eventual,
-    /// A client that hands back its `Outrigger-Session` sees its own writes, and never an older
-    /// state than it has seen before, through any pod.
-    Causal,
-    /// Reads and writes through any pod are linearizable.
-    Strong,
-}
-
-impl Consistency {
-    /// Reads a level.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "eventual" => Ok(Self::Eventual),
-            "causal" => Ok(Self::Causal),
-            "strong" => Ok(Self::Strong),
-            _ => Err(format!("invalid consistency \"{text}\": write eventual, causal or strong")),
-        }
-    }
-}
-
-impl fmt::Display for Consistency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Eventual => "eventual",
-            Self::Causal => "causal",
-            Self::Strong => "strong",
-        })
-    }
-}
-
-text_value!(Consistency, "Consistency", "eventual, causal or strong", "^(eventual|causal|strong)$");
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,12 +346,5 @@ mod tests {
         assert!(HostPattern::parse("shop.svc:80").is_err());
         assert!(HostPattern::parse("http://shop").is_err());
         assert!(HostPattern::parse("[::1]").is_ok());
-    }
-
-    #[test]
-    fn what_this_version_cannot_do_is_refused_with_a_reason() {
-        assert_eq!(PartitionBy::parse("peer"), Ok(PartitionBy::Peer));
-        assert!(PartitionBy::parse("claim:sub").unwrap_err().contains("header:NAME"));
-        assert!(Consistency::parse("linear").unwrap_err().contains("eventual"));
     }
 }
