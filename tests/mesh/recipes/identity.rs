@@ -1,0 +1,161 @@
+//! Who a request is from: what the certificate says, and nothing that a client says of itself.
+
+use serde_json::{Value, json};
+
+use super::inbound::{Inbound, before};
+use super::{BATCH, FRONTEND, VERSIONS, assert_detail, ours};
+use crate::support::{Origin, Reply};
+
+const BY_PEER: &str = "routes: [{name: all, cache: {partition: peer}}]";
+
+/// An application whose responses may be cached and tell how many came before.
+async fn counting() -> Origin {
+    let app = Origin::start().await;
+    app.on("*", |r| Reply::cached("max-age=600", r.nth.to_string()));
+    app
+}
+
+#[tokio::test]
+async fn callers_with_certificates_have_copies_of_their_own() {
+    for version in VERSIONS {
+        let app = counting().await;
+        let mesh = before(app.addr).policy(BY_PEER).start_before(&app, version).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_fwd("uri-miss");
+        mesh.get(BATCH, "/a").await.assert_is(200, "2");
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_hit();
+        mesh.get(BATCH, "/a").await.assert_is(200, "2").assert_hit();
+        // The application knows the caller by Envoy's own field.
+        let seen = app.last("/a");
+        let caller = seen.header("x-forwarded-client-cert").unwrap_or_default();
+        assert!(caller.contains(&format!("URI={BATCH}")), "{seen:#?}");
+        assert!(ours(&seen).is_empty(), "{seen:#?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_partition_callers_share_a_copy() {
+    for version in VERSIONS {
+        let app = counting().await;
+        let mesh = before(app.addr).start_before(&app, version).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_fwd("uri-miss");
+        mesh.get(BATCH, "/a").await.assert_is(200, "1").assert_hit();
+        mesh.send(None, "GET", "/a", &[]).await.assert_is(200, "1").assert_hit();
+    }
+}
+
+/// What `batch` would say to be taken for the frontend, and to be led to somebody else.
+async fn lies(mesh: &Inbound, elsewhere: &Origin, identity: Option<&str>) {
+    let (addr, port) = (elsewhere.addr.to_string(), elsewhere.addr.port().to_string());
+    let spoofed = [
+        ("x-outrigger-peer", FRONTEND),
+        ("X-Outrigger-Peer", FRONTEND),
+        ("x-outrigger-upstream", &addr),
+        ("x-outrigger-port", &port),
+        ("x-outrigger-orig-dst", &addr),
+        ("x-forwarded-client-cert", &format!("By=x;URI={FRONTEND}")),
+    ];
+    let once = mesh.send(identity, "GET", "/a", &spoofed).await;
+    let again = mesh.send(identity, "GET", "/a", &spoofed).await;
+    if identity.is_some() {
+        once.assert_is(200, "2").assert_fwd("uri-miss");
+        again.assert_is(200, "2").assert_hit();
+        mesh.send(identity, "GET", "/a", &[]).await.assert_is(200, "2").assert_hit();
+    } else {
+        // Nobody in particular: what he gets is neither stored nor somebody's copy.
+        once.assert_is(200, "3");
+        again.assert_is(200, "4");
+        assert_detail(&once, "unknown-peer");
+        assert_detail(&again, "unknown-peer");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_says_of_itself_counts_for_nothing() {
+    for version in VERSIONS {
+        let (app, elsewhere) = (counting().await, counting().await);
+        let mesh = before(app.addr).policy(BY_PEER).start_before(&app, version).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1");
+        lies(&mesh, &elsewhere, Some(BATCH)).await;
+        lies(&mesh, &elsewhere, None).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_hit();
+        assert_eq!(elsewhere.all_requests().len(), 0);
+        for seen in app.all_requests() {
+            assert!(ours(&seen).is_empty(), "{seen:#?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_certificate_picks_the_route() {
+    const POLICY: &str = "
+routes:
+  - name: frontends
+    match: {principals: ['*/ns/shop/sa/frontend']}
+    cache: {ttl: {default: 60s}}
+  - name: rest
+    cache: {enabled: false}
+";
+    for version in VERSIONS {
+        let app = Origin::start().await;
+        app.on("/a", |r| Reply::ok(r.nth.to_string()));
+        let mesh = before(app.addr).policy(POLICY).start_before(&app, version).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1");
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_hit();
+        mesh.get(BATCH, "/a").await.assert_is(200, "2");
+        let spoofed = [("x-outrigger-peer", FRONTEND)];
+        mesh.send(Some(BATCH), "GET", "/a", &spoofed).await.assert_is(200, "3");
+        mesh.send(None, "GET", "/a", &spoofed).await.assert_is(200, "4");
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_hit();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_trust_domain_does_not_get_in() {
+    let app = counting().await;
+    let [older, _] = VERSIONS;
+    let mesh = before(app.addr).start_before(&app, older).await;
+    mesh.get(FRONTEND, "/a").await.assert_is(200, "1");
+    let mut client = mesh.connect(Some("spiffe://evil.example/ns/shop/sa/frontend")).await;
+    client.request("GET", "/a", &[]).await;
+    let answer = client.try_response("GET").await;
+    assert!(answer.is_err(), "{answer:#?}");
+}
+
+/// The filter that istiod makes of an AuthorizationPolicy which denies a principal a path.
+fn denies(principal: &str, prefix: &str) -> Value {
+    let path = json!({"url_path": {"path": {"prefix": prefix}}});
+    let caller = json!({"authenticated": {"principal_name": {"exact": principal}}});
+    json!({
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+            "shadow_rules_stat_prefix": "istio_dry_run_deny_",
+            "rules": {
+                "action": "DENY",
+                "policies": {"ns[bookinfo]-policy[batch]-rule[0]": {
+                    "permissions": [{"and_rules": {"rules": [{"or_rules": {"rules": [path]}}]}}],
+                    "principals": [{"and_ids": {"ids": [{"or_ids": {"ids": [caller]}}]}}],
+                }},
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn what_is_stored_is_not_for_whom_istio_denies_it() {
+    for version in VERSIONS {
+        let app = counting().await;
+        let recipe = before(app.addr).authorized(denies(BATCH, "/quotas"));
+        let mesh = recipe.start_before(&app, version).await;
+        mesh.get(FRONTEND, "/quotas/1").await.assert_is(200, "1").assert_fwd("uri-miss");
+        mesh.get(FRONTEND, "/quotas/1").await.assert_is(200, "1").assert_hit();
+        let denied = mesh.get(BATCH, "/quotas/1").await;
+        denied.assert_is(403, "RBAC: access denied");
+        assert!(denied.cache().is_absent(), "{denied:#?}");
+        mesh.get(FRONTEND, "/quotas/1").await.assert_is(200, "1").assert_hit();
+        // The same copy is for both where nothing is denied.
+        mesh.get(FRONTEND, "/reviews/1").await.assert_is(200, "1");
+        mesh.get(BATCH, "/reviews/1").await.assert_is(200, "1").assert_hit();
+        assert_eq!(app.hits("/quotas/1"), 1);
+    }
+}
