@@ -39,7 +39,12 @@ async fn without_a_partition_callers_share_a_copy() {
         let mesh = before(app.addr).start_before(&app, version).await;
         mesh.get(FRONTEND, "/a").await.assert_is(200, "1").assert_fwd("uri-miss");
         mesh.get(BATCH, "/a").await.assert_is(200, "1").assert_hit();
-        mesh.send(None, "GET", "/a", &[]).await.assert_is(200, "1").assert_hit();
+        // Envoy tells the application the scheme, by which responses may differ.
+        assert_eq!(app.last("/a").header("x-forwarded-proto"), Some("https"));
+        mesh.send(None, "GET", "/a", &[]).await.assert_is(200, "2");
+        assert_eq!(app.last("/a").header("x-forwarded-proto"), Some("http"));
+        mesh.send(None, "GET", "/a", &[]).await.assert_is(200, "2").assert_hit();
+        mesh.get(BATCH, "/a").await.assert_is(200, "1").assert_hit();
     }
 }
 

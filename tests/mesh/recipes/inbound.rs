@@ -24,8 +24,9 @@ pub struct Inbound {
     pub proxy: Proxy,
     /// What clients speak to.
     pub envoy: Envoy,
+    /// The application.
+    pub app: SocketAddr,
     authority: Authority,
-    app: SocketAddr,
 }
 
 /// How it is set up.

@@ -21,7 +21,7 @@ mod identity;
 mod inbound;
 //mod outbound;
 //mod sidecar;
-//mod through;
+mod through;
 
 use crate::pod::Version;
 use crate::support::{Request, Response};
