@@ -3,17 +3,10 @@
 use serde_json::{Value, json};
 
 use super::inbound::{Inbound, before};
-use super::{BATCH, FRONTEND, VERSIONS, assert_detail, ours};
+use super::{BATCH, FRONTEND, VERSIONS, assert_detail, counting, ours};
 use crate::support::{Origin, Reply};
 
 const BY_PEER: &str = "routes: [{name: all, cache: {partition: peer}}]";
-
-/// An application whose responses may be cached and tell how many came before.
-async fn counting() -> Origin {
-    let app = Origin::start().await;
-    app.on("*", |r| Reply::cached("max-age=600", r.nth.to_string()));
-    app
-}
 
 #[tokio::test]
 async fn callers_with_certificates_have_copies_of_their_own() {

@@ -191,6 +191,12 @@ impl Inbound {
         self.send(Some(identity), "GET", path, &[]).await
     }
 
+    /// Ends Outrigger without a warning.
+    pub async fn kill(&mut self) {
+        self.proxy.signal("KILL");
+        self.proxy.wait_exit().await;
+    }
+
     /// Waits until requests go through the cache: ten in a row, since each worker of Envoy
     /// learns by itself that it is well.
     async fn answers(&self) {

@@ -19,18 +19,25 @@ mod authority;
 mod envoy;
 mod identity;
 mod inbound;
-//mod outbound;
-//mod sidecar;
+mod outbound;
+mod sidecar;
 mod through;
 
 use crate::pod::Version;
-use crate::support::{Request, Response};
+use crate::support::{Origin, Reply, Request, Response};
 
 /// Those that Istio's releases of these years are built on.
 const VERSIONS: [Version; 2] = [Version::Older, Version::Newer];
 
 const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
 const BATCH: &str = "spiffe://cluster.local/ns/shop/sa/batch";
+
+/// An application whose responses may be cached and tell how many came before.
+async fn counting() -> Origin {
+    let app = Origin::start().await;
+    app.on("*", |r| Reply::cached("max-age=600", r.nth.to_string()));
+    app
+}
 
 /// Fields that only Envoy and Outrigger tell each other.
 fn ours(request: &Request) -> Vec<&(String, String)> {

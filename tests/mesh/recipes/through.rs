@@ -39,7 +39,7 @@ async fn a_write_by_anybody_voids_what_is_stored_for_all() {
 }
 
 /// An application on HTTP/2, with one method and one page.
-fn answer(request: &H2Seen) -> Response<ChannelBody> {
+pub fn answer(request: &H2Seen) -> Response<ChannelBody> {
     let grpc = request.path == "/shop.Catalog/Get";
     let trailers = [("grpc-status", "0"), ("x-sum", "42")];
     let mut response = Response::new(ChannelBody::of("answer", if grpc { &trailers } else { &[] }));
@@ -51,7 +51,17 @@ fn answer(request: &H2Seen) -> Response<ChannelBody> {
     response
 }
 
-async fn call(client: &H2Client) -> H2Response {
+/// Waits until the page comes from the cache.
+pub async fn page_is_cached(client: &H2Client) {
+    let page = eventually("a response of the cache", || async move {
+        Some(client.get("/page").await).filter(|page| page.cache().has("hit"))
+    });
+    let page = page.await;
+    assert_eq!((page.status(), &*page.body), (200, &b"answer"[..]));
+}
+
+/// Calls the method.
+pub async fn call(client: &H2Client) -> H2Response {
     let request = client
         .to("POST", "/shop.Catalog/Get")
         .header("content-type", "application/grpc")
@@ -68,11 +78,7 @@ async fn grpc_goes_past_the_cache_and_other_http2_through_it() {
         let mesh = before(app.addr).grpc().start(version).await;
         for identity in [None, Some(FRONTEND)] {
             let client = &mesh.connect_h2(identity).await;
-            let page = eventually("a response of the cache", || async move {
-                Some(client.get("/page").await).filter(|page| page.cache().has("hit"))
-            })
-            .await;
-            assert_eq!((page.status(), &*page.body), (200, &b"answer"[..]));
+            page_is_cached(client).await;
             let before = sent_to_outrigger(&mesh).await;
             for _ in 0..2 {
                 let answer = call(client).await;
