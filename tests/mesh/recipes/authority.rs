@@ -40,15 +40,17 @@ impl Authority {
         Self { pem, der, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate for a workload, by a URI alone; the server's has a name besides, since the
+    /// A certificate for a workload, by URIs (separated by commas, as Envoy writes them) alone; the server's has a name besides, since the
     /// tests' client checks names.
     fn issue(&self, identity: &str, name: Option<&str>) -> (rcgen::Certificate, KeyPair) {
         let names: Vec<_> = name.into_iter().map(str::to_owned).collect();
         let mut params = CertificateParams::new(names).expect("parameters");
         // Istio's have no subject, and one that were the issuer's would look self-signed.
         params.distinguished_name = DistinguishedName::new();
-        let uri = Ia5String::try_from(identity).expect("an identity");
-        params.subject_alt_names.push(SanType::URI(uri));
+        for uri in identity.split(',') {
+            let uri = Ia5String::try_from(uri).expect("an identity");
+            params.subject_alt_names.push(SanType::URI(uri));
+        }
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().expect("a key");

@@ -50,6 +50,7 @@ async fn lies(mesh: &Inbound, elsewhere: &Origin, identity: Option<&str>) {
         ("x-outrigger-upstream", &addr),
         ("x-outrigger-port", &port),
         ("x-outrigger-orig-dst", &addr),
+        ("connection", "x-outrigger-peer, x-outrigger-upstream"),
         ("x-forwarded-client-cert", &format!("By=x;URI={FRONTEND}")),
     ];
     let once = mesh.send(identity, "GET", "/a", &spoofed).await;
@@ -119,6 +120,20 @@ async fn a_certificate_of_another_trust_domain_does_not_get_in() {
     assert!(answer.is_err(), "{answer:#?}");
 }
 
+#[tokio::test]
+async fn a_certificate_with_two_identities_is_nobodys() {
+    for version in VERSIONS {
+        let app = counting().await;
+        let mesh = before(app.addr).policy(BY_PEER).start_before(&app, version).await;
+        mesh.get(FRONTEND, "/a").await.assert_is(200, "1");
+        for (n, both) in [(2, [BATCH, FRONTEND]), (3, [FRONTEND, BATCH])] {
+            let answer = mesh.get(&both.join(","), "/a").await;
+            answer.assert_is(200, n.to_string());
+            assert_detail(&answer, "unknown-peer");
+        }
+    }
+}
+
 /// The filter that istiod makes of an AuthorizationPolicy which denies a principal a path.
 fn denies(principal: &str, prefix: &str) -> Value {
     let path = json!({"url_path": {"path": {"prefix": prefix}}});
@@ -155,5 +170,35 @@ async fn what_is_stored_is_not_for_whom_istio_denies_it() {
         mesh.get(FRONTEND, "/reviews/1").await.assert_is(200, "1");
         mesh.get(BATCH, "/reviews/1").await.assert_is(200, "1").assert_hit();
         assert_eq!(app.hits("/quotas/1"), 1);
+    }
+}
+
+#[tokio::test]
+async fn no_other_spelling_of_a_path_leads_to_what_istio_denies() {
+    for version in VERSIONS {
+        let app = Origin::start().await;
+        app.on("*", |r| Reply::cached("max-age=600", r.target()));
+        let recipe = before(app.addr).authorized(denies(BATCH, "/quotas"));
+        let mesh = recipe.start_before(&app, version).await;
+        mesh.get(FRONTEND, "/quotas/1").await.assert_is(200, "/quotas/1");
+        for path in [
+            "//quotas/1",
+            "/./quotas/1",
+            "/x/../quotas/1",
+            "/x/%2e%2e/quotas/1",
+            "/%71uotas/1",
+            "/quotas%2F1",
+            "/QUOTAS/1",
+            "/x%2F..%2Fquotas/1",
+            "/;/quotas/1",
+            "/quotas//1",
+            "http://shop.test/quotas/1",
+            "http://shop.test//quotas/1",
+        ] {
+            let answer = mesh.get(BATCH, path).await;
+            assert_ne!(answer.text(), "/quotas/1", "{path}: {answer:#?}");
+        }
+        assert_eq!(app.hits("/quotas/1"), 1);
+        mesh.get(FRONTEND, "/quotas/1").await.assert_hit();
     }
 }

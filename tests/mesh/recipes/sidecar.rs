@@ -3,7 +3,7 @@
 use super::inbound::{Inbound, before};
 use super::through::{answer, call, echoes, page_is_cached, streams, tunnels};
 use super::{BATCH, FRONTEND, VERSIONS, assert_detail, counting, ours};
-use crate::support::{H2Origin, Origin, Reply, fields};
+use crate::support::{H2Origin, Origin, fields};
 
 const BY_PEER: &str = "routes: [{name: all, cache: {partition: peer}}]";
 

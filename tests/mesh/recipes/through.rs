@@ -38,6 +38,49 @@ async fn a_write_by_anybody_voids_what_is_stored_for_all() {
     }
 }
 
+#[tokio::test]
+async fn what_only_looks_like_an_upgrade_goes_through_the_cache() {
+    for version in VERSIONS {
+        let app = Origin::start().await;
+        app.on("/a", |r| Reply::cached("max-age=600", r.nth.to_string()));
+        let mesh = before(app.addr).start_before(&app, version).await;
+        // Java's client offers HTTP/2 with each first request, whatever its method.
+        let offer = [
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"),
+        ];
+        let stray = [("upgrade", "websocket")];
+        for fields in [&offer[..], &stray] {
+            let first = mesh.send(Some(FRONTEND), "GET", "/a", fields).await;
+            first.assert_status(200).assert_fwd("uri-miss");
+            mesh.send(Some(FRONTEND), "GET", "/a", fields).await.assert_hit();
+            let post = [fields, &[("content-length", "0")]].concat();
+            mesh.send(Some(FRONTEND), "POST", "/a", &post).await.assert_status(200);
+            mesh.get(FRONTEND, "/a").await.assert_status(200).assert_fwd("uri-miss");
+            let end = mesh.send(Some(FRONTEND), "DELETE", "/a", fields).await;
+            end.assert_status(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_100_continue_is_told_to_go_on() {
+    for version in VERSIONS {
+        let app = Origin::start().await;
+        app.on_head("/a", |_| {
+            Script::new().send(head(100, &[])).read_body().reply(Reply::ok("done"))
+        });
+        let mesh = before(app.addr).start_before(&app, version).await;
+        let mut client = mesh.connect(Some(FRONTEND)).await;
+        let fields = [("expect", "100-continue"), ("content-length", "4")];
+        client.request("POST", "/a", &fields).await;
+        assert_eq!(client.next_head().await.word(1), "100");
+        client.send("body").await;
+        client.response("POST").await.assert_is(200, "done");
+    }
+}
+
 /// An application on HTTP/2, with one method and one page.
 pub fn answer(request: &H2Seen) -> Response<ChannelBody> {
     let grpc = request.path == "/shop.Catalog/Get";
