@@ -17,5 +17,6 @@ mod outbound;
 mod pod;
 mod pods;
 mod policies;
+mod recipes;
 mod replay;
 mod requests;

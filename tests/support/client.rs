@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::gate::within;
 use super::response::{End, Response};
@@ -56,6 +57,11 @@ impl Client {
     /// Uses a connection that somebody else made, perhaps in a network namespace.
     pub fn over(stream: TcpStream) -> Self {
         Self { wire: Wire::tcp(stream) }
+    }
+
+    /// The same with TLS.
+    pub fn over_tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { wire: Wire::tls(stream) }
     }
 
     /// Sends bytes; an error is not a failure, because the peer may have closed

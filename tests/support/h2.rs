@@ -13,6 +13,7 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -105,7 +106,11 @@ pub struct H2Client {
 impl H2Client {
     /// Connects with prior knowledge.
     pub async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.expect("a connection to the proxy");
+        Self::over(TcpStream::connect(addr).await.expect("a connection to the proxy")).await
+    }
+
+    /// Uses a connection that somebody else made.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let handshake =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (send, connection) = within("an h2 handshake", handshake).await.expect("h2");

@@ -23,7 +23,7 @@ pub use client::{Client, Target, fetch, get, get_with};
 pub use gate::{Gate, PATIENCE, eventually, within};
 pub use h2::{ChannelBody, H2Client, H2Origin, H2Response, H2Seen, fields, read, read_until};
 pub use origin::{Origin, Request};
-pub use proxy::{Exit, Proxy, Setup, free_addr, outrigger};
+pub use proxy::{Exit, Proxy, Setup, free_addr, outrigger, own_address};
 pub use response::{CacheStatus, End, Response};
 pub use script::{Reply, Script, chunk, head, last_chunk};
 pub use wire::{Head, Wire};

@@ -1,7 +1,7 @@
 //! The real binary as a child process.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -22,6 +22,13 @@ const BINARY: &str = env!("CARGO_BIN_EXE_outrigger");
 pub fn free_addr() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound address")
+}
+
+/// The address from which this machine would speak to others; nothing is sent.
+pub fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a UDP socket");
+    socket.connect("192.0.2.1:9").expect("a network besides loopback: these tests need one");
+    socket.local_addr().expect("an address").ip()
 }
 
 /// The binary as a command, with an environment that configures nothing.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 /// A start line and its header lines.
 #[derive(Clone, Debug, Default)]
@@ -56,13 +57,15 @@ impl Head {
     }
 }
 
-/// TCP or Unix, so that both can be told apart only where it matters.
+/// The kinds of connection, told apart only where it matters.
 #[derive(Debug)]
 pub enum Socket {
     /// A TCP connection.
     Tcp(TcpStream),
     /// A Unix stream connection.
     Unix(UnixStream),
+    /// TLS on a TCP connection.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for Socket {
@@ -74,6 +77,7 @@ impl AsyncRead for Socket {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -87,6 +91,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Self::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -94,6 +99,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_flush(cx),
             Self::Unix(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -101,6 +107,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Self::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
@@ -128,9 +135,15 @@ impl Wire {
         Self { socket: Socket::Unix(stream), buf: Vec::new() }
     }
 
-    /// Sends bytes as they are.
+    /// Wraps a TLS connection.
+    pub fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self { socket: Socket::Tls(Box::new(stream)), buf: Vec::new() }
+    }
+
+    /// Sends bytes as they are. TLS may hold back what it has been given until it is flushed.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.socket.write_all(bytes).await
+        self.socket.write_all(bytes).await?;
+        self.socket.flush().await
     }
 
     /// Sends some of the bytes: returns how many the peer had room for.

@@ -6,9 +6,9 @@ mod outbound;
 mod start;
 mod through;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
-use crate::support::{Origin, Proxy, Response, Setup};
+use crate::support::{Origin, Proxy, Response, Setup, own_address};
 
 /// The pod that the proxy under test belongs to.
 const POD: &str = "10.77.0.3";
@@ -37,11 +37,4 @@ async fn elsewhere() -> (Origin, SocketAddr) {
     let origin = Origin::start_at(addr).await;
     let addr = origin.url().strip_prefix("http://").unwrap().parse().unwrap();
     (origin, addr)
-}
-
-/// The address from which this machine would speak to others; nothing is sent.
-fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a UDP socket");
-    socket.connect("192.0.2.1:9").expect("a network besides loopback: these tests need one");
-    socket.local_addr().expect("an address").ip()
 }

@@ -26,8 +26,9 @@ use crate::support::{Client, Origin, PATIENCE, Response, eventually, within};
 pub use envoy::Version;
 pub use load::Load;
 pub use netns::Namespace;
+pub use patches::apply;
 pub use process::Process;
-pub use states::{State, rendered};
+pub use states::{State, render, rendered};
 
 use netns::{run, sweep};
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -19,8 +19,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program as this user and group, with its output in a file of the
-    /// folder.
+    /// Starts a program in a namespace as this user and group, with its output in
+    /// a file of the folder.
     pub fn start(
         namespace: &Namespace,
         user: u32,
@@ -30,11 +30,28 @@ impl Process {
         args: &[String],
         environment: &[(&str, String)],
     ) -> Self {
-        let log = folder.join(format!("{name}.log"));
-        let out = File::options().create(true).append(true).open(&log).expect("a log file");
         let mut command = namespace.command("setpriv");
         let user = user.to_string();
         command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]);
+        Self::run(command, folder, name, program, args, environment)
+    }
+
+    /// Starts a program where the tests run, as their user.
+    pub fn start_here(folder: &Path, name: &str, program: &Path, args: &[String]) -> Self {
+        Self::run(Command::new("setpriv"), folder, name, program, args, &[])
+    }
+
+    /// Completes a command that ends in `setpriv`, and runs it.
+    fn run(
+        mut command: Command,
+        folder: &Path,
+        name: &str,
+        program: &Path,
+        args: &[String],
+        environment: &[(&str, String)],
+    ) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let out = File::options().create(true).append(true).open(&log).expect("a log file");
         command.args(["--pdeathsig", "KILL", "--no-new-privs", "--"]);
         command.arg(program).args(args);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());

@@ -39,19 +39,21 @@ pub fn resources(app: &str, state: State) -> ResourceSet {
 
 /// The objects of a side for the two workloads of the captured answers.
 pub fn rendered(side: &str, more: &[&str]) -> String {
-    let mut command = outrigger();
-    command.args(["istio", "render", "--mode", side]);
-    command.args(
-        match side {
-            "inbound" => "--name reviews --namespace bookinfo --selector app=reviews --port 8080",
-            _ => {
-                "--name frontend --namespace shop --selector app=frontend --port 9080 \
+    let workload = match side {
+        "inbound" => "--name reviews --namespace bookinfo --selector app=reviews --port 8080",
+        _ => {
+            "--name frontend --namespace shop --selector app=frontend --port 9080 \
              --host reviews.bookinfo.svc.cluster.local"
-            }
         }
-        .split_whitespace(),
-    );
-    let output = command.args(more).output().expect("the command runs");
+    };
+    render(&format!("--mode {side} {workload} {}", more.join(" ")))
+}
+
+/// What `outrigger istio render` prints for these arguments.
+pub fn render(args: &str) -> String {
+    let mut command = outrigger();
+    let output = command.args(["istio", "render"]).args(args.split_whitespace()).output();
+    let output = output.expect("the command runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("YAML")
 }
