@@ -85,9 +85,10 @@ impl Recipe {
         };
         let proxy = Setup::mesh("inbound", "10.77.0.3").policy(&policy).start().await;
         let listener_port = proxy.addr.port();
+        let protocol = if self.grpc { "http2" } else { "http1" };
         let objects = render(&format!(
             "--mode inbound --name reviews --namespace bookinfo --selector app=reviews \
-             --port {port} --listener-port {listener_port} {}",
+             --port {port} --listener-port {listener_port} --protocol {protocol} {}",
             self.render
         ));
         let authority = Authority::new();
