@@ -154,28 +154,13 @@ fn unknown(key: &str) -> String {
     if key == LABEL {
         return format!("{place}: this is a label, not an annotation; it has no effect here");
     }
-    let nearest = KNOWN.iter().map(|known| (distance(key, known), known)).min();
+    let nearest = KNOWN.iter().map(|known| (strsim::levenshtein(key, known), known)).min();
     match nearest {
         Some((steps, known)) if steps <= 4 => {
             format!("{place}: no such annotation, it has no effect; did you mean {known}?")
         }
         _ => format!("{place}: no such annotation, it has no effect"),
     }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
 }
 
 /// Whether a text can be an image: what no registry takes is refused here and not by a kubelet.

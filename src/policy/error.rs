@@ -105,29 +105,15 @@ fn suggestion(reason: &str) -> Option<String> {
     let rest =
         reason.strip_prefix("unknown field `").or(reason.strip_prefix("unknown variant `"))?;
     let (wrong, rest) = rest.split_once('`')?;
+    // Letter case is the likeliest slip of all.
+    let lower = wrong.to_ascii_lowercase();
     rest.split('`')
         .skip(1)
         .step_by(2)
-        .map(|known| (distance(wrong, known), known))
+        .map(|known| (strsim::levenshtein(&lower, &known.to_ascii_lowercase()), known))
         .filter(|(steps, known)| *steps <= 1 + known.len() / 3)
         .min()
         .map(|(_, known)| format!("did you mean `{known}`?"))
-}
-
-/// Levenshtein distance, without case.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
 }
 
 /// Finds the line of a path in block-style YAML, for errors found after parsing. A guess that
