@@ -141,15 +141,11 @@ impl Inbound {
             ("hang_after", hang_after.as_str()),
             ("protocol", protocol),
         ];
-        let (clusters, routes) = match self.variant {
-            Variant::Route => (INBOUND_CLUSTERS, INBOUND_ROUTES),
-            Variant::Sidecar => (SIDECAR_CLUSTERS, SIDECAR_ROUTES),
-        };
         // A Sidecar needs the routes first, which take from clients what only Envoy may say; and the
         // clusters that are changed last are of another kind without it.
         let templates = match self.variant {
-            Variant::Route => [clusters, routes],
-            Variant::Sidecar => [routes, clusters],
+            Variant::Route => [INBOUND_CLUSTERS, INBOUND_ROUTES],
+            Variant::Sidecar => [SIDECAR_ROUTES, SIDECAR_CLUSTERS],
         };
         for (nth, template) in templates.into_iter().enumerate() {
             if nth == 1 && self.variant == Variant::Sidecar {
