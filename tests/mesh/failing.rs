@@ -2,8 +2,36 @@
 
 use std::time::Duration;
 
-use crate::pod::{Load, Pod, Process, State, World};
+use crate::pod::{Load, Pod, Process, State, Version, World};
 use crate::support::{Reply, Script, chunk, eventually, head, last_chunk};
+
+/// Both pods with policy, and no cache yet.
+pub async fn uncached(policy: &str) -> World {
+    let world = World::start(Version::Older).await;
+    world.plane.apply(policy).unwrap();
+    world.app.always("/item", Reply::cached("max-age=600", "item"));
+    world
+}
+
+/// Both pods with policy, Outrigger in the one that is meant and in the way of its requests, and
+/// `/item`, which may be cached.
+pub async fn cached(
+    version: Version,
+    policy: &str,
+    of: impl Fn(&World) -> &Pod,
+) -> (World, Process) {
+    let world = World::start(version).await;
+    world.plane.apply(policy).unwrap();
+    world.app.on("/item", |request| match request.method() {
+        "POST" => Reply::new(204),
+        _ => Reply::cached("max-age=600", "item"),
+    });
+    let outrigger = world.start_outrigger(of(&world)).await;
+    world.becomes(of(&world).place, State::Cache).await;
+    world.app.always("/settled", Reply::cached("max-age=600", "settled"));
+    world.cache_answers("/settled").await;
+    (world, outrigger)
+}
 
 /// How the cache fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! The cache before the app, in the callee's pod: requests of another pod pass
 //! both Envoys, and Outrigger between the second one and the app.
 
-use crate::failing::{Failure, fails_open, switches, switches_on_at_once, waits_for_a_slow_app};
+use crate::failing::{
+    Failure, cached, fails_open, switches, switches_on_at_once, uncached, waits_for_a_slow_app,
+};
 use crate::pod::{Process, REVIEWS, State, Version, World, possible};
-use crate::support::Reply;
 
 const POLICY: &str = "
 apiVersion: networking.istio.io/v1alpha3
@@ -25,17 +26,7 @@ spec:
 
 /// Both pods, Outrigger before the app, and `/item`, which may be cached.
 async fn world(version: Version) -> (World, Process) {
-    let world = World::start(version).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.on("/item", |request| match request.method() {
-        "POST" => Reply::new(204),
-        _ => Reply::cached("max-age=600", "item"),
-    });
-    let outrigger = world.start_outrigger(&world.reviews).await;
-    world.becomes(REVIEWS, State::Cache).await;
-    world.app.always("/settled", Reply::cached("max-age=600", "settled"));
-    world.cache_answers("/settled").await;
-    (world, outrigger)
+    cached(version, POLICY, |world| &world.reviews).await
 }
 
 /// Nothing that only Envoy and Outrigger tell each other is there.
@@ -136,20 +127,12 @@ async fn no_request_fails_when_the_cache_is_told_to_end() {
     }
 }
 
-/// Both pods with policy, and no cache yet.
-async fn unswitched() -> World {
-    let world = World::start(Version::Older).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.always("/item", Reply::cached("max-age=600", "item"));
-    world
-}
-
 #[tokio::test]
 async fn no_request_fails_while_it_is_switched_on_and_off() {
     if !possible() {
         return;
     }
-    let world = unswitched().await;
+    let world = uncached(POLICY).await;
     let _outrigger = world.start_outrigger(&world.reviews).await;
     switches(&world, &world.reviews, "outrigger-in-8080").await;
 }
@@ -157,7 +140,7 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
 #[tokio::test]
 async fn clusters_and_routes_in_one_push_lose_nothing() {
     if possible() {
-        let world = unswitched().await;
+        let world = uncached(POLICY).await;
         let _outrigger = world.start_outrigger(&world.reviews).await;
         switches_on_at_once(&world, &world.reviews).await;
     }
@@ -166,7 +149,7 @@ async fn clusters_and_routes_in_one_push_lose_nothing() {
 #[tokio::test]
 async fn by_a_sidecar_resource_it_caches_and_fails_open_too() {
     if possible() {
-        let world = unswitched().await;
+        let world = uncached(POLICY).await;
         let outrigger = world.start_outrigger(&world.reviews).await;
         world.becomes(REVIEWS, State::Sidecar).await;
         world.cache_answers("/item").await;

@@ -1,9 +1,10 @@
 //! The cache of the caller, in its pod: requests of the app go to its Envoy, to
 //! Outrigger, to Envoy again and then to the callee.
 
-use crate::failing::{Failure, fails_open, switches, switches_on_at_once, waits_for_a_slow_app};
-use crate::pod::{FRONTEND, Process, State, Version, World, possible};
-use crate::support::Reply;
+use crate::failing::{
+    Failure, cached, fails_open, switches, switches_on_at_once, uncached, waits_for_a_slow_app,
+};
+use crate::pod::{Process, Version, World, possible};
 
 const POLICY: &str = "
 apiVersion: networking.istio.io/v1alpha3
@@ -23,17 +24,7 @@ spec:
 ";
 
 async fn world(version: Version) -> (World, Process) {
-    let world = World::start(version).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.on("/item", |request| match request.method() {
-        "POST" => Reply::new(204),
-        _ => Reply::cached("max-age=600", "item"),
-    });
-    let outrigger = world.start_outrigger(&world.frontend).await;
-    world.becomes(FRONTEND, State::Cache).await;
-    world.app.always("/settled", Reply::cached("max-age=600", "settled"));
-    world.cache_answers("/settled").await;
-    (world, outrigger)
+    cached(version, POLICY, |world| &world.frontend).await
 }
 
 #[tokio::test]
@@ -106,20 +97,12 @@ async fn no_request_fails_when_the_cache_is_told_to_end() {
     }
 }
 
-/// Both pods with policy, and no cache yet.
-async fn unswitched() -> World {
-    let world = World::start(Version::Older).await;
-    world.plane.apply(POLICY).unwrap();
-    world.app.always("/item", Reply::cached("max-age=600", "item"));
-    world
-}
-
 #[tokio::test]
 async fn no_request_fails_while_it_is_switched_on_and_off() {
     if !possible() {
         return;
     }
-    let world = unswitched().await;
+    let world = uncached(POLICY).await;
     let _outrigger = world.start_outrigger(&world.frontend).await;
     switches(&world, &world.frontend, "outrigger-egress").await;
 }
@@ -127,7 +110,7 @@ async fn no_request_fails_while_it_is_switched_on_and_off() {
 #[tokio::test]
 async fn clusters_and_routes_in_one_push_lose_nothing() {
     if possible() {
-        let world = unswitched().await;
+        let world = uncached(POLICY).await;
         let _outrigger = world.start_outrigger(&world.frontend).await;
         switches_on_at_once(&world, &world.frontend).await;
     }

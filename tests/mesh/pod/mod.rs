@@ -28,7 +28,7 @@ pub use load::Load;
 pub use netns::Namespace;
 pub use patches::apply;
 pub use process::Process;
-pub use states::{State, render, rendered};
+pub use states::{State, render};
 
 use netns::{run, sweep};
 

@@ -38,7 +38,7 @@ pub fn resources(app: &str, state: State) -> ResourceSet {
 }
 
 /// The objects of a side for the two workloads of the captured answers.
-pub fn rendered(side: &str, more: &[&str]) -> String {
+fn rendered(side: &str, more: &[&str]) -> String {
     let workload = match side {
         "inbound" => "--name reviews --namespace bookinfo --selector app=reviews --port 8080",
         _ => {
