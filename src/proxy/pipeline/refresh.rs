@@ -7,67 +7,65 @@
 use std::sync::Arc;
 
 use outrigger_guard::Slot;
-use outrigger_policy::explain::coalesce_verdict;
-use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::guard::Urgency;
-use crate::pipeline::fill::Fill;
-use crate::pipeline::job::Job;
+use crate::pipeline::fetch::Fetch;
 use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::request::RequestContext;
 
 /// The hint of a flight that nobody looks for.
 const UNJOINED: u64 = u64::MAX;
 
-/// Starts a refresh that nobody waits for, unless the key is being fetched already.
-pub(crate) fn begin(job: &Job, entry: &Arc<Entry>) {
-    let metrics = &job.worker.shared.metrics.guard;
-    match place(job) {
+/// Starts a refresh of what is about to be served, if it wants one. Nobody waits for it, and it is
+/// left out while the key is being fetched already.
+pub(crate) fn begin(context: &Arc<RequestContext>, found: &Found) {
+    let Found::ServeAndRefresh(entry, _) = found else { return };
+    let metrics = &context.shared().metrics.guard;
+    match place(context) {
         Err(why) => metrics.count_refresh(why),
-        Ok((listed, slot)) => {
+        Ok((flight, slot)) => {
             metrics.count_refresh("begun");
-            let mut fill = Fill::of(job, Some(Arc::clone(entry)), false);
-            fill.call.method = http::Method::GET;
-            fill.call.urgency = Urgency::Refresh;
-            tokio::spawn(run(fill, listed, slot));
+            let fetch = Fetch::new(context, Some(Arc::clone(entry)));
+            tokio::spawn(run(fetch, flight, slot));
         }
     }
 }
 
 /// A place for the refresh, or why there is none.
-fn place(job: &Job) -> Result<(Listed, Slot), &'static str> {
-    let shared = &job.worker.shared;
-    if !shared.watch.may_validate(job.key.digest()) {
+fn place(context: &RequestContext) -> Result<(Listed, Slot), &'static str> {
+    let shared = &context.worker.shared;
+    let digest = context.key.digest();
+    if !shared.watch.may_validate(digest) {
         return Err("back-off");
     }
-    if job.guard.refusal().is_some() {
+    if context.guard.refusal().is_some() {
         return Err("breaker-open");
     }
     // A refresh that carries credentials is nobody else's to join.
-    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
-    let key = (job.key.digest(), if shareable { 0 } else { UNJOINED });
-    let slot = job.guard.begin_refresh().ok_or("too-many")?;
-    let listed = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
-    Ok((listed, slot))
+    let key = (digest, if context.view().is_collapsible() { 0 } else { UNJOINED });
+    let slot = context.guard.begin_refresh().ok_or("too-many")?;
+    let flight = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
+    Ok((flight, slot))
 }
 
-async fn run(fill: Fill, listed: Listed, slot: Slot) {
+async fn run(mut fetch: Fetch, flight: Listed, slot: Slot) {
     let _slot = slot;
     // What expired together is not fetched together.
-    let jitter = fill.call.guard.rules.refresh_jitter;
+    let jitter = fetch.refresh_jitter();
     tokio::time::sleep(jitter.mul_f64(fastrand::f64())).await;
     // Another pod may have refreshed it already.
-    let inquiry = fill.inquiry();
-    let now = inquiry.now;
-    if let Some(Found::Serve(entry, _)) = lookup::shared_copy(inquiry).await
-        && entry.lifetimes.is_fresh(now)
-        && fill.is_stale(now)
+    let view = fetch.view();
+    if let Some(Found::Serve(entry, _)) = lookup::shared_copy(view).await
+        && entry.lifetimes.is_fresh(view.now)
+        && fetch.is_stale(view.now)
     {
-        listed.resolve(Resolution::Entry(entry, Outcome::Hit));
-        listed.finish(true);
+        flight.resolve(Resolution::Entry(entry, Outcome::Hit));
+        flight.finish(true);
         return;
     }
-    fill.run(listed, None).await;
+    let request = fetch.upstream_request(Urgency::Refresh, None);
+    fetch.run(request, flight, None).await;
 }

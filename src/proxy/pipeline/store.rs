@@ -1,5 +1,6 @@
-//! Storing: the bytes go to the readers as they come, and into the store when all have come. Parts
-//! of a representation are joined where that is safe (RFC 9111 §3.4).
+//! Storing: decides by RFC 9111 §3, hands the bytes to the readers as they come, and puts the
+//! response into the store when all have come. Parts of a representation are joined where that is
+//! safe (RFC 9111 §3.4).
 
 use std::sync::Arc;
 
@@ -8,100 +9,177 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
 use outrigger_policy::key;
+use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::{self, Part};
-use outrigger_semantics::{NotStored, Stored, Variant};
+use outrigger_semantics::{NotStored, Stored, Variant, storable, update};
 use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
 
 use crate::coalesce::flight::{Resolution, SharedHead};
 use crate::coalesce::table::Listed;
-use crate::pipeline::fill::Context;
+use crate::pipeline::fetch::Fetch;
+use crate::pipeline::peers::share_rules;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
-/// A response that is being stored.
+/// How a response is stored.
 pub(crate) struct Storing {
-    pub(crate) stored: Stored,
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) upstream: UpstreamResponse,
-    pub(crate) log: LogSpan,
+    stored: Stored,
     /// Bytes of the largest body to store.
-    pub(crate) bytes_max: u64,
+    bytes_max: u64,
 }
 
-impl Storing {
+impl Fetch {
+    /// Decides whether a response may be stored.
+    pub(super) fn judge(&self, upstream: &UpstreamResponse) -> Result<Storing, NotStored> {
+        let UpstreamResponse { head, body, exchange } = upstream;
+        let route = self.request.route();
+        let facts = self.view().facts();
+        let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
+        let ours = self.shared().settings.object_bytes_max;
+        let bytes_max = route.object_bytes_max.map_or(ours, |max| max.min(ours));
+        let announced = http_body::Body::size_hint(body).exact();
+        if announced.is_some_and(|length| length > bytes_max) {
+            return Err(NotStored::TooLarge);
+        }
+        let unusable = |n| partial::storable_part(&head.headers, n).is_none();
+        if head.status == StatusCode::PARTIAL_CONTENT && announced.is_none_or(unusable) {
+            return Err(NotStored::Partial);
+        }
+        Ok(Storing { stored, bytes_max })
+    }
+
     /// Hands the bytes to the readers and stores them when all have come.
-    pub(crate) async fn stream(self, context: &Context, mut listed: Listed) {
-        let variant = Variant::of(&self.headers, &context.request);
-        listed.resolve(Resolution::Streaming(Arc::new(SharedHead {
-            status: self.status,
-            headers: self.headers.clone(),
-            lifetimes: self.stored.lifetimes,
+    pub(super) async fn store(
+        self,
+        storing: Storing,
+        upstream: UpstreamResponse,
+        log: LogSpan,
+        mut flight: Listed,
+    ) {
+        let Storing { stored, bytes_max } = storing;
+        let UpstreamResponse { head, mut body, exchange } = upstream;
+        let variant = Variant::of(&head.headers, &self.request.parts.headers);
+        let head = Arc::new(SharedHead {
+            status: head.status,
+            headers: head.headers,
+            lifetimes: stored.lifetimes,
             variant: variant.clone(),
-            omit: self.stored.omit.clone(),
-            seen_seq: self.log.seen,
-        })));
-        let mut chunks = Collected { bytes_max: self.bytes_max, ..Collected::default() };
-        let mut body = self.upstream.body;
-        let flight = Arc::clone(listed.flight());
-        let shared = &context.worker.shared;
+            omit: stored.omit,
+            seen_seq: log.seen,
+        });
+        flight.resolve(Resolution::Streaming(Arc::clone(&head)));
+        let mut chunks = Collected { bytes_max, ..Collected::default() };
+        let digest = self.request.key.digest();
+        let watched = Arc::clone(flight.flight());
         let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut listed, || {
-                shared.uncacheable.insert(context.key.digest(), ());
+            ended = pump(&mut body, &mut chunks, &mut flight, || {
+                self.shared().hit_for_miss.insert(digest, ());
             }) => ended,
-            () = flight.abandoned() => return,
+            () = watched.abandoned() => return,
         };
         if ended {
-            shared.watch.answered(context.key.digest());
+            self.shared().watch.answered(digest);
         } else if !chunks.overflowed {
             // What is too large may also have been given up on our side.
-            context.back_off();
+            self.back_off();
         }
+        let metrics = &self.shared().metrics;
         if chunks.overflowed {
-            shared.metrics.count_store(NotStored::TooLarge.as_str());
-            return listed.finish(ended);
+            metrics.count_store(NotStored::TooLarge.as_str());
+            return flight.finish(ended);
         }
         if !ended {
-            shared.metrics.count_store(NotStored::Truncated.as_str());
-            return listed.finish(false);
+            metrics.count_store(NotStored::Truncated.as_str());
+            return flight.finish(false);
         }
-        let body = chunks.join();
-        let part = (self.status == StatusCode::PARTIAL_CONTENT)
-            .then(|| partial::storable_part(&self.headers, body.len() as u64));
-        let fetch = context.now().millis_since(self.upstream.exchange.requested_at);
+        let fetch = self.now().millis_since(exchange.requested_at);
         let draft = Draft {
-            key: context.key.text(),
-            digest: context.key.digest(),
-            uri_len: context.key.uri().len(),
-            uri_digest: key::digest(context.key.uri()),
-            status: self.status,
-            headers: &self.headers,
-            omit: &self.stored.omit,
-            body,
+            key: self.request.key.text(),
+            digest,
+            uri_len: self.request.key.uri().len(),
+            uri_digest: key::digest(self.request.key.uri()),
+            status: head.status,
+            headers: &head.headers,
+            omit: &head.omit,
+            body: chunks.join(),
             part: None,
             variant,
-            lifetimes: self.stored.lifetimes,
-            log: self.log,
-            policy_epoch: context.epoch(),
-            now: context.now(),
+            lifetimes: head.lifetimes,
+            log,
+            policy_epoch: self.request.route().epoch,
+            now: self.now(),
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };
-        match part {
-            None => context.keep(&Arc::new(Entry::new(draft))),
-            Some(Some(part)) => context.keep_part(draft, part, self.bytes_max),
-            Some(None) => shared.metrics.count_store(NotStored::Partial.as_str()),
+        if head.status != StatusCode::PARTIAL_CONTENT {
+            self.keep(&Arc::new(Entry::new(draft)));
+        } else if let Some(part) = partial::storable_part(&head.headers, draft.body.len() as u64) {
+            self.keep_part(draft, part, bytes_max);
+        } else {
+            metrics.count_store(NotStored::Partial.as_str());
         }
-        listed.finish(true);
+        flight.finish(true);
     }
-}
 
-impl Context {
+    /// A stored response under newer fields, of a 304 or of a HEAD response that agrees with it
+    /// (RFC 9111 §4.3.4, §4.3.5).
+    ///
+    /// # Errors
+    /// Under these fields it may not be stored: for the one request that brought them it is good.
+    pub(super) fn freshened(
+        &self,
+        stored: &Entry,
+        newer: &HeaderMap,
+        exchange: Exchange,
+        log: LogSpan,
+    ) -> Result<Arc<Entry>, (Arc<Entry>, NotStored)> {
+        let headers = update::updated(&stored.headers, newer);
+        let route = self.request.route();
+        let facts = self.view().facts();
+        let variant = Variant::of(&headers, &self.request.parts.headers);
+        match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
+            Ok(Stored { lifetimes, omit }) => {
+                let mut entry =
+                    stored.freshened(&headers, &omit, variant, lifetimes, log, self.now());
+                entry.policy_epoch = route.epoch;
+                Ok(Arc::new(entry))
+            }
+            Err(why) => {
+                let times = stored.lifetimes;
+                let entry = stored.freshened(&headers, &[], variant, times, log, self.now());
+                Err((Arc::new(entry), why))
+            }
+        }
+    }
+
+    /// Puts a response into memory and offers it to the tiers below.
+    pub(super) fn keep(&self, entry: &Arc<Entry>) {
+        let shared = self.shared();
+        let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
+        let kept = if self.unheard || !valid(entry) {
+            Err(NotStored::Overtaken)
+        } else {
+            shared.memory.put(entry, valid)
+        };
+        match kept {
+            Ok(()) => {
+                shared.metrics.count_store("stored");
+                shared.hit_for_miss.invalidate(&self.request.key.digest());
+                let rules = share_rules(self.request.route());
+                let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
+                if let (0, Some(lock)) = (offered, &self.lock) {
+                    lock.is_uncacheable();
+                }
+            }
+            Err(why) => shared.metrics.count_store(why.as_str()),
+        }
+    }
+
     /// Stores a part, joined with the part that is there already where both are of one
     /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
     fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
-        let shared = &self.worker.shared;
-        let wanted = Wanted::of(draft.digest, draft.key, &self.request);
+        let shared = self.shared();
+        let wanted = Wanted::of(draft.digest, draft.key, &self.request.parts.headers);
         let old = match shared.memory.get(wanted) {
             Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => Some(old),
             _ => None,
@@ -170,7 +248,7 @@ impl Collected {
 async fn pump(
     body: &mut UpstreamBody,
     collected: &mut Collected,
-    listed: &mut Listed,
+    flight: &mut Listed,
     overflow: impl Fn(),
 ) -> bool {
     while let Some(frame) = body.frame().await {
@@ -180,7 +258,7 @@ async fn pump(
             Err(frame) => {
                 // They reach those who read along, and are not stored (RFC 9110 §6.5.1).
                 if let Ok(trailers) = frame.into_trailers() {
-                    listed.trailers(trailers);
+                    flight.trailers(trailers);
                 }
                 continue;
             }
@@ -193,18 +271,18 @@ async fn pump(
             collected.overflowed = true;
             overflow();
             collected.chunks = Vec::new();
-            listed.unlist();
-            listed.stop_keeping();
+            flight.unlist();
+            flight.stop_keeping();
         }
-        if collected.overflowed && listed.is_unread() {
+        if collected.overflowed && flight.is_unread() {
             // Nothing will be stored, and nobody is there for the rest.
             return false;
         }
         if !collected.overflowed {
             collected.chunks.push(chunk.clone());
         }
-        listed.push(chunk);
-        listed.room().await;
+        flight.push(chunk);
+        flight.room().await;
     }
     true
 }
