@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::upgrade::OnUpgrade;
 use outrigger_coherence::Seq;
+use outrigger_policy::values::Consistency;
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::range::ByteRange;
 use outrigger_store::Entry;
@@ -25,8 +26,9 @@ pub(crate) enum Reply {
     Upstream(Box<UpstreamResponse>),
     /// The upstream's 101; bytes are exchanged between both connections from then on.
     Upgraded(Box<Upgrade>),
-    /// The upstream gave no usable response.
-    Failed(Arc<UpstreamError>),
+    /// The upstream gave no usable response. With the stored response that may be served instead,
+    /// if stale-if-error allows it.
+    Failed(Arc<UpstreamError>, Option<Arc<Entry>>),
     /// Nothing is stored, and the client wants nothing else (RFC 9111 §5.2.1.7).
     OnlyIfCached,
     /// A write that other pods must know of, and could not be announced to them. It was not sent.
@@ -59,6 +61,8 @@ pub(crate) struct Answer {
     pub(crate) detail: Option<&'static str>,
     /// Position of the purge log that the response may reflect, where that is known.
     pub(crate) seen: Option<Seq>,
+    /// How coherent the answer has to be, where that is more than its route asks for.
+    pub(crate) consistency: Option<Consistency>,
     /// The position that the client's session is told, on causal routes.
     pub(crate) session: Option<Seq>,
 }
@@ -66,7 +70,15 @@ pub(crate) struct Answer {
 impl Answer {
     /// A reply that needs no upstream.
     pub(crate) fn new(reply: Reply, outcome: Outcome) -> Self {
-        Answer { reply, outcome, fwd: None, detail: None, seen: None, session: None }
+        Answer {
+            reply,
+            outcome,
+            fwd: None,
+            detail: None,
+            seen: None,
+            consistency: None,
+            session: None,
+        }
     }
 
     /// A stored response.
@@ -75,10 +87,14 @@ impl Answer {
         Answer { seen, ..Answer::new(Reply::Stored(entry), outcome) }
     }
 
-    /// A failed request to the upstream.
-    pub(crate) fn failed(error: Arc<UpstreamError>, fwd: Forwarded) -> Self {
+    /// A failed request to the upstream, with what is stored.
+    pub(crate) fn failed(
+        error: Arc<UpstreamError>,
+        stored: Option<Arc<Entry>>,
+        fwd: Forwarded,
+    ) -> Self {
         let outcome = error.outcome();
-        Answer { fwd: Some(fwd), ..Answer::new(Reply::Failed(error), outcome) }
+        Answer { fwd: Some(fwd), ..Answer::new(Reply::Failed(error, stored), outcome) }
     }
 
     /// The upstream's response for this client alone.

@@ -34,6 +34,16 @@ pub(crate) enum Found {
     Nothing(Forwarded),
 }
 
+impl Found {
+    /// Why the store may not answer here and now.
+    pub(crate) fn distrust(&self) -> Option<Distrust> {
+        match self {
+            Found::Distrusted(why) => Some(*why),
+            _ => None,
+        }
+    }
+}
+
 /// Asks whether the store may answer at all, then the memory tier. Waits for nothing.
 pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: bool) -> Found {
     let RequestView { shared, route, method, headers, directives, .. } = request;
@@ -50,15 +60,10 @@ pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: 
     found
 }
 
-/// Goes on where memory alone gave no answer: waits for trust, asks the tiers below, and spares
-/// clients an upstream that is known to fail.
-pub(crate) async fn further(request: RequestView<'_>, found: Found) -> Found {
-    let found = match found {
-        Found::Distrusted(why) if trust::regained(&request.shared.log, why).await => {
-            memory(request)
-        }
-        found => found,
-    };
+/// Goes on where memory alone gave no answer: asks the tiers below, and spares clients an upstream
+/// that is known to fail. `regained`: the reason to distrust what is stored has gone away.
+pub(crate) async fn further(request: RequestView<'_>, found: Found, regained: bool) -> Found {
+    let found = if regained { memory(request) } else { found };
     backing_off(request, below(request, found).await)
 }
 
@@ -143,11 +148,15 @@ pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
     }
     for tier in &request.shared.tiers {
         match tier.lookup(request.wanted()).await {
-            Lookup::Hit(entry) => match copied_up(request, entry) {
+            Lookup::Hit(entry) => match judge(request, Arc::clone(&entry)) {
                 Found::Nothing(_) => tier.count(Counted::Voided),
                 found => {
                     tier.count(Counted::Hit);
-                    return Some(found);
+                    request.copy_up(&entry);
+                    return Some(match found {
+                        Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
+                        found => found,
+                    });
                 }
             },
             Lookup::Miss(Miss::Uri) => tier.count(Counted::Miss),
@@ -164,20 +173,6 @@ pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
 /// Whether a response that another pod has stored answers a request as it is.
 pub(crate) fn is_usable(request: RequestView<'_>, entry: &Arc<Entry>) -> bool {
     matches!(judge(request, Arc::clone(entry)), Found::Serve(..))
-}
-
-/// What may be done with a response that another pod has stored. Memory gets a copy.
-pub(crate) fn copied_up(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
-    let shared = request.shared;
-    let found = judge(request, Arc::clone(&entry));
-    if !matches!(found, Found::Nothing(_)) {
-        // A refused copy only means that memory keeps what it has.
-        let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Void);
-    }
-    match found {
-        Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
-        found => found,
-    }
 }
 
 /// What may be done with a stored response, by the purge log and RFC 9111 §4.

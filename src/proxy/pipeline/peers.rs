@@ -8,10 +8,10 @@ use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
 use outrigger_policy::Route;
 use outrigger_policy::snapshot::RouteQuery;
+use outrigger_store::tier::Usable;
 use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
 
 use crate::app::Shared;
-use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::request::RequestView;
 
 /// What of a route goes to the tiers that pods share.
@@ -59,15 +59,18 @@ pub(crate) enum LockOutcome {
     Fetched(Arc<Entry>),
 }
 
-/// Asks for the right to fetch; waits while another pod has it. Where the response turned out not
+/// Asks for the right to fetch; waits while another pod has it, and takes its response if that is
+/// `usable`. Where the response turned out not
 /// to be for others, every pod fetches for itself.
-pub(crate) async fn lock(request: RequestView<'_>) -> LockOutcome {
+pub(crate) async fn lock(
+    request: RequestView<'_>,
+    usable: &Usable<'_>,
+) -> LockOutcome {
     if !request.asks_shared_tiers() {
         return LockOutcome::Fetch(None);
     }
     for tier in &request.shared.tiers {
-        let usable = |entry: &Arc<Entry>| lookup::is_usable(request, entry);
-        match tier.claim(request.wanted(), &usable).await {
+        match tier.claim(request.wanted(), usable).await {
             Claim::Free | Claim::Uncacheable => {}
             Claim::Lead(ticket) => {
                 let uncacheable = AtomicBool::new(false);
@@ -77,10 +80,7 @@ pub(crate) async fn lock(request: RequestView<'_>) -> LockOutcome {
                     uncacheable,
                 }));
             }
-            Claim::Fetched(entry) => match lookup::copied_up(request, entry) {
-                Found::Serve(entry, _) => return LockOutcome::Fetched(entry),
-                _ => return LockOutcome::Fetch(None),
-            },
+            Claim::Fetched(entry) => return LockOutcome::Fetched(entry),
         }
     }
     LockOutcome::Fetch(None)

@@ -10,14 +10,14 @@ use outrigger_telemetry::{Outcome, ServerSpan};
 use crate::body::ResponseBody;
 use crate::pipeline::request::Received;
 
-/// Reports how a request ended, with the response that is about to be sent.
+/// Reports how a request ended, and hands on its response.
 pub(crate) fn record(
     request: Received<'_>,
     route: &Route,
-    response: &Response<ResponseBody>,
+    response: Response<ResponseBody>,
     outcome: Outcome,
     span: Option<ServerSpan>,
-) {
+) -> Response<ResponseBody> {
     let metrics = request.active.metrics(route);
     metrics.count(outcome);
     if outcome.tier() == "memory" {
@@ -26,6 +26,7 @@ pub(crate) fn record(
     if span.is_some() || request.shared.access_log.is_some() {
         log(request, route, response.status(), outcome, span);
     }
+    response
 }
 
 /// The access log line and the end of the span.

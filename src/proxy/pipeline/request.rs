@@ -8,10 +8,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use outrigger_policy::explain::coalesce_verdict;
+use outrigger_coherence::Verdict;
+use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route, Side};
 use outrigger_semantics::storable::RequestFacts;
 use outrigger_semantics::{RequestDirectives, UnixMillis};
+use outrigger_store::Entry;
 use outrigger_store::lookup::Wanted;
 
 use crate::app::{Active, Shared, Worker};
@@ -74,9 +76,16 @@ impl<'a> RequestView<'a> {
         self.route.redis.enabled && self.shared.log.knows_others()
     }
 
-    /// Whether others may share a fetch for this request.
-    pub(crate) fn is_collapsible(&self) -> bool {
-        coalesce_verdict(self.route.coalesce, self.headers, self.key).yes
+    /// Whether there may be holds that this pod has not heard of, on a route where they count.
+    pub(crate) fn may_miss_holds(&self) -> bool {
+        self.route.consistency != Consistency::Eventual && self.shared.log.may_miss_holds()
+    }
+
+    /// Gives memory a copy of what another pod has stored.
+    pub(crate) fn copy_up(&self, entry: &Arc<Entry>) {
+        let log = &self.shared.log;
+        // A refused copy only means that memory keeps what it has.
+        let _ = self.shared.memory.put(entry, |have| log.verdict(have) != Verdict::Void);
     }
 
     /// What decides about storing a response to it (RFC 9111 §3).
@@ -87,6 +96,35 @@ impl<'a> RequestView<'a> {
             directives: *self.directives,
             identity_in_key: self.key.holds_identity(),
         }
+    }
+}
+
+/// What a request asks for, and when it came.
+pub(crate) struct Asked {
+    pub(crate) key: CacheKey,
+    pub(crate) directives: RequestDirectives,
+    pub(crate) now: UnixMillis,
+}
+
+impl Asked {
+    pub(crate) fn of(admitted: &Admitted<'_>, headers: &HeaderMap, now: UnixMillis) -> Self {
+        let route = admitted.route;
+        let directives = route.request_directives(headers);
+        let arrival = admitted.arrived.arrival;
+        let key = CacheKey::build(admitted.target(), headers, &route.key, arrival);
+        Asked { key, directives, now }
+    }
+
+    /// The question to the store, while the request is only looked at.
+    pub(crate) fn view<'a, B>(
+        &'a self,
+        shared: &'a Shared,
+        route: &'a Route,
+        request: &'a Request<B>,
+    ) -> RequestView<'a> {
+        let Asked { key, directives, now } = self;
+        let (method, headers) = (request.method(), request.headers());
+        RequestView { shared, route, key, method, headers, directives, now: *now }
     }
 }
 
@@ -150,10 +188,10 @@ impl RequestContext {
         client: &Peer,
         request: Request<Incoming>,
         routing: Routing,
-        asked: (CacheKey, RequestDirectives, UnixMillis),
+        asked: Asked,
     ) -> (Self, Payload) {
         let (mut parts, body) = request.into_parts();
-        let (key, directives, now) = asked;
+        let Asked { key, directives, now } = asked;
         let guard =
             active.guard(&routing.route, routing.entry.map(|entry| (entry, &*routing.authority)));
         let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();

@@ -1,15 +1,11 @@
 //! A stored response in place of an upstream that gave none (RFC 5861 §4).
 
-use std::sync::Arc;
-
 use outrigger_coherence::Verdict;
-use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::reuse;
 use outrigger_store::Entry;
 
-use crate::pipeline::answer::Answer;
+use crate::pipeline::answer::{Answer, Reply};
 use crate::pipeline::request::RequestView;
-use crate::upstream::UpstreamError;
 
 /// Whether a stored response may be served in place of a failed upstream (RFC 5861 §4): a whole,
 /// good one that no purge has met.
@@ -20,15 +16,12 @@ pub(crate) fn may_serve_on_error(request: RequestView<'_>, entry: &Entry) -> boo
         && reuse::may_serve_on_error(&entry.lifetimes, request.directives, request.now)
 }
 
-/// The answer where the upstream gives none: what is stored, if that is allowed, or else the error.
-pub(crate) fn answer(
-    request: RequestView<'_>,
-    stored: Option<Arc<Entry>>,
-    error: Arc<UpstreamError>,
-    why: Forwarded,
-) -> Answer {
-    match stored.filter(|entry| may_serve_on_error(request, entry)) {
-        Some(entry) => Answer::stored(entry, error.stand_in()),
-        None => Answer::failed(error, why),
+/// Puts the stored response in the place of a failure, if that is allowed.
+pub(crate) fn instead(request: RequestView<'_>, answer: Answer) -> Answer {
+    match answer.reply {
+        Reply::Failed(error, Some(stored)) if may_serve_on_error(request, &stored) => {
+            Answer::stored(stored, error.stand_in())
+        }
+        reply => Answer { reply, ..answer },
     }
 }

@@ -2,10 +2,11 @@
 
 mod own;
 mod ranges;
+mod status;
 mod stored;
 
 use http::header::{CACHE_STATUS, CONNECTION, UPGRADE};
-use http::{HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Response};
 use outrigger_semantics::cache_status::CacheStatus;
 use outrigger_telemetry::Outcome;
 
@@ -13,7 +14,7 @@ use crate::body::{ResponseBody, StreamedBody};
 use crate::pipeline::admit::Refusal;
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
 use crate::pipeline::request::RequestView;
-use crate::pipeline::trust;
+use crate::pipeline::trust::SESSION;
 use crate::upgrade::tunnel;
 use crate::upstream::UpstreamResponse;
 
@@ -21,46 +22,28 @@ pub(crate) use own::health;
 
 /// Turns the answer to a request into its response.
 pub(crate) fn respond(request: RequestView<'_>, answer: Answer) -> Response<ResponseBody> {
-    let Answer { reply, outcome, fwd, detail, session, .. } = answer;
-    let forwarded = CacheStatus { fwd, detail, ..CacheStatus::default() };
-    let tell = |response, status| with_status(request, response, status);
+    let status = status::value(request, &answer);
+    let Answer { reply, outcome, session, .. } = answer;
     let mut response = match reply {
-        Reply::Stored(entry) => {
-            let status = value(request, stored::status(&entry, request.now, outcome));
-            stored::entry(request, &entry, status)
-        }
+        Reply::Stored(entry) => stored::entry(request, &entry, status),
         Reply::StoredPart(entry, range, length) => {
-            let status = value(request, stored::status(&entry, request.now, outcome));
             stored::part(request, &entry, range, length, status)
         }
         Reply::Fetched(reader, head) => {
-            let (now, collapsed) = (request.shared.clock.now(), outcome == Outcome::Collapsed);
-            let fwd_status = Some(head.status.as_u16());
-            let ttl = Some(head.lifetimes.ttl_secs(now));
-            let status = CacheStatus { collapsed, fwd_status, ttl, stored: true, ..forwarded };
-            tell(stored::fetched(request, reader, &head, collapsed, now), status)
+            let collapsed = outcome == Outcome::Collapsed;
+            with(stored::fetched(request, reader, &head, collapsed), CACHE_STATUS, status)
         }
-        Reply::Upstream(upstream) => {
-            let fwd_status = Some(upstream.head.status.as_u16());
-            tell(streamed(*upstream), CacheStatus { fwd_status, ..forwarded })
-        }
-        Reply::Upgraded(upgrade) => {
-            let status = CacheStatus { fwd_status: Some(101), ..forwarded };
-            tell(upgraded(*upgrade), status)
-        }
-        Reply::Failed(error) => {
+        Reply::Upstream(upstream) => with(streamed(*upstream), CACHE_STATUS, status),
+        Reply::Upgraded(upgrade) => with(upgraded(*upgrade), CACHE_STATUS, status),
+        Reply::Failed(error, _) => {
             tracing::debug!(%error, "upstream failed");
-            let status = CacheStatus { detail: Some(error.code()), ..forwarded };
-            tell(own::upstream_failed(&error), status)
+            with(own::upstream_failed(&error), CACHE_STATUS, status)
         }
-        Reply::OnlyIfCached => {
-            let detail = Some(Outcome::OnlyIfCached.as_str());
-            tell(own::only_if_cached(), CacheStatus { detail, ..CacheStatus::default() })
-        }
-        Reply::Unannounced => tell(own::unannounced(), forwarded),
+        Reply::OnlyIfCached => with(own::only_if_cached(), CACHE_STATUS, status),
+        Reply::Unannounced => with(own::unannounced(), CACHE_STATUS, status),
     };
     if let Some(seen) = session {
-        trust::tell(&mut response, request.headers, seen);
+        response.headers_mut().insert(SESSION, HeaderValue::from(seen));
     }
     response
 }
@@ -68,26 +51,15 @@ pub(crate) fn respond(request: RequestView<'_>, answer: Answer) -> Response<Resp
 /// A request that is not passed on.
 pub(crate) fn refused(refusal: Refusal) -> Response<ResponseBody> {
     let status = CacheStatus { detail: Some(refusal.detail), ..CacheStatus::default() };
-    let mut response = own::refused(refusal);
-    response.headers_mut().append(CACHE_STATUS, status.to_value());
-    response
+    with(own::refused(refusal), CACHE_STATUS, status.to_value())
 }
 
-/// `Cache-Status`, with the key where that is shown.
-fn value(request: RequestView<'_>, status: CacheStatus<'_>) -> HeaderValue {
-    if !request.shared.settings.show_key {
-        return status.to_value();
-    }
-    let key = request.key.display();
-    CacheStatus { key: Some(&key), ..status }.to_value()
-}
-
-fn with_status(
-    request: RequestView<'_>,
+fn with(
     mut response: Response<ResponseBody>,
-    status: CacheStatus<'_>,
+    name: HeaderName,
+    value: HeaderValue,
 ) -> Response<ResponseBody> {
-    response.headers_mut().append(CACHE_STATUS, value(request, status));
+    response.headers_mut().append(name, value);
     response
 }
 

@@ -7,27 +7,26 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName,
 };
 use http::{HeaderValue, Response, StatusCode};
-use outrigger_semantics::range::{self, ByteRange, Requested};
+use outrigger_semantics::range::ByteRange;
+use outrigger_semantics::selection::Selection;
 
 use crate::body::ResponseBody;
 
-/// Turns a whole response into the ranges that were asked for (RFC 9110 §14, §15.3.7).
-pub(super) fn apply_range(
-    response: &mut Response<ResponseBody>,
-    request: &HeaderMap,
-    body: &Bytes,
-) {
+/// Sends what was selected of a body with a response that has the fields of the whole.
+pub(super) fn send(response: &mut Response<ResponseBody>, body: &Bytes, selected: Selection) {
     let length = body.len() as u64;
-    match range::resolve(request, length) {
-        Requested::Whole => *response.body_mut() = ResponseBody::Full(body.clone()),
-        Requested::Unsatisfiable => {
+    match selected {
+        Selection::Whole | Selection::NotModified => {
+            *response.body_mut() = ResponseBody::Full(body.clone());
+        }
+        Selection::Unsatisfiable => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let headers = response.headers_mut();
             headers.remove(CONTENT_TYPE);
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             set(headers, CONTENT_RANGE, format!("bytes */{length}"));
         }
-        Requested::Ranges(ranges) => match ranges[..] {
+        Selection::Ranges(ranges) => match ranges[..] {
             [range] => one_range(response, body.slice(bounds(range)), range, length),
             _ => several_ranges(response, body, &ranges),
         },
@@ -89,14 +88,19 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: String) {
 #[cfg(test)]
 mod tests {
     use http::header::RANGE;
+    use outrigger_semantics::selection::select;
 
     use super::*;
 
     fn ranged(value: &'static str, body: &'static [u8]) -> Response<ResponseBody> {
         let mut request = HeaderMap::new();
         request.insert(RANGE, HeaderValue::from_static(value));
+        let (status, length) = (StatusCode::OK, Some(body.len() as u64));
+        let (method, stored) = (http::Method::GET, HeaderMap::new());
+        let now = outrigger_semantics::UnixMillis(0);
+        let selected = select(&method, &request, status, &stored, length, now);
         let mut response = Response::new(ResponseBody::empty());
-        apply_range(&mut response, &request, &Bytes::from_static(body));
+        send(&mut response, &Bytes::from_static(body), selected);
         response
     }
 

@@ -2,50 +2,18 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use outrigger_semantics::cache_status::{CACHE_NAME, CacheStatus, Forwarded};
+use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Response, StatusCode};
+use outrigger_semantics::cache_status::CACHE_NAME;
+use outrigger_semantics::conditional;
 use outrigger_semantics::range::ByteRange;
-use outrigger_semantics::{UnixMillis, conditional};
+use outrigger_semantics::selection::{self, Selection};
 use outrigger_store::Entry;
-use outrigger_telemetry::Outcome;
 
-use super::ranges::{apply_range, bounds, one_range};
+use super::ranges::{bounds, one_range, send};
 use crate::body::{ResponseBody, SharedBody};
 use crate::coalesce::flight::{Reader, SharedHead};
 use crate::pipeline::request::RequestView;
-
-/// `Cache-Status` of a response from a stored one.
-pub(super) fn status(entry: &Entry, now: UnixMillis, outcome: Outcome) -> CacheStatus<'static> {
-    let (hit, fwd, fwd_status) = match outcome {
-        Outcome::Revalidated => (false, Some(Forwarded::Stale), Some(304)),
-        Outcome::StaleIfError => (false, Some(Forwarded::Stale), None),
-        _ => (true, None, None),
-    };
-    CacheStatus {
-        hit,
-        fwd,
-        fwd_status,
-        ttl: Some(entry.lifetimes.ttl_secs(now)),
-        stored: outcome == Outcome::Revalidated,
-        collapsed: outcome == Outcome::Collapsed,
-        key: None,
-        detail: (outcome != Outcome::Hit).then(|| outcome.as_str()),
-    }
-}
-
-/// The fields of a 304, if the client has this response already (RFC 9110 §13.2.2).
-fn not_modified(
-    request: RequestView<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    now: UnixMillis,
-) -> Option<HeaderMap> {
-    let asked = request.headers;
-    let conditional = asked.contains_key(IF_NONE_MATCH) || asked.contains_key(IF_MODIFIED_SINCE);
-    (status == StatusCode::OK && conditional && conditional::is_not_modified(asked, headers, now))
-        .then(|| conditional::not_modified_headers(headers))
-}
 
 /// A response from a stored one: 304 where the client has it already, 206 for ranges.
 pub(super) fn entry(
@@ -53,9 +21,13 @@ pub(super) fn entry(
     entry: &Entry,
     cache_status: HeaderValue,
 ) -> Response<ResponseBody> {
-    let age = HeaderValue::from(entry.lifetimes.age_secs(request.now));
+    let RequestView { method, headers, now, .. } = request;
+    let age = HeaderValue::from(entry.lifetimes.age_secs(now));
+    let length = Some(entry.body.len() as u64);
     let mut response = Response::new(ResponseBody::empty());
-    if let Some(mut headers) = not_modified(request, entry.status, &entry.headers, request.now) {
+    let selected = selection::select(method, headers, entry.status, &entry.headers, length, now);
+    if selected == Selection::NotModified {
+        let mut headers = conditional::not_modified_headers(&entry.headers);
         headers.insert(AGE, age);
         headers.insert(CACHE_STATUS, cache_status);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -75,14 +47,8 @@ pub(super) fn entry(
     }
     *response.status_mut() = entry.status;
     *response.headers_mut() = headers;
-    let get = *request.method == Method::GET;
-    let ranged = entry.status == StatusCode::OK && get && request.headers.contains_key(RANGE);
-    if ranged && conditional::if_range_holds(request.headers, &entry.headers) {
-        apply_range(&mut response, request.headers, &entry.body);
-        return response;
-    }
-    if *request.method != Method::HEAD {
-        *response.body_mut() = ResponseBody::Full(entry.body.clone());
+    if *method != Method::HEAD {
+        send(&mut response, &entry.body, selected);
     }
     response
 }
@@ -109,12 +75,14 @@ pub(super) fn fetched(
     reader: Reader,
     head: &Arc<SharedHead>,
     collapsed: bool,
-    now: UnixMillis,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
-    if let Some(headers) = not_modified(request, head.status, &head.headers, now) {
+    let RequestView { method, headers, .. } = request;
+    let now = request.shared.clock.now();
+    let selected = selection::select(method, headers, head.status, &head.headers, None, now);
+    if selected == Selection::NotModified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.headers_mut() = headers;
+        *response.headers_mut() = conditional::not_modified_headers(&head.headers);
         // Nobody may be left to read; the response is wanted in the store all the same.
         tokio::spawn(drain(reader));
         return response;

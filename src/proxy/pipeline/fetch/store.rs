@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
-use outrigger_policy::key;
+use outrigger_policy::key::digest;
 use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::{self, Part};
 use outrigger_semantics::{NotStored, Stored, Variant, storable, update};
@@ -18,25 +18,38 @@ use outrigger_store::{Entry, Lookup};
 
 use crate::coalesce::flight::{Resolution, SharedHead};
 use crate::coalesce::table::Listed;
-use crate::pipeline::fetch::Fetch;
-use crate::pipeline::peers::share_rules;
+use crate::pipeline::peers::{FetchLock, share_rules};
+use crate::pipeline::request::RequestView;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
-/// How a response is stored.
-pub(crate) struct Storing {
+/// Storing what the upstream answers to a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Storing<'a> {
+    pub(crate) request: RequestView<'a>,
+    /// Whether there may have been holds that this pod had not heard of when the request was sent.
+    pub(crate) unheard: bool,
+    /// The right to fetch for all pods, if this one has it.
+    pub(crate) lock: Option<&'a FetchLock>,
+}
+
+/// A response that may be stored.
+pub(crate) struct Storable {
     stored: Stored,
     /// Bytes of the largest body to store.
     bytes_max: u64,
 }
 
-impl Fetch {
+impl Storing<'_> {
     /// Decides whether a response may be stored.
-    pub(super) fn judge(&self, upstream: &UpstreamResponse) -> Result<Storing, NotStored> {
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub(crate) fn judge(&self, upstream: &UpstreamResponse) -> Result<Storable, NotStored> {
         let UpstreamResponse { head, body, exchange } = upstream;
-        let route = self.request.route();
-        let facts = self.view().facts();
+        let RequestView { route, shared, .. } = self.request;
+        let facts = self.request.facts();
         let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
-        let ours = self.shared().settings.object_bytes_max;
+        let ours = shared.settings.object_bytes_max;
         let bytes_max = route.object_bytes_max.map_or(ours, |max| max.min(ours));
         let announced = http_body::Body::size_hint(body).exact();
         if announced.is_some_and(|length| length > bytes_max) {
@@ -46,69 +59,65 @@ impl Fetch {
         if head.status == StatusCode::PARTIAL_CONTENT && announced.is_none_or(unusable) {
             return Err(NotStored::Partial);
         }
-        Ok(Storing { stored, bytes_max })
+        Ok(Storable { stored, bytes_max })
     }
 
-    /// Hands the bytes to the readers and stores them when all have come.
-    pub(super) async fn store(
-        self,
-        storing: Storing,
+    /// Hands the bytes to the readers and stores them when all have come. `on_end` learns, before
+    /// the readers do, whether the body came to its end, and why it is not stored.
+    pub(crate) async fn stream(
+        &self,
+        storable: Storable,
         upstream: UpstreamResponse,
         log: LogSpan,
         mut flight: Listed,
+        on_end: impl FnOnce(bool, Option<NotStored>),
     ) {
-        let Storing { stored, bytes_max } = storing;
+        let RequestView { shared, key, headers, route, .. } = self.request;
+        let Storable { stored, bytes_max } = storable;
         let UpstreamResponse { head, mut body, exchange } = upstream;
-        let variant = Variant::of(&head.headers, &self.request.parts.headers);
         let head = Arc::new(SharedHead {
             status: head.status,
+            variant: Variant::of(&head.headers, headers),
             headers: head.headers,
             lifetimes: stored.lifetimes,
-            variant: variant.clone(),
             omit: stored.omit,
             seen_seq: log.seen,
         });
         flight.resolve(Resolution::Streaming(Arc::clone(&head)));
         let mut chunks = Collected { bytes_max, ..Collected::default() };
-        let digest = self.request.key.digest();
         let watched = Arc::clone(flight.flight());
+        let overflow = || shared.hit_for_miss.insert(key.digest(), ());
         let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut flight, || {
-                self.shared().hit_for_miss.insert(digest, ());
-            }) => ended,
+            ended = pump(&mut body, &mut chunks, &mut flight, overflow) => ended,
             () = watched.abandoned() => return,
         };
-        if ended {
-            self.shared().watch.answered(digest);
-        } else if !chunks.overflowed {
-            // What is too large may also have been given up on our side.
-            self.back_off();
-        }
-        let metrics = &self.shared().metrics;
-        if chunks.overflowed {
-            metrics.count_store(NotStored::TooLarge.as_str());
+        let not_stored = match (ended, chunks.overflowed) {
+            (true, false) => None,
+            (_, true) => Some(NotStored::TooLarge),
+            (false, false) => Some(NotStored::Truncated),
+        };
+        on_end(ended, not_stored);
+        if let Some(why) = not_stored {
+            shared.metrics.count_store(why.as_str());
             return flight.finish(ended);
         }
-        if !ended {
-            metrics.count_store(NotStored::Truncated.as_str());
-            return flight.finish(false);
-        }
-        let fetch = self.now().millis_since(exchange.requested_at);
+        let now = shared.clock.now();
+        let fetch = now.millis_since(exchange.requested_at);
         let draft = Draft {
-            key: self.request.key.text(),
-            digest,
-            uri_len: self.request.key.uri().len(),
-            uri_digest: key::digest(self.request.key.uri()),
+            key: key.text(),
+            digest: key.digest(),
+            uri_len: key.uri().len(),
+            uri_digest: digest(key.uri()),
             status: head.status,
             headers: &head.headers,
             omit: &head.omit,
             body: chunks.join(),
             part: None,
-            variant,
+            variant: head.variant.clone(),
             lifetimes: head.lifetimes,
             log,
-            policy_epoch: self.request.route().epoch,
-            now: self.now(),
+            policy_epoch: route.epoch,
+            now,
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };
         if head.status != StatusCode::PARTIAL_CONTENT {
@@ -116,7 +125,7 @@ impl Fetch {
         } else if let Some(part) = partial::storable_part(&head.headers, draft.body.len() as u64) {
             self.keep_part(draft, part, bytes_max);
         } else {
-            metrics.count_store(NotStored::Partial.as_str());
+            shared.metrics.count_store(NotStored::Partial.as_str());
         }
         flight.finish(true);
     }
@@ -125,36 +134,35 @@ impl Fetch {
     /// (RFC 9111 §4.3.4, §4.3.5).
     ///
     /// # Errors
-    /// Under these fields it may not be stored: for the one request that brought them it is good.
-    pub(super) fn freshened(
+    /// Under these fields it may not be stored: it is good for the one request that brought them.
+    pub(crate) fn freshened(
         &self,
         stored: &Entry,
         newer: &HeaderMap,
         exchange: Exchange,
         log: LogSpan,
     ) -> Result<Arc<Entry>, (Arc<Entry>, NotStored)> {
+        let RequestView { shared, route, .. } = self.request;
         let headers = update::updated(&stored.headers, newer);
-        let route = self.request.route();
-        let facts = self.view().facts();
-        let variant = Variant::of(&headers, &self.request.parts.headers);
+        let variant = Variant::of(&headers, self.request.headers);
+        let (facts, now) = (self.request.facts(), shared.clock.now());
         match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
             Ok(Stored { lifetimes, omit }) => {
-                let mut entry =
-                    stored.freshened(&headers, &omit, variant, lifetimes, log, self.now());
+                let mut entry = stored.freshened(&headers, &omit, variant, lifetimes, log, now);
                 entry.policy_epoch = route.epoch;
                 Ok(Arc::new(entry))
             }
             Err(why) => {
                 let times = stored.lifetimes;
-                let entry = stored.freshened(&headers, &[], variant, times, log, self.now());
+                let entry = stored.freshened(&headers, &[], variant, times, log, now);
                 Err((Arc::new(entry), why))
             }
         }
     }
 
     /// Puts a response into memory and offers it to the tiers below.
-    pub(super) fn keep(&self, entry: &Arc<Entry>) {
-        let shared = self.shared();
+    pub(crate) fn keep(&self, entry: &Arc<Entry>) {
+        let RequestView { shared, key, route, .. } = self.request;
         let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
         let kept = if self.unheard || !valid(entry) {
             Err(NotStored::Overtaken)
@@ -164,10 +172,10 @@ impl Fetch {
         match kept {
             Ok(()) => {
                 shared.metrics.count_store("stored");
-                shared.hit_for_miss.invalidate(&self.request.key.digest());
-                let rules = share_rules(self.request.route());
+                shared.hit_for_miss.invalidate(&key.digest());
+                let rules = share_rules(route);
                 let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
-                if let (0, Some(lock)) = (offered, &self.lock) {
+                if let (0, Some(lock)) = (offered, self.lock) {
                     lock.is_uncacheable();
                 }
             }
@@ -178,8 +186,8 @@ impl Fetch {
     /// Stores a part, joined with the part that is there already where both are of one
     /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
     fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
-        let shared = self.shared();
-        let wanted = Wanted::of(draft.digest, draft.key, &self.request.parts.headers);
+        let shared = self.request.shared;
+        let wanted = Wanted::of(draft.digest, draft.key, self.request.headers);
         let old = match shared.memory.get(wanted) {
             Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => Some(old),
             _ => None,

@@ -88,7 +88,7 @@ impl Write {
                 Err(UpstreamError::TotalTimeout { millis })
             }),
         };
-        let seen = self.invalidate(guard, &sent).await;
+        let seen = self.purge_targets(guard, &sent).await;
         Written::Sent(sent.map(Box::new), seen)
     }
 
@@ -106,7 +106,7 @@ impl Write {
         shared.hold(self.url_purge(self.target.as_str()), everywhere).await.map(Some)
     }
 
-    async fn invalidate(
+    async fn purge_targets(
         &self,
         guard: Option<HoldGuard>,
         sent: &Result<UpstreamResponse, UpstreamError>,

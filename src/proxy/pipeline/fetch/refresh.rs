@@ -12,30 +12,32 @@ use outrigger_telemetry::Outcome;
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::guard::Urgency;
-use crate::pipeline::fetch::Fetch;
+use crate::pipeline::answer::Answer;
+use crate::pipeline::fetch::collapse::Fetched;
+use crate::pipeline::fetch::run::Fetch;
 use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::plan::Refresh;
 use crate::pipeline::request::RequestContext;
 
 /// The hint of a flight that nobody looks for.
 const UNJOINED: u64 = u64::MAX;
 
-/// Starts a refresh of what is about to be served, if it wants one. Nobody waits for it, and it is
-/// left out while the key is being fetched already.
-pub(crate) fn begin(context: &Arc<RequestContext>, found: &Found) {
-    let Found::ServeAndRefresh(entry, _) = found else { return };
+/// Starts a refresh behind an answer, unless the key is being fetched already.
+pub(crate) fn refresh(context: &Arc<RequestContext>, plan: Refresh, answer: Answer) -> Fetched {
     let metrics = &context.shared().metrics.guard;
-    match place(context) {
+    match place(context, plan.collapsible) {
         Err(why) => metrics.count_refresh(why),
         Ok((flight, slot)) => {
             metrics.count_refresh("begun");
-            let fetch = Fetch::new(context, Some(Arc::clone(entry)));
+            let fetch = Fetch::new(context, Some(plan.stored));
             tokio::spawn(run(fetch, flight, slot));
         }
     }
+    Fetched::Answer(answer)
 }
 
 /// A place for the refresh, or why there is none.
-fn place(context: &RequestContext) -> Result<(Listed, Slot), &'static str> {
+fn place(context: &RequestContext, collapsible: bool) -> Result<(Listed, Slot), &'static str> {
     let shared = &context.worker.shared;
     let digest = context.key.digest();
     if !shared.watch.may_validate(digest) {
@@ -45,13 +47,13 @@ fn place(context: &RequestContext) -> Result<(Listed, Slot), &'static str> {
         return Err("breaker-open");
     }
     // A refresh that carries credentials is nobody else's to join.
-    let key = (digest, if context.view().is_collapsible() { 0 } else { UNJOINED });
+    let key = (digest, if collapsible { 0 } else { UNJOINED });
     let slot = context.guard.begin_refresh().ok_or("too-many")?;
     let flight = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
     Ok((flight, slot))
 }
 
-async fn run(mut fetch: Fetch, flight: Listed, slot: Slot) {
+async fn run(fetch: Fetch, flight: Listed, slot: Slot) {
     let _slot = slot;
     // What expired together is not fetched together.
     let jitter = fetch.refresh_jitter();
@@ -66,6 +68,5 @@ async fn run(mut fetch: Fetch, flight: Listed, slot: Slot) {
         flight.finish(true);
         return;
     }
-    let request = fetch.upstream_request(Urgency::Refresh, None);
-    fetch.run(request, flight, None).await;
+    fetch.run(Urgency::Refresh, None, flight, None).await;
 }

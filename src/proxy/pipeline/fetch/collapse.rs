@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
+use outrigger_semantics::{Lifetimes, UnixMillis};
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
@@ -13,12 +14,12 @@ use crate::coalesce::flight::{Flight, Reader, Resolution};
 use crate::coalesce::table::{FlightKey, Listed, Role};
 use crate::guard::Urgency;
 use crate::pipeline::answer::{Answer, Reply};
-use crate::pipeline::fetch::{Fetch, Own};
+use crate::pipeline::exchange::with_interims;
+use crate::pipeline::fetch::run::{Fetch, Own};
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::plan::{FetchPlan, Forward};
 use crate::pipeline::request::{RequestContext, RequestView};
-use crate::pipeline::stale_if_error;
-use crate::pipeline::upstream_request::with_interims;
+use crate::pipeline::trust::Distrust;
 use crate::upstream::UpstreamError;
 
 /// How often a waiter whose response turned out to be another variant, or had expired before it
@@ -44,26 +45,28 @@ enum Part {
 }
 
 /// Fetches as planned, or shares another request's fetch.
-pub(crate) async fn fetch(context: &Arc<RequestContext>, plan: FetchPlan) -> Fetched {
+pub(crate) async fn collapse(
+    context: &Arc<RequestContext>,
+    request: RequestView<'_>,
+    plan: FetchPlan,
+) -> Fetched {
     let part = if plan.collapsible { join(context).await } else { None };
     let (flight, reader) = match part {
-        Some(Part::Fetch(flight, reader)) => (flight, reader),
-        Some(Part::Shared(reader, resolution)) => {
-            return shared(context, &plan, reader, resolution);
-        }
-        Some(Part::Late(error)) => return without_upstream(context, plan, Arc::new(error)),
-        None => match Listed::private(context.shared().log.applied()) {
-            (flight, Some(reader)) => return lead(context, plan, flight, reader, false).await,
-            (_, None) => return Fetched::Forward(Forward::Pass(plan.why)),
-        },
+        Some(Part::Fetch(flight, reader)) => (flight, Some(reader)),
+        Some(Part::Shared(reader, resolution)) => return shared(request, plan, reader, resolution),
+        Some(Part::Late(error)) => return failed(plan, Arc::new(error)),
+        None => Listed::private(request.shared.log.applied()),
     };
-    // Between our lookup and now another fetch may have ended: then its response is there.
-    let now = context.shared().clock.now();
-    if let Found::Serve(entry, _) = lookup::memory(RequestView { now, ..context.view() }) {
-        flight.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
-        return Fetched::Answer(Answer::stored(entry, Outcome::Collapsed));
+    let Some(reader) = reader else { return Fetched::Forward(Forward::Pass(plan.why)) };
+    if flight.is_listed() {
+        // Between our lookup and now another fetch may have ended: then its response is there.
+        let now = request.shared.clock.now();
+        if let Found::Serve(entry, _) = lookup::memory(RequestView { now, ..request }) {
+            flight.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
+            return Fetched::Answer(Answer::stored(entry, Outcome::Collapsed));
+        }
     }
-    lead(context, plan, flight, reader, true).await
+    lead(context, plan, flight, reader).await
 }
 
 /// Joins the fetch for this key, or begins it. `None`: the request fetches for itself.
@@ -119,12 +122,17 @@ fn is_overtaken(context: &RequestContext, flight: &Flight) -> bool {
     log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
 }
 
+/// Whether the response of a fetch answers a request without validation (RFC 9111 §4).
+fn reuse_of(context: &RequestContext, times: &Lifetimes, now: UnixMillis) -> Reuse {
+    reuse::decide(times, &context.directives, now, false)
+}
+
 /// Whether what a fetch brings has grown stale while its body is on the way. Who comes only now may
 /// not have it, and all who do begin one further fetch together, rather than each its own.
 fn has_expired(context: &RequestContext, flight: &Flight) -> bool {
     let Some(head) = flight.head() else { return false };
     let times = &head.lifetimes;
-    let reuse = reuse::decide(times, &context.directives, context.shared().clock.now(), false);
+    let reuse = reuse_of(context, times, context.shared().clock.now());
     times.fresh_until > times.born
         && head.variant.matches(&context.parts.headers)
         && matches!(reuse, Reuse::Validate(ValidateReason::Stale))
@@ -159,7 +167,7 @@ fn fit(context: &RequestContext, reader: &Reader, resolution: &Resolution) -> Fi
     let had_lifetime = times.fresh_until > times.born || validated;
     let for_error = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
     let now = context.shared().clock.now();
-    let usable = match reuse::decide(times, &context.directives, now, false) {
+    let usable = match reuse_of(context, times, now) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
         Reuse::Validate(ValidateReason::NoCache) => validated && !reader.is_late(),
         Reuse::Validate(ValidateReason::Request) => false,
@@ -188,25 +196,23 @@ async fn lead(
     plan: FetchPlan,
     flight: Listed,
     reader: Reader,
-    for_peers: bool,
 ) -> Fetched {
     let mut fetch = Fetch::new(context, plan.stored.clone());
     fetch.ranged = plan.ranged;
-    fetch.for_peers = for_peers;
+    fetch.for_peers = flight.is_listed();
     if plan.stored.is_none() {
         match context.guard.begin_miss(context.client_of_misses()) {
             Ok(permit) => fetch.miss = Some(permit),
             Err(over) => {
                 let over = Arc::new(over);
                 flight.resolve(Resolution::Failed(Arc::clone(&over)));
-                return without_upstream(context, plan, over);
+                return failed(plan, over);
             }
         }
     }
     let (interim, interims) = context.interims();
     let (direct, own) = oneshot::channel();
-    let request = fetch.upstream_request(Urgency::Storable, interim);
-    tokio::spawn(fetch.run(request, flight, Some(direct)));
+    tokio::spawn(fetch.run(Urgency::Storable, interim, flight, Some(direct)));
     let waiting = context.in_time(reader.resolution());
     match with_interims(&context.client, interims, waiting).await {
         Ok(Resolution::Released) => {
@@ -216,60 +222,52 @@ async fn lead(
                     Answer::upstream(upstream, Outcome::Miss, plan.why, Some(refused.as_str()))
                 }
                 Ok(Own::Entry(entry)) => Answer::stored(entry, Outcome::Revalidated),
-                Err(_) => Answer::failed(Arc::new(UpstreamError::Aborted), plan.why),
+                Err(_) => Answer::failed(Arc::new(UpstreamError::Aborted), None, plan.why),
             })
         }
-        Ok(resolution) => Fetched::Answer(resolved(&plan, reader, resolution, Outcome::Miss)),
+        Ok(resolution) => resolved(plan, reader, resolution, Outcome::Miss),
         Err(late) => {
             // It goes on for those who come next, rather than being begun anew by each of them.
             reader.leave_running();
-            without_upstream(context, plan, Arc::new(late))
+            failed(plan, Arc::new(late))
         }
     }
 }
 
 /// What a waiter gets of another request's fetch.
 fn shared(
-    context: &RequestContext,
-    plan: &FetchPlan,
+    request: RequestView<'_>,
+    plan: FetchPlan,
     reader: Reader,
     resolution: Resolution,
 ) -> Fetched {
     match resolution {
-        Resolution::Failed(error) => Fetched::Answer(stale_if_error::answer(
-            context.view(),
-            plan.stored.clone(),
-            error,
-            plan.why,
-        )),
+        Resolution::Failed(error) => failed(plan, error),
         Resolution::Released => {
-            context.shared().metrics.coalesce_released.inc();
+            request.shared.metrics.coalesce_released.inc();
             Fetched::Forward(Forward::Pass(plan.why))
         }
-        resolution => Fetched::Answer(resolved(plan, reader, resolution, Outcome::Collapsed)),
+        resolution => resolved(plan, reader, resolution, Outcome::Collapsed),
     }
 }
 
 /// The answer that a fetch brought, to the request that led it or to one that waited.
-fn resolved(plan: &FetchPlan, reader: Reader, resolution: Resolution, outcome: Outcome) -> Answer {
-    match resolution {
+fn resolved(plan: FetchPlan, reader: Reader, resolution: Resolution, outcome: Outcome) -> Fetched {
+    Fetched::Answer(match resolution {
         Resolution::Streaming(head) => Answer {
             seen: Some(head.seen_seq),
             fwd: Some(plan.why),
-            detail: plan.distrust.map(|why| why.as_str()),
+            detail: plan.distrust.map(Distrust::as_str),
             ..Answer::new(Reply::Fetched(reader, head), outcome)
         },
         Resolution::Entry(entry, Outcome::Hit) => Answer::stored(entry, Outcome::Collapsed),
         Resolution::Entry(entry, how) => Answer::stored(entry, how),
-        Resolution::Failed(error) => Answer::failed(error, plan.why),
-        Resolution::Released => Answer::failed(Arc::new(UpstreamError::Aborted), plan.why),
-    }
+        Resolution::Failed(error) => Answer::failed(error, None, plan.why),
+        Resolution::Released => Answer::failed(Arc::new(UpstreamError::Aborted), None, plan.why),
+    })
 }
 
-fn without_upstream(
-    context: &RequestContext,
-    plan: FetchPlan,
-    error: Arc<UpstreamError>,
-) -> Fetched {
-    Fetched::Answer(stale_if_error::answer(context.view(), plan.stored, error, plan.why))
+/// No response; what is stored may be served instead.
+fn failed(plan: FetchPlan, error: Arc<UpstreamError>) -> Fetched {
+    Fetched::Answer(Answer::failed(error, plan.stored, plan.why))
 }

@@ -23,10 +23,12 @@ use crate::app::Shared;
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
 use crate::guard::{Urgency, forget_caller_deadline};
+use crate::pipeline::exchange::clean;
+use crate::pipeline::fetch::store::Storing;
+use crate::pipeline::lookup;
 use crate::pipeline::peers::{self, FetchLock, LockOutcome};
 use crate::pipeline::request::{RequestContext, RequestView};
 use crate::pipeline::stale_if_error::may_serve_on_error;
-use crate::pipeline::upstream_request::clean;
 use crate::upstream::{Call, InterimSender, UpstreamError, UpstreamResponse};
 
 /// What belongs to the leader alone, with the reason.
@@ -70,14 +72,12 @@ enum Asked {
 impl Fetch {
     /// A fetch that begins now, with a stored response to validate or without.
     pub(crate) fn new(request: &Arc<RequestContext>, stored: Option<Arc<Entry>>) -> Self {
-        let unheard = request.route().consistency != Consistency::Eventual
-            && request.shared().log.may_miss_holds();
         Fetch {
             request: Arc::clone(request),
             stored,
             validating: false,
             ranged: false,
-            unheard,
+            unheard: request.view().may_miss_holds(),
             for_peers: false,
             miss: None,
             lock: None,
@@ -86,11 +86,7 @@ impl Fetch {
 
     /// The request to the upstream. With a stored response it becomes a validation; without one it
     /// is made unconditional, unless it is for a range.
-    pub(crate) fn upstream_request(
-        &mut self,
-        urgency: Urgency,
-        interim: Option<InterimSender>,
-    ) -> Call {
+    fn upstream_request(&mut self, urgency: Urgency, interim: Option<InterimSender>) -> Call {
         let mut headers = self.request.upstream_headers();
         forget_caller_deadline(&mut headers);
         match &self.stored {
@@ -117,6 +113,10 @@ impl Fetch {
         RequestView { method: &Method::GET, now: self.now(), ..self.request.view() }
     }
 
+    fn storing(&self) -> Storing<'_> {
+        Storing { request: self.view(), unheard: self.unheard, lock: self.lock.as_ref() }
+    }
+
     /// Whether what is stored is stale, and so any fresh copy better than it.
     pub(crate) fn is_stale(&self, now: UnixMillis) -> bool {
         self.stored.as_ref().is_none_or(|stored| !stored.lifetimes.is_fresh(now))
@@ -128,22 +128,32 @@ impl Fetch {
     }
 
     /// Runs the fetch to its end, or until nobody waits for it.
-    pub(crate) async fn run(mut self, request: Call, flight: Listed, direct: Option<Direct>) {
+    pub(crate) async fn run(
+        mut self,
+        urgency: Urgency,
+        interim: Option<InterimSender>,
+        flight: Listed,
+        direct: Option<Direct>,
+    ) {
         // No other pod is waited for, and no question asked, where the answer is no.
         let refused = self.request.guard.refusal();
         if self.for_peers && refused.is_none() {
+            let view = self.view();
+            let usable = |entry: &Arc<Entry>| lookup::is_usable(view, entry);
             let lock = tokio::select! {
-                lock = peers::lock(self.view()) => lock,
+                lock = peers::lock(view, &usable) => lock,
                 () = Arc::clone(flight.flight()).abandoned() => return,
             };
             match lock {
                 LockOutcome::Fetch(lock) => self.lock = lock,
                 LockOutcome::Fetched(entry) => {
+                    view.copy_up(&entry);
                     flight.resolve(Resolution::Entry(entry, Outcome::Hit));
                     return flight.finish(true);
                 }
             }
         }
+        let request = self.upstream_request(urgency, interim);
         let asked = match refused {
             Some(refusal) => {
                 self.request.guard.count_refused(&refusal);
@@ -166,10 +176,15 @@ impl Fetch {
         }
     }
 
-    async fn ask(&self, request: Call) -> Result<Asked, UpstreamError> {
-        let again = request.again();
+    async fn send(&self, request: Call) -> Result<UpstreamResponse, UpstreamError> {
         let mut upstream = self.request.worker.upstream.call(request).await?;
         clean(self.shared(), &mut upstream);
+        Ok(upstream)
+    }
+
+    async fn ask(&self, request: Call) -> Result<Asked, UpstreamError> {
+        let again = request.again();
+        let mut upstream = self.send(request).await?;
         if upstream.head.status == StatusCode::NOT_MODIFIED
             && self.validating
             && let Some(stored) = &self.stored
@@ -181,8 +196,7 @@ impl Fetch {
             // It speaks of a representation that we do not have (RFC 9111 §4.3.4).
             let mut again = again;
             conditional::strip_conditions(&mut again.headers);
-            upstream = self.request.worker.upstream.call(again).await?;
-            clean(self.shared(), &mut upstream);
+            upstream = self.send(again).await?;
         }
         if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(UpstreamError::unwanted_switch("the upstream"));
@@ -223,8 +237,17 @@ impl Fetch {
                 return;
             }
         }
-        match self.judge(&upstream) {
-            Ok(storing) => self.store(storing, upstream, log, flight).await,
+        let storing = self.storing();
+        match storing.judge(&upstream) {
+            Ok(storable) => {
+                let on_end = |ended, why| match (ended, why) {
+                    (true, _) => self.shared().watch.answered(self.request.key.digest()),
+                    // What is too large may also have been given up on our side.
+                    (false, Some(NotStored::TooLarge)) => {}
+                    (false, _) => self.back_off(),
+                };
+                storing.stream(storable, upstream, log, flight, on_end).await;
+            }
             Err(why) => {
                 if !status.is_server_error() {
                     self.shared().watch.answered(self.request.key.digest());
@@ -264,9 +287,10 @@ impl Fetch {
         log: LogSpan,
         direct: Option<Direct>,
     ) {
-        match self.freshened(stored, newer, exchange, log) {
+        let storing = self.storing();
+        match storing.freshened(stored, newer, exchange, log) {
             Ok(entry) => {
-                self.keep(&entry);
+                storing.keep(&entry);
                 flight.resolve(Resolution::Entry(entry, Outcome::Revalidated));
             }
             Err((entry, why)) => {
