@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use outrigger_control::xds::XdsSettings;
+use outrigger_policy::Side;
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{
     Address, Balance, ConnectionLimits, EjectionSettings, HealthCheckSettings, HostHeader,
-    ListenAddress, Mode, Protocol, Settings, Timeouts, TlsSettings, UpstreamSettings,
+    ListenAddress, Protocol, Settings, Timeouts, TlsSettings, UpstreamSettings,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -29,7 +30,7 @@ const FALLBACK_MEMORY_BYTES: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where to listen, and for whom.
-    pub listeners: Vec<(ListenAddress, Mode)>,
+    pub listeners: Vec<(ListenAddress, Option<Side>)>,
     /// The admin address.
     pub admin: SocketAddr,
     /// The address that only tells.
@@ -73,7 +74,7 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
     let who = mesh::who(&config.mesh, |name| std::env::var(name).ok());
     let own_ports = own_ports(&listeners, [Some(admin), metrics]);
     let mesh = mesh::settings(&who, &listeners, &config, own_ports)?;
-    let named = listeners.iter().all(|(_, mode)| *mode != Mode::Direct);
+    let named = listeners.iter().all(|(_, side)| side.is_some());
     let upstream = upstream(&config.upstream, &config.limits, named)?;
     let memory_bytes_max = config.memory.bytes_max.map_or_else(
         || memory_limit_bytes().map_or(FALLBACK_MEMORY_BYTES, |limit| limit / 4),
@@ -127,7 +128,7 @@ fn address(path: &str, given: &str, example: &str) -> Result<SocketAddr, PlanErr
 
 /// Ports on which this process listens.
 fn own_ports(
-    listeners: &[(ListenAddress, Mode)],
+    listeners: &[(ListenAddress, Option<Side>)],
     others: impl IntoIterator<Item = Option<SocketAddr>>,
 ) -> Vec<u16> {
     let tcp = listeners.iter().filter_map(|(address, _)| match address {
@@ -137,7 +138,7 @@ fn own_ports(
     tcp.chain(others.into_iter().flatten().map(|address| address.port())).collect()
 }
 
-fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, PlanError> {
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Option<Side>)>, PlanError> {
     let mode = ModeConfig::default();
     let default = [ListenerConfig { address: mode.address().to_owned(), mode }];
     let given = if given.is_empty() { &default[..] } else { given };
@@ -147,12 +148,12 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Pla
         .map(|(at, listener)| {
             let wrong = |reason| PlanError::new(format!("listeners[{at}].address"), reason);
             let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
-            let mode = match listener.mode {
-                ModeConfig::Direct => Mode::Direct,
-                ModeConfig::Inbound => Mode::Inbound,
-                ModeConfig::Outbound => Mode::Outbound,
+            let side = match listener.mode {
+                ModeConfig::Direct => None,
+                ModeConfig::Inbound => Some(Side::Inbound),
+                ModeConfig::Outbound => Some(Side::Outbound),
             };
-            if mode != Mode::Direct && !address.is_local() {
+            if side.is_some() && !address.is_local() {
                 let reason = format!(
                     "{address} can be reached from outside the pod, where nobody's header fields \
                      may be believed; write {} or unix:/path",
@@ -160,7 +161,7 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Pla
                 );
                 return Err(wrong(reason));
             }
-            Ok((address, mode))
+            Ok((address, side))
         })
         .collect()
 }

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use outrigger_control::xds::{Identity, XdsAddress, XdsSettings, parse_labels};
-use outrigger_proxy::{ListenAddress, MeshSettings, Mode};
+use outrigger_policy::Side;
+use outrigger_proxy::{ListenAddress, MeshSettings};
 
 use crate::app::build::PlanError;
 use crate::app::config::{Config, MeshConfig, PolicyConfig, XdsConfig};
@@ -100,7 +101,7 @@ fn workload_of_pod(pod: &str) -> &str {
 /// When it could not tell this pod from others.
 pub fn settings(
     who: &Who,
-    listeners: &[(ListenAddress, Mode)],
+    listeners: &[(ListenAddress, Option<Side>)],
     config: &Config,
     own_ports: Vec<u16>,
 ) -> Result<MeshSettings, PlanError> {
@@ -112,7 +113,7 @@ pub fn settings(
         })?;
         pod_addresses.push(address.to_canonical());
     }
-    let needs = listeners.iter().any(|(_, mode)| *mode != Mode::Direct);
+    let needs = listeners.iter().any(|(_, side)| side.is_some());
     if needs && pod_addresses.is_empty() && config.upstream.url.is_none() {
         return Err(PlanError::new(
             "mesh.podAddresses",
@@ -175,7 +176,7 @@ mod tests {
             _ => None,
         });
         assert_eq!(found.workload().as_deref(), Some("reviews"));
-        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Mode::Inbound)];
+        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Some(Side::Inbound))];
         let settings = settings(&found, &inbound, &Config::default(), vec![1]).unwrap();
         let addresses: Vec<String> =
             settings.pod_addresses.iter().map(ToString::to_string).collect();
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_fix() {
         let nobody = who(&MeshConfig::default(), |_| None);
-        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Mode::Inbound)];
+        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Some(Side::Inbound))];
         let error = settings(&nobody, &inbound, &Config::default(), vec![]).unwrap_err();
         assert!(error.to_string().contains("INSTANCE_IP"), "{error}");
         let error = xds(&XdsConfig::default(), &PolicyConfig::default(), &nobody).unwrap_err();

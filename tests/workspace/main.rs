@@ -1,4 +1,8 @@
-//! The rules of the workspace itself: which crate may know which.
+//! The rules of the workspace itself: which crate may know which, and which module of a crate may
+//! know which.
+
+mod imports;
+mod modules;
 
 use std::collections::BTreeSet;
 

@@ -10,8 +10,8 @@ use outrigger_semantics::range::ByteRange;
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::coalesce::flight::{Reader, SharedHead};
-use crate::serve::Open;
+use crate::client::OpenConnection;
+use crate::coalesce::flight::{FlightHead, Reader};
 use crate::upstream::{UpstreamError, UpstreamResponse};
 
 /// With what a request is answered.
@@ -21,7 +21,7 @@ pub(crate) enum Reply {
     /// A range out of a stored part (RFC 9111 §3.3) of a representation with so many bytes.
     StoredPart(Arc<Entry>, ByteRange, u64),
     /// A response that other requests may share, as its bytes arrive.
-    Fetched(Reader, Arc<SharedHead>),
+    Fetched(Reader, Arc<FlightHead>),
     /// A response of the upstream for this client alone, its fields cleaned.
     Upstream(Box<UpstreamResponse>),
     /// The upstream's 101; bytes are exchanged between both connections from then on.
@@ -46,7 +46,7 @@ pub(crate) struct Upgrade {
     /// The upstream's connection.
     pub(crate) server: OnUpgrade,
     /// Counts both as open until they end.
-    pub(crate) open: Open,
+    pub(crate) open: OpenConnection,
 }
 
 /// A reply with what metrics, logs and `Cache-Status` report about it.

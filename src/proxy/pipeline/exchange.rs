@@ -9,12 +9,12 @@ use http::header::HeaderMap;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use crate::app::Shared;
-use crate::body::RequestBody;
+use crate::body::request::RequestBody;
+use crate::client::ClientConnection;
 use crate::guard::Urgency;
 use crate::headers::{announces_surrogate, from_upstream, to_upstream};
 use crate::pipeline::request::RequestContext;
-use crate::serve::Peer;
+use crate::state::Shared;
 use crate::upstream::{Call, Interim, InterimSender, UpstreamResponse};
 
 /// Interim responses that may wait for a client.
@@ -99,7 +99,7 @@ impl RequestContext {
 
 /// Waits for `work`, handing 1xx responses to the client as they come.
 pub(crate) async fn with_interims<T>(
-    peer: &Peer,
+    peer: &ClientConnection,
     interims: Option<mpsc::Receiver<Interim>>,
     work: impl Future<Output = T>,
 ) -> T {

@@ -23,22 +23,21 @@ use hyper::body::{Body, Incoming};
 use outrigger_semantics::fields::strip_nominated;
 use outrigger_telemetry::ServerSpan;
 
-use crate::app::Worker;
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
+use crate::client::ClientConnection;
 use crate::pipeline::answer::Answer;
 use crate::pipeline::fetch::Fetched;
 use crate::pipeline::lookup::Found;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::request::{Asked, Payload, Received, RequestContext, Routing};
-use crate::serve::Peer;
+use crate::state::Worker;
 use admit::ListenerContext;
-pub(crate) use admit::Refusal;
 pub(crate) use respond::health;
 
 /// Answers one request. A hit waits for nothing and ends here.
 pub(crate) async fn handle(
     worker: &Arc<Worker>,
-    client: &Peer,
+    client: &ClientConnection,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     strip_nominated(request.headers_mut());
@@ -46,7 +45,7 @@ pub(crate) async fn handle(
     let (now, active) = (shared.clock.now(), shared.policy.load());
     let span = shared.tracing.as_ref().and_then(|t| t.begin(request.headers(), request.method()));
     let received = Received::new(shared, &active, &request, now);
-    let listener = ListenerContext::of(shared, client.mode);
+    let listener = ListenerContext::of(shared, client.side);
     let admitted = match admit::admit(&request, &active.snapshot, listener) {
         Ok(admitted) => admitted,
         Err(refusal) => {

@@ -11,8 +11,8 @@ use outrigger_policy::snapshot::RouteQuery;
 use outrigger_store::tier::Usable;
 use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
 
-use crate::app::Shared;
 use crate::pipeline::request::RequestView;
+use crate::state::Shared;
 
 /// What of a route goes to the tiers that pods share.
 pub(crate) fn share_rules(route: &Route) -> ShareRules {
@@ -62,10 +62,7 @@ pub(crate) enum LockOutcome {
 /// Asks for the right to fetch; waits while another pod has it, and takes its response if that is
 /// `usable`. Where the response turned out not
 /// to be for others, every pod fetches for itself.
-pub(crate) async fn lock(
-    request: RequestView<'_>,
-    usable: &Usable<'_>,
-) -> LockOutcome {
+pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockOutcome {
     if !request.asks_shared_tiers() {
         return LockOutcome::Fetch(None);
     }

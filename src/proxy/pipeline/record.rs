@@ -7,7 +7,7 @@ use outrigger_telemetry::access_log::AccessLine;
 use outrigger_telemetry::trace::SpanEnd;
 use outrigger_telemetry::{Outcome, ServerSpan};
 
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
 use crate::pipeline::request::Received;
 
 /// Reports how a request ended, and hands on its response.

@@ -16,11 +16,11 @@ use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::Entry;
 use outrigger_store::lookup::Wanted;
 
-use crate::app::{Active, Shared, Worker};
+use crate::client::ClientConnection;
 use crate::guard::{CallerDeadline, RouteGuard};
 use crate::pipeline::admit::Admitted;
 use crate::pipeline::peers;
-use crate::serve::Peer;
+use crate::state::{Active, Shared, Worker};
 use crate::upstream::{Named, UpstreamError};
 
 /// A request as it was received, whatever became of it: what is recorded at its end.
@@ -163,7 +163,7 @@ impl Routing {
 pub(crate) struct RequestContext {
     pub(crate) worker: Arc<Worker>,
     pub(crate) active: Arc<Active>,
-    pub(crate) client: Peer,
+    pub(crate) client: ClientConnection,
     pub(crate) parts: Parts,
     pub(crate) routing: Routing,
     pub(crate) key: CacheKey,
@@ -185,7 +185,7 @@ impl RequestContext {
     pub(crate) fn new(
         worker: &Arc<Worker>,
         active: Arc<Active>,
-        client: &Peer,
+        client: &ClientConnection,
         request: Request<Incoming>,
         routing: Routing,
         asked: Asked,

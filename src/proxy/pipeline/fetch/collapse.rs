@@ -11,7 +11,7 @@ use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
 use crate::coalesce::flight::{Flight, Reader, Resolution};
-use crate::coalesce::table::{FlightKey, Listed, Role};
+use crate::coalesce::table::{FlightKey, RegisteredFlight, Role};
 use crate::guard::Urgency;
 use crate::pipeline::answer::{Answer, Reply};
 use crate::pipeline::exchange::with_interims;
@@ -37,7 +37,7 @@ pub(crate) enum Fetched {
 /// The part of a request in a fetch.
 enum Part {
     /// It fetches, for all who join or for itself.
-    Fetch(Listed, Reader),
+    Fetch(RegisteredFlight, Reader),
     /// Another request's fetch has brought something that fits.
     Shared(Reader, Resolution),
     /// Its caller's time ran out while it waited.
@@ -55,7 +55,7 @@ pub(crate) async fn collapse(
         Some(Part::Fetch(flight, reader)) => (flight, Some(reader)),
         Some(Part::Shared(reader, resolution)) => return shared(request, plan, reader, resolution),
         Some(Part::Late(error)) => return failed(plan, Arc::new(error)),
-        None => Listed::private(request.shared.log.applied()),
+        None => RegisteredFlight::private(request.shared.log.applied()),
     };
     let Some(reader) = reader else { return Fetched::Forward(Forward::Pass(plan.why)) };
     if flight.is_listed() {
@@ -194,7 +194,7 @@ fn variant_hint(headers: &HeaderMap, request: &HeaderMap) -> u64 {
 async fn lead(
     context: &Arc<RequestContext>,
     plan: FetchPlan,
-    flight: Listed,
+    flight: RegisteredFlight,
     reader: Reader,
 ) -> Fetched {
     let mut fetch = Fetch::new(context, plan.stored.clone());

@@ -10,7 +10,7 @@ use outrigger_guard::Slot;
 use outrigger_telemetry::Outcome;
 
 use crate::coalesce::flight::Resolution;
-use crate::coalesce::table::Listed;
+use crate::coalesce::table::RegisteredFlight;
 use crate::guard::Urgency;
 use crate::pipeline::answer::Answer;
 use crate::pipeline::fetch::collapse::Fetched;
@@ -37,7 +37,10 @@ pub(crate) fn refresh(context: &Arc<RequestContext>, plan: Refresh, answer: Answ
 }
 
 /// A place for the refresh, or why there is none.
-fn place(context: &RequestContext, collapsible: bool) -> Result<(Listed, Slot), &'static str> {
+fn place(
+    context: &RequestContext,
+    collapsible: bool,
+) -> Result<(RegisteredFlight, Slot), &'static str> {
     let shared = &context.worker.shared;
     let digest = context.key.digest();
     if !shared.watch.may_validate(digest) {
@@ -53,7 +56,7 @@ fn place(context: &RequestContext, collapsible: bool) -> Result<(Listed, Slot), 
     Ok((flight, slot))
 }
 
-async fn run(fetch: Fetch, flight: Listed, slot: Slot) {
+async fn run(fetch: Fetch, flight: RegisteredFlight, slot: Slot) {
     let _slot = slot;
     // What expired together is not fetched together.
     let jitter = fetch.refresh_jitter();

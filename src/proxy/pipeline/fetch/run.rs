@@ -19,9 +19,8 @@ use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
-use crate::app::Shared;
 use crate::coalesce::flight::Resolution;
-use crate::coalesce::table::Listed;
+use crate::coalesce::table::RegisteredFlight;
 use crate::guard::{Urgency, forget_caller_deadline};
 use crate::pipeline::exchange::clean;
 use crate::pipeline::fetch::store::Storing;
@@ -29,6 +28,7 @@ use crate::pipeline::lookup;
 use crate::pipeline::peers::{self, FetchLock, LockOutcome};
 use crate::pipeline::request::{RequestContext, RequestView};
 use crate::pipeline::stale_if_error::may_serve_on_error;
+use crate::state::Shared;
 use crate::upstream::{Call, InterimSender, UpstreamError, UpstreamResponse};
 
 /// What belongs to the leader alone, with the reason.
@@ -132,7 +132,7 @@ impl Fetch {
         mut self,
         urgency: Urgency,
         interim: Option<InterimSender>,
-        flight: Listed,
+        flight: RegisteredFlight,
         direct: Option<Direct>,
     ) {
         // No other pod is waited for, and no question asked, where the answer is no.
@@ -213,7 +213,7 @@ impl Fetch {
     }
 
     /// No response: a stored one may be served instead.
-    fn failed(&self, flight: &Listed, error: UpstreamError) {
+    fn failed(&self, flight: &RegisteredFlight, error: UpstreamError) {
         if error.kind().is_some() {
             self.back_off();
         }
@@ -225,7 +225,7 @@ impl Fetch {
 
     async fn responded(
         self,
-        mut flight: Listed,
+        mut flight: RegisteredFlight,
         upstream: UpstreamResponse,
         log: LogSpan,
         direct: Option<Direct>,
@@ -267,7 +267,7 @@ impl Fetch {
         self.shared().watch.validation_failed(self.request.key.digest(), rules, usual);
     }
 
-    fn serve_stale(&self, flight: &Listed, outcome: Outcome) -> bool {
+    fn serve_stale(&self, flight: &RegisteredFlight, outcome: Outcome) -> bool {
         let Some(stored) = &self.stored else { return false };
         let allowed = may_serve_on_error(self.view(), stored);
         if allowed {
@@ -280,7 +280,7 @@ impl Fetch {
     /// A 304: the stored response lives on under new fields (RFC 9111 §4.3.4).
     fn confirmed(
         &self,
-        mut flight: Listed,
+        mut flight: RegisteredFlight,
         stored: &Entry,
         newer: &HeaderMap,
         exchange: Exchange,
@@ -312,7 +312,7 @@ impl Fetch {
     /// A response that cannot be shared goes to the leader alone; the others are sent on.
     fn release(
         &self,
-        flight: &Listed,
+        flight: &RegisteredFlight,
         upstream: UpstreamResponse,
         why: NotStored,
         direct: Option<Direct>,

@@ -16,8 +16,8 @@ use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
 
-use crate::coalesce::flight::{Resolution, SharedHead};
-use crate::coalesce::table::Listed;
+use crate::coalesce::flight::{FlightHead, Resolution};
+use crate::coalesce::table::RegisteredFlight;
 use crate::pipeline::peers::{FetchLock, share_rules};
 use crate::pipeline::request::RequestView;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
@@ -69,13 +69,13 @@ impl Storing<'_> {
         storable: Storable,
         upstream: UpstreamResponse,
         log: LogSpan,
-        mut flight: Listed,
+        mut flight: RegisteredFlight,
         on_end: impl FnOnce(bool, Option<NotStored>),
     ) {
         let RequestView { shared, key, headers, route, .. } = self.request;
         let Storable { stored, bytes_max } = storable;
         let UpstreamResponse { head, mut body, exchange } = upstream;
-        let head = Arc::new(SharedHead {
+        let head = Arc::new(FlightHead {
             status: head.status,
             variant: Variant::of(&head.headers, headers),
             headers: head.headers,
@@ -256,7 +256,7 @@ impl Collected {
 async fn pump(
     body: &mut UpstreamBody,
     collected: &mut Collected,
-    flight: &mut Listed,
+    flight: &mut RegisteredFlight,
     overflow: impl Fn(),
 ) -> bool {
     while let Some(frame) = body.frame().await {

@@ -17,12 +17,12 @@ use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 
+use crate::client::OpenConnection;
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
 use crate::pipeline::exchange::{clean, with_interims};
 use crate::pipeline::fetch::Storing;
 use crate::pipeline::plan::Forward;
 use crate::pipeline::request::{Payload, RequestContext, RequestView};
-use crate::serve::Open;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 use write::{Write, Written};
 
@@ -127,7 +127,7 @@ fn switched(
         let error = UpstreamError::unwanted_switch(&context.routing.authority);
         return Answer::failed(Arc::new(error), None, reported.fwd);
     };
-    let open = Open::count(&context.worker.shared);
+    let open = OpenConnection::count(&context.worker.shared);
     let upgrade = Upgrade { upstream: response, protocol, client, server, open };
     let answer = Answer::new(Reply::Upgraded(Box::new(upgrade)), Outcome::Upgraded);
     Answer { fwd: Some(reported.fwd), detail: reported.detail, ..answer }

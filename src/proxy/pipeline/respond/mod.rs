@@ -10,11 +10,11 @@ use http::{HeaderName, HeaderValue, Response};
 use outrigger_semantics::cache_status::CacheStatus;
 use outrigger_telemetry::Outcome;
 
-use crate::body::{ResponseBody, StreamedBody};
-use crate::pipeline::admit::Refusal;
+use crate::body::response::{ResponseBody, StreamedBody};
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
 use crate::pipeline::request::RequestView;
 use crate::pipeline::trust::SESSION;
+use crate::refusal::Refusal;
 use crate::upgrade::tunnel;
 use crate::upstream::UpstreamResponse;
 

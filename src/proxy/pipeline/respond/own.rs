@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::body::ResponseBody;
-use crate::pipeline::admit::Refusal;
+use crate::body::response::ResponseBody;
+use crate::refusal::Refusal;
 use crate::upstream::UpstreamError;
 
 /// A response of the proxy itself: a status and one line of text.

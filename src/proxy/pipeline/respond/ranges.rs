@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use outrigger_semantics::range::ByteRange;
 use outrigger_semantics::selection::Selection;
 
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
 
 /// Sends what was selected of a body with a response that has the fields of the whole.
 pub(super) fn send(response: &mut Response<ResponseBody>, body: &Bytes, selected: Selection) {

@@ -11,8 +11,8 @@ use outrigger_semantics::selection::{self, Selection};
 use outrigger_store::Entry;
 
 use super::ranges::{bounds, one_range, send};
-use crate::body::{ResponseBody, SharedBody};
-use crate::coalesce::flight::{Reader, SharedHead};
+use crate::body::response::{FlightBody, ResponseBody};
+use crate::coalesce::flight::{FlightHead, Reader};
 use crate::pipeline::request::RequestView;
 
 /// A response from a stored one: 304 where the client has it already, 206 for ranges.
@@ -73,7 +73,7 @@ pub(super) fn part(
 pub(super) fn fetched(
     request: RequestView<'_>,
     reader: Reader,
-    head: &Arc<SharedHead>,
+    head: &Arc<FlightHead>,
     collapsed: bool,
 ) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
@@ -89,7 +89,7 @@ pub(super) fn fetched(
     }
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    *response.body_mut() = ResponseBody::Shared(SharedBody { reader, length, trailed: false });
+    *response.body_mut() = ResponseBody::Flight(FlightBody { reader, length, trailed: false });
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.clone();
     if collapsed {
