@@ -9,6 +9,7 @@ mod app;
 mod body;
 mod clock;
 mod coalesce;
+mod error;
 mod guard;
 mod headers;
 mod mesh;
@@ -22,6 +23,7 @@ mod upstream;
 
 pub use app::{Active, Parts, Shared};
 pub use clock::Clock;
+pub use error::{Overload, UpstreamError};
 pub use guard::{BreakerState, GuardState, LimiterState};
 pub use mesh::{MeshSettings, Mode};
 pub use pipeline::fleet::adopt;
@@ -30,6 +32,6 @@ pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
 pub use settings::{ConnectionLimits, Settings};
 pub use upstream::{
-    Address, Balance, EjectionSettings, EndpointState, HealthCheckSettings, HostHeader, Overload,
-    Protocol, Timeouts, TlsSettings, UpstreamError, UpstreamSettings,
+    Address, Balance, EjectionSettings, EndpointState, HealthCheckSettings, HostHeader, Protocol,
+    Timeouts, TlsSettings, UpstreamSettings,
 };

@@ -5,6 +5,7 @@
 mod admit;
 mod caller;
 mod destinations;
+mod ejections;
 mod report;
 mod routes;
 mod watch;
@@ -12,6 +13,7 @@ mod watch;
 pub(crate) use admit::{Pass, Urgency};
 pub(crate) use caller::{CallerDeadline, forget_caller_deadline};
 pub(crate) use destinations::{Destinations, destination_name};
+pub(crate) use ejections::Ejections;
 pub(crate) use report::{NamedBreaker, Pending, Report};
 pub use routes::{BreakerState, GuardState, LimiterState};
 pub(crate) use routes::{Guards, RouteGuard};

@@ -10,8 +10,8 @@ use std::time::Duration;
 use outrigger_guard::{Breaker, Ticket, Verdict};
 use outrigger_policy::guard::{FailureKind, FailureSet};
 
+use crate::guard::ejections::Ejections;
 use crate::guard::watch::Watch;
-use crate::upstream::Ejections;
 
 /// A response that takes longer than this counts without waiting for its end: it is a stream.
 const STREAM_AFTER: Duration = Duration::from_secs(1);

@@ -11,9 +11,9 @@ use outrigger_guard::{
 use outrigger_policy::guard::GuardRules;
 use outrigger_policy::{Route, Snapshot};
 
+use crate::error::{Overload, UpstreamError};
 use crate::guard::report::NamedBreaker;
 use crate::guard::watch::Watch;
-use crate::upstream::{Overload, UpstreamError};
 
 /// The name of what all routes share.
 const SHARED: &str = "upstream";

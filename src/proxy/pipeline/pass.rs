@@ -10,13 +10,14 @@ use outrigger_semantics::storable::{self, RequestView};
 use outrigger_telemetry::Outcome;
 use tokio::sync::mpsc;
 
+use crate::error::UpstreamError;
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::respond;
 use crate::pipeline::unsafe_method::{Write, Written};
 use crate::serve::Open;
 use crate::upgrade::tunnel;
-use crate::upstream::{Call, Interim, UpstreamError, UpstreamResponse};
+use crate::upstream::{Interim, UpstreamRequest, UpstreamResponse};
 
 /// Forwards a request past the store.
 pub(crate) async fn bypass(job: &mut Job, why: Bypass) -> Answer {
@@ -67,7 +68,7 @@ pub(crate) async fn exchange(job: &mut Job) -> Result<UpstreamResponse, Upstream
 }
 
 /// The request as a call, with where its 1xx responses come out.
-fn prepare(job: &mut Job) -> (Call, Option<mpsc::Receiver<Interim>>) {
+fn prepare(job: &mut Job) -> (UpstreamRequest, Option<mpsc::Receiver<Interim>>) {
     let mut call = job.plain_call();
     let interims = job.interims().map(|(sender, receiver)| {
         call.interim = Some(sender);

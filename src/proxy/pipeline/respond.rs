@@ -17,9 +17,9 @@ use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
 use crate::body::ResponseBody;
+use crate::error::UpstreamError;
 use crate::pipeline::admit::Refusal;
 use crate::pipeline::job::Answer;
-use crate::upstream::UpstreamError;
 
 /// A hit: the response to a request from a stored one, on the fast path.
 pub(crate) fn from_entry<B>(

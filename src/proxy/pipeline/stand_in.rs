@@ -13,8 +13,8 @@ use outrigger_telemetry::Outcome;
 use crate::app::Shared;
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::Listed;
+use crate::error::UpstreamError;
 use crate::pipeline::fill::Context;
-use crate::upstream::UpstreamError;
 
 impl Context {
     /// No response: a stored one may stand in (RFC 5861 §4).
