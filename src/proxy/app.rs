@@ -144,7 +144,7 @@ impl Shared {
     pub async fn start(parts: Parts) -> std::io::Result<Arc<Self>> {
         let connector = Arc::new(Connector::new(&parts.settings.upstream)?);
         let watch = Watch::new(Arc::clone(&parts.metrics), parts.clock.clone());
-        let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
+        let endpoints = Endpoints::start(&parts.settings.upstream, &connector, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
         let active = Active::new(parts.snapshot, None, &watch);
         Ok(Arc::new(Shared {

@@ -6,11 +6,11 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::RequestBody;
 use crate::error::UpstreamError;
 use crate::guard::Report;
+use crate::upstream::address::EndpointAddress;
 use crate::upstream::call::Upstream;
 use crate::upstream::connect::Connection;
 use crate::upstream::deadlines::Deadlines;
@@ -40,7 +40,7 @@ impl Upstream {
         &self,
         call: &mut UpstreamRequest,
         deadlines: &Deadlines,
-        tried: &mut Vec<SocketAddr>,
+        tried: &mut Vec<EndpointAddress>,
         report: &mut Report,
     ) -> Result<Answered, UpstreamError> {
         let Chosen { address: endpoint, pending } = self.choose(call, tried)?;
@@ -69,19 +69,16 @@ impl Upstream {
     /// sent yet, so that this is safe for every request.
     async fn connect(
         &self,
-        first: SocketAddr,
+        first: EndpointAddress,
         call: &UpstreamRequest,
         deadlines: &Deadlines,
-        tried: &mut Vec<SocketAddr>,
+        tried: &mut Vec<EndpointAddress>,
         report: &mut Report,
-    ) -> Result<(SocketAddr, Connection), UpstreamError> {
+    ) -> Result<(EndpointAddress, Connection), UpstreamError> {
         let mut endpoint = first;
         for nth in 1.. {
             self.metrics.upstream_connects.inc();
-            let error = match self
-                .connector
-                .connect(&endpoint, &self.settings, call.to, &deadlines.timeouts)
-                .await
+            let error = match self.connector.connect(&endpoint, call.to, &deadlines.timeouts).await
             {
                 Ok(fresh) => {
                     if let Connection::Http2(sender) = &fresh {
@@ -109,17 +106,17 @@ impl Upstream {
     fn choose(
         &self,
         call: &UpstreamRequest,
-        tried: &[SocketAddr],
+        tried: &[EndpointAddress],
     ) -> Result<Chosen, UpstreamError> {
         if let Some(named) = call.to {
-            return Ok(Chosen { address: SocketAddr::Inet(named.address), pending: None });
+            return Ok(Chosen { address: EndpointAddress::Tcp(named.address), pending: None });
         }
         let chosen = self.endpoints.choose(call.hash, tried);
         let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
         chosen.ok_or(UpstreamError::NoEndpoint)
     }
 
-    fn kept(&self, endpoint: &SocketAddr, named: Option<Destination>) -> Option<Connection> {
+    fn kept(&self, endpoint: &EndpointAddress, named: Option<Destination>) -> Option<Connection> {
         // Of a named upstream, connections of both protocols may be kept.
         if named.is_none_or(|named| named.http2)
             && let Some(sender) = self.pool.http2(endpoint)
@@ -134,7 +131,7 @@ impl Upstream {
 
     async fn send(
         &self,
-        endpoint: &SocketAddr,
+        endpoint: &EndpointAddress,
         connection: Connection,
         mut request: Request<RequestBody>,
     ) -> Result<Answered, Failed> {
@@ -214,11 +211,11 @@ impl Upstream {
     }
 }
 
-fn reset(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+fn reset(endpoint: &EndpointAddress, error: &hyper::Error) -> UpstreamError {
     UpstreamError::Reset { endpoint: endpoint.to_string(), reason: cause(error) }
 }
 
-fn failure(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+fn failure(endpoint: &EndpointAddress, error: &hyper::Error) -> UpstreamError {
     if error.is_user() {
         return UpstreamError::RequestBody { reason: cause(error) };
     }

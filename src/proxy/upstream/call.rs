@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use outrigger_semantics::freshness::Exchange;
 use outrigger_telemetry::Metrics;
-use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::UpstreamError;
 use crate::guard::{Pass, Report};
+use crate::upstream::address::EndpointAddress;
 use crate::upstream::connect::Connector;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::endpoints::Endpoints;
@@ -76,7 +76,7 @@ impl Upstream {
         &self,
         call: &mut UpstreamRequest,
         deadlines: &Deadlines,
-        tried: &mut Vec<SocketAddr>,
+        tried: &mut Vec<EndpointAddress>,
     ) -> Result<UpstreamResponse, UpstreamError> {
         let mut pass = call.guard.admit(call.urgency, deadlines.deadline()).await?;
         let started = Instant::now();

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::UpstreamError;
 use crate::guard::CallerDeadline;
+use crate::upstream::address::EndpointAddress;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::settings::{Timeouts, UpstreamSettings};
 
@@ -78,7 +78,7 @@ impl Deadlines {
     }
 
     /// No head came in time.
-    pub(crate) fn no_first_byte(&self, endpoint: Option<&SocketAddr>) -> UpstreamError {
+    pub(crate) fn no_first_byte(&self, endpoint: Option<&EndpointAddress>) -> UpstreamError {
         UpstreamError::FirstByteTimeout {
             endpoint: endpoint.map_or_else(|| "the upstream".to_owned(), ToString::to_string),
             millis: self.timeouts.first_byte_ms,

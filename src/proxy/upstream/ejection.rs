@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use outrigger_guard::{Breaker, BreakerRules};
-use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::guard::{Ejections, NamedBreaker};
+use crate::upstream::address::EndpointAddress;
 use crate::upstream::settings::EjectionSettings;
 
 /// Failures in a row are counted, and they have no window; this is for what operators see.
@@ -20,7 +20,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 pub(crate) struct EndpointBreakers {
     rules: BreakerRules,
     ejections: Arc<Ejections>,
-    by_address: ArcSwap<HashMap<SocketAddr, Arc<NamedBreaker>>>,
+    by_address: ArcSwap<HashMap<EndpointAddress, Arc<NamedBreaker>>>,
 }
 
 impl EndpointBreakers {
@@ -44,12 +44,12 @@ impl EndpointBreakers {
     }
 
     /// Follows the endpoints that are known now.
-    pub(crate) fn follow<'a>(&self, addresses: impl Iterator<Item = &'a SocketAddr>) {
+    pub(crate) fn follow<'a>(&self, addresses: impl Iterator<Item = &'a EndpointAddress>) {
         let before = self.by_address.load();
-        let addresses: Vec<&SocketAddr> = addresses.collect();
+        let addresses: Vec<&EndpointAddress> = addresses.collect();
         // The only endpoint is never left out, so that its requests need not be counted.
         let several = addresses.len() > 1;
-        let now: HashMap<SocketAddr, Arc<NamedBreaker>> = addresses
+        let now: HashMap<EndpointAddress, Arc<NamedBreaker>> = addresses
             .into_iter()
             .filter(|_| several)
             .map(|address| {
@@ -61,7 +61,7 @@ impl EndpointBreakers {
         self.by_address.store(Arc::new(now));
     }
 
-    fn breaker(&self, address: &SocketAddr) -> Arc<NamedBreaker> {
+    fn breaker(&self, address: &EndpointAddress) -> Arc<NamedBreaker> {
         Arc::new(NamedBreaker {
             name: address.to_string().into(),
             machine: Breaker::new(self.rules),
@@ -69,12 +69,12 @@ impl EndpointBreakers {
         })
     }
 
-    pub(crate) fn of(&self, address: &SocketAddr) -> Option<Arc<NamedBreaker>> {
+    pub(crate) fn of(&self, address: &EndpointAddress) -> Option<Arc<NamedBreaker>> {
         self.by_address.load().get(address).cloned()
     }
 
     /// Whether an endpoint takes no request at `now`.
-    pub(crate) fn rejects(&self, address: &SocketAddr, now: Duration) -> bool {
+    pub(crate) fn rejects(&self, address: &EndpointAddress, now: Duration) -> bool {
         self.by_address
             .load()
             .get(address)

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
-use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::RequestBody;
+use crate::upstream::address::EndpointAddress;
 
 /// How long a request body may still take after its response has ended; then the connection goes.
 const BODY_REST: Duration = Duration::from_secs(5);
@@ -20,8 +20,8 @@ type Http2 = http2::SendRequest<RequestBody>;
 
 #[derive(Default)]
 struct Idle {
-    http1: HashMap<SocketAddr, Vec<(Http1, Instant)>>,
-    http2: HashMap<SocketAddr, (Http2, Instant)>,
+    http1: HashMap<EndpointAddress, Vec<(Http1, Instant)>>,
+    http2: HashMap<EndpointAddress, (Http2, Instant)>,
     count: usize,
 }
 
@@ -42,7 +42,7 @@ impl Pool {
     }
 
     /// The connection used last, which is the least likely to have been closed by the other side.
-    pub(crate) fn take_http1(&self, endpoint: &SocketAddr) -> Option<Http1> {
+    pub(crate) fn take_http1(&self, endpoint: &EndpointAddress) -> Option<Http1> {
         let mut idle = self.lock();
         let list = idle.http1.get_mut(endpoint)?;
         let (mut found, mut taken) = (None, 0);
@@ -58,7 +58,7 @@ impl Pool {
     }
 
     /// Keeps a connection for the next request.
-    pub(crate) fn put_http1(&self, endpoint: &SocketAddr, sender: Http1) {
+    pub(crate) fn put_http1(&self, endpoint: &EndpointAddress, sender: Http1) {
         if sender.is_closed() {
             return;
         }
@@ -76,7 +76,7 @@ impl Pool {
     }
 
     /// The connection to an endpoint that all requests share.
-    pub(crate) fn http2(&self, endpoint: &SocketAddr) -> Option<Http2> {
+    pub(crate) fn http2(&self, endpoint: &EndpointAddress) -> Option<Http2> {
         let mut idle = self.lock();
         let (sender, used) = idle.http2.get_mut(endpoint)?;
         if sender.is_closed() {
@@ -88,7 +88,7 @@ impl Pool {
     }
 
     /// Remembers a connection that all requests may share.
-    pub(crate) fn put_http2(&self, endpoint: &SocketAddr, sender: Http2) {
+    pub(crate) fn put_http2(&self, endpoint: &EndpointAddress, sender: Http2) {
         self.lock().http2.insert(endpoint.clone(), (sender, Instant::now()));
     }
 
@@ -111,7 +111,7 @@ impl Pool {
 /// Gives an HTTP/1 connection back to its pool when the response has been read to its end.
 pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     pub(crate) sender: Http1,
     /// Whether the request had a body, which may still be on its way when the response ends.
     pub(crate) sends_body: bool,
