@@ -24,18 +24,18 @@ const ENDPOINTS_TRIED_MAX: usize = 3;
 
 type Answered = (Response<Incoming>, Option<Lease>);
 
-/// A failure, with the request if it was certainly not processed.
+/// A failed exchange. It holds the request if that was certainly not processed.
 struct Failed {
     error: UpstreamError,
     request: Option<Request<RequestBody>>,
 }
 
 impl Upstream {
-    /// Sends a request to an endpoint, one that it has not been `tried` at if there is any.
+    /// Sends a request to an endpoint, if possible to one that is not among those `tried`.
     ///
-    /// A request that fails on a connection kept from an earlier one, before any byte came back,
-    /// is sent once more on a new connection, if that cannot do it twice: the upstream may close an
-    /// idle connection at any moment.
+    /// The upstream may close an idle connection at any moment. So a request that fails on a kept
+    /// connection before any byte came back is sent once more on a new one, unless the upstream
+    /// could then carry it out twice with another effect than once.
     pub(super) async fn exchange(
         &self,
         call: &mut UpstreamRequest,
@@ -65,7 +65,7 @@ impl Upstream {
         self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
     }
 
-    /// Opens a connection; where an endpoint cannot be reached, to another one. Nothing has been
+    /// Opens a connection. If the endpoint cannot be reached, another one is tried: nothing has been
     /// sent yet, so that this is safe for every request.
     async fn connect(
         &self,
@@ -102,28 +102,35 @@ impl Upstream {
         Err(UpstreamError::NoEndpoint)
     }
 
-    /// Where a request goes, at best somewhere that it has not been `tried` at.
+    /// The endpoint for a request, if possible not one of those `tried`.
     fn choose(
         &self,
         call: &UpstreamRequest,
         tried: &[EndpointAddress],
     ) -> Result<Chosen, UpstreamError> {
-        if let Some(named) = call.to {
-            return Ok(Chosen { address: EndpointAddress::Tcp(named.address), pending: None });
+        if let Some(destination) = call.to {
+            return Ok(Chosen {
+                address: EndpointAddress::Tcp(destination.address),
+                pending: None,
+            });
         }
         let chosen = self.endpoints.choose(call.hash, tried);
         let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
         chosen.ok_or(UpstreamError::NoEndpoint)
     }
 
-    fn kept(&self, endpoint: &EndpointAddress, named: Option<Destination>) -> Option<Connection> {
-        // Of a named upstream, connections of both protocols may be kept.
-        if named.is_none_or(|named| named.http2)
+    fn kept(
+        &self,
+        endpoint: &EndpointAddress,
+        destination: Option<Destination>,
+    ) -> Option<Connection> {
+        // To a destination, connections of both protocols may be kept.
+        if destination.is_none_or(|destination| destination.http2)
             && let Some(sender) = self.pool.http2(endpoint)
         {
             return Some(Connection::Http2(sender));
         }
-        if named.is_some_and(|named| named.http2) {
+        if destination.is_some_and(|destination| destination.http2) {
             return None;
         }
         self.pool.take_http1(endpoint).map(Connection::Http1)
@@ -176,8 +183,9 @@ impl Upstream {
         }
     }
 
-    /// The request with an absolute URI; HTTP/1 takes the path from it, HTTP/2 the authority too.
-    /// What may be sent again stays in the call.
+    /// The HTTP request, with an absolute URI: HTTP/2 sends its scheme and authority, HTTP/1 only
+    /// the path. Of a request that is `repeatable`, the header fields are copied, so that it can be
+    /// made again.
     fn request(&self, call: &mut UpstreamRequest, repeatable: bool) -> Request<RequestBody> {
         let configured = call.to.is_none();
         let authority = match self.settings.host_header {

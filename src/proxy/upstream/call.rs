@@ -1,5 +1,5 @@
-//! One request to the upstream: every one passes here, whatever it is for. The guard is asked, the
-//! request is sent, what became of it is reported to the guard, and perhaps it is sent again.
+//! The one place through which every request to the upstream passes. The guard admits the request,
+//! it is sent, the guard learns the result, and the route's retry policy may have it sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::retry::Retries;
 use crate::upstream::settings::UpstreamSettings;
 
-/// The upstream as one worker sees it.
+/// The upstream, with what one worker has for itself: its idle connections.
 pub(crate) struct Upstream {
     pub(super) settings: Arc<UpstreamSettings>,
     pub(super) endpoints: Arc<Endpoints>,
@@ -71,7 +71,7 @@ impl Upstream {
         }
     }
 
-    /// One attempt, from the guard's consent to the response head.
+    /// Makes one attempt, from admission by the guard to the response head.
     async fn attempt(
         &self,
         call: &mut UpstreamRequest,
@@ -105,7 +105,7 @@ impl Upstream {
     }
 }
 
-/// Tells the guard of a response head.
+/// Reports a response head to the guard.
 fn reported(pass: Pass, head: &http::response::Parts) -> Report {
     let mut report = pass.answered(head.status.as_u16());
     report.grpc(&head.headers);

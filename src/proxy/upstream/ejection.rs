@@ -1,5 +1,5 @@
-//! Leaving out endpoints that fail: each has a breaker of its own, and only a share of them may be
-//! open at a time. With most endpoints gone the rest would only be overrun.
+//! The breakers of endpoints. Each endpoint has one, which opens after failures in a row; an open one
+//! ejects its endpoint. How many may be open at a time is decided by the guard's `Ejections`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::guard::{Ejections, NamedBreaker};
 use crate::upstream::address::EndpointAddress;
 use crate::upstream::settings::EjectionSettings;
 
-/// Failures in a row are counted, and they have no window; this is for what operators see.
+/// The window of the counts that operators see. Failures in a row are counted without a window.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The breakers of all endpoints.
@@ -43,11 +43,11 @@ impl EndpointBreakers {
         }
     }
 
-    /// Follows the endpoints that are known now.
+    /// Makes breakers for new endpoints and drops those of endpoints that are gone.
     pub(crate) fn follow<'a>(&self, addresses: impl Iterator<Item = &'a EndpointAddress>) {
         let before = self.by_address.load();
         let addresses: Vec<&EndpointAddress> = addresses.collect();
-        // The only endpoint is never left out, so that its requests need not be counted.
+        // The only endpoint is never ejected, so that its requests need not be counted.
         let several = addresses.len() > 1;
         let now: HashMap<EndpointAddress, Arc<NamedBreaker>> = addresses
             .into_iter()
@@ -73,7 +73,7 @@ impl EndpointBreakers {
         self.by_address.load().get(address).cloned()
     }
 
-    /// Whether an endpoint takes no request at `now`.
+    /// Whether an endpoint is ejected at `now`, by the guard's clock.
     pub(crate) fn rejects(&self, address: &EndpointAddress, now: Duration) -> bool {
         self.by_address
             .load()
@@ -81,7 +81,7 @@ impl EndpointBreakers {
             .is_some_and(|breaker| breaker.machine.rejects(now).is_some())
     }
 
-    /// Endpoints that are left out.
+    /// The number of endpoints that are ejected. Takes no lock.
     pub(crate) fn ejected(&self) -> usize {
         self.ejections.count()
     }

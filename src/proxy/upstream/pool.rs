@@ -1,4 +1,5 @@
-//! Idle connections of one worker, by endpoint.
+//! The idle connections of one worker, by endpoint. They are not shared between workers: each has a
+//! runtime of its own, and an exchange over another worker's connection would wake a second thread.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,10 +10,11 @@ use hyper::client::conn::{http1, http2};
 use crate::body::RequestBody;
 use crate::upstream::address::EndpointAddress;
 
-/// How long a request body may still take after its response has ended; then the connection goes.
+/// How long a request body may still take after its response has ended, before the connection is
+/// closed.
 const BODY_REST: Duration = Duration::from_secs(5);
 
-/// An HTTP/2 connection that no request has used for so long is let go.
+/// An HTTP/2 connection that no request has used for this long is closed.
 const H2_IDLE: Duration = Duration::from_secs(300);
 
 type Http1 = http1::SendRequest<RequestBody>;
@@ -41,7 +43,8 @@ impl Pool {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The connection used last, which is the least likely to have been closed by the other side.
+    /// Takes the connection used last, which is the least likely to have been closed by the other
+    /// side.
     pub(crate) fn take_http1(&self, endpoint: &EndpointAddress) -> Option<Http1> {
         let mut idle = self.lock();
         let list = idle.http1.get_mut(endpoint)?;
@@ -57,7 +60,7 @@ impl Pool {
         found
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for a later request, unless as many are idle as may be.
     pub(crate) fn put_http1(&self, endpoint: &EndpointAddress, sender: Http1) {
         if sender.is_closed() {
             return;
@@ -75,7 +78,7 @@ impl Pool {
         }
     }
 
-    /// The connection to an endpoint that all requests share.
+    /// The HTTP/2 connection to an endpoint, which all requests share.
     pub(crate) fn http2(&self, endpoint: &EndpointAddress) -> Option<Http2> {
         let mut idle = self.lock();
         let (sender, used) = idle.http2.get_mut(endpoint)?;
@@ -87,7 +90,7 @@ impl Pool {
         Some(sender.clone())
     }
 
-    /// Remembers a connection that all requests may share.
+    /// Keeps an HTTP/2 connection, for all requests to share.
     pub(crate) fn put_http2(&self, endpoint: &EndpointAddress, sender: Http2) {
         self.lock().http2.insert(endpoint.clone(), (sender, Instant::now()));
     }

@@ -1,6 +1,5 @@
-//! Whether a request that failed is sent again: only what may be sent twice, only before the client
-//! has seen anything, within the budget, while the breaker lets requests pass, and if it can still
-//! be in time.
+//! Whether a request that failed is sent again. It must be repeatable, the client must not have seen
+//! any of the response, the retry budget and the breaker must allow it, and there must be time left.
 
 use std::time::Duration;
 
@@ -21,18 +20,18 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3);
 
 type Attempted = Result<UpstreamResponse, UpstreamError>;
 
-/// The attempts at one request.
+/// The attempts made for one request.
 pub(crate) struct Retries {
     /// `None` if it may not be sent again.
     policy: Option<RetryPolicy>,
     made: u32,
-    /// How the attempt before turned out. It is the answer if the next one is not let through, or
-    /// never reaches an upstream that may have acted on this one.
+    /// The result of the attempt before. It is used if the guard refuses the next attempt, or if
+    /// that does not reach an upstream that may have acted on this one.
     before: Option<Attempted>,
 }
 
 impl Retries {
-    /// Before the first attempt.
+    /// State before the first attempt. Every request adds to the retry budget.
     pub(crate) fn of(call: &UpstreamRequest) -> Self {
         let guard = &call.guard;
         if let Some(budget) = &guard.budget {
@@ -42,7 +41,8 @@ impl Retries {
         Retries { policy, made: 0, before: None }
     }
 
-    /// After an attempt: the result to be used, or how long to wait before the next one.
+    /// Judges an attempt: `Ok` with the result to use, or `Err` with the time to wait before the
+    /// next one.
     pub(crate) fn next(
         &mut self,
         call: &UpstreamRequest,
@@ -67,7 +67,7 @@ impl Retries {
         }
     }
 
-    /// Whether a retry that is wished for is made; the reason if not.
+    /// Whether a retry that the policy wants is made; `Err` with the reason if not.
     fn check(
         &self,
         call: &UpstreamRequest,
