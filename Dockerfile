@@ -6,10 +6,6 @@
 #   docker run --rm outrigger --version
 
 FROM rust:1.95-bookworm AS build
-# cmake builds zlib-ng for the upstream connector; compilers are in the base image.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends cmake \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 # The caches outlive a build, so a change of the source builds that alone. The target directory is gone

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The first provider wins; pingora's TLS would install another one.
+    // Libraries that open TLS connections take the provider of the process.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     outrigger::cli::main()
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use moka::sync::Cache;
-use outrigger_coherence::PurgeLog;
+use outrigger_coherence::{PurgeLog, Verdict};
 use outrigger_guard::Force;
 use outrigger_policy::{Route, Side, Snapshot};
-use outrigger_store::{MemoryTier, Tier};
+use outrigger_semantics::NotStored;
+use outrigger_store::{Entry, MemoryTier, Tier};
 use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
@@ -163,7 +164,7 @@ impl Shared {
     pub async fn start(parts: Parts) -> std::io::Result<Arc<Self>> {
         let connector = Arc::new(Connector::new(&parts.settings.upstream)?);
         let watch = RevalidationWatch::new(Arc::clone(&parts.metrics), parts.clock.clone());
-        let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
+        let endpoints = Endpoints::start(&parts.settings.upstream, &connector, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
         let active = Active::new(parts.snapshot, None, &watch);
         Ok(Arc::new(Shared {
@@ -198,6 +199,24 @@ impl Shared {
     /// The policy in force at this moment.
     pub fn active(&self) -> Arc<Active> {
         self.policy.load_full()
+    }
+
+    /// Puts a response that another pod has stored into memory too, unless memory has a better one.
+    /// `false` if it was not taken.
+    pub(crate) fn remember(&self, entry: &Arc<Entry>) -> bool {
+        self.keep_in_memory(entry).is_ok()
+    }
+
+    /// Puts a response into memory. What a purge has met is not kept, and gives way.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub(crate) fn keep_in_memory(&self, entry: &Arc<Entry>) -> Result<(), NotStored> {
+        let valid = |entry: &Entry| self.log.verdict(entry) != Verdict::Void;
+        if !valid(entry) {
+            return Err(NotStored::Overtaken);
+        }
+        self.memory.put(entry, valid)
     }
 
     /// The tier in memory, which is always there.

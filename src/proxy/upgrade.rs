@@ -3,14 +3,21 @@
 //! A tunnel begins only when the upstream has answered 101 to a request that asked for an upgrade.
 //! Any other answer is an ordinary response and never comes here.
 
+use std::sync::Arc;
+
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::client::OpenConnection;
+use crate::state::Shared;
+
+/// What is said of a 101 to a request that did not ask for it (RFC 9110 §15.2.2).
+pub(crate) const UNREQUESTED: &str = "a 101 that nobody asked for";
 
 /// Connects both sides once each has switched, in a task of its own that runs until one of them
 /// ends. The tunnel counts as an open connection until then, so that a drain waits for it.
-pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, open: OpenConnection) {
+pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, shared: &Arc<Shared>) {
+    let open = OpenConnection::count(shared);
     tokio::spawn(async move {
         let _open = open;
         let (client, upstream) = match tokio::try_join!(client, upstream) {

@@ -22,7 +22,6 @@ pub mod invalidate;
 pub mod partial;
 pub mod range;
 pub mod reuse;
-pub mod selection;
 pub mod storable;
 pub mod tags;
 pub mod targeted;

@@ -31,72 +31,66 @@ pub enum Reuse {
     Validate(ValidateReason),
 }
 
-/// Decides about reuse. `soft_purged` says that a soft purge made the response stale.
-pub fn decide(
-    stored: &Lifetimes,
-    request: &RequestDirectives,
-    now: UnixMillis,
-    soft_purged: bool,
-) -> Reuse {
-    if request.no_cache {
-        return Reuse::Validate(ValidateReason::Request);
+impl Lifetimes {
+    /// What may be done with the stored response that these belong to. `soft_purged`: a soft purge
+    /// has made it stale.
+    pub fn reuse(&self, request: &RequestDirectives, now: UnixMillis, soft_purged: bool) -> Reuse {
+        if request.no_cache {
+            return Reuse::Validate(ValidateReason::Request);
+        }
+        if self.no_cache {
+            return Reuse::Validate(ValidateReason::NoCache);
+        }
+        let fresh = self.is_fresh(now) && !soft_purged;
+        if fresh {
+            return self.fresh_reuse(request, now);
+        }
+        let stale_by = now.millis_since(self.fresh_until).max(0);
+        if let Some(allowed) = request.max_stale
+            && !self.forbids_stale
+            && !soft_purged
+            && stale_by <= i64::from(allowed) * 1000
+        {
+            return Reuse::StaleAllowed;
+        }
+        // A request that sets its own bound on age or freshness does not consent to a stale answer.
+        let strict = request.max_age.is_some() || request.min_fresh.is_some();
+        if self.has_window(self.stale_while_revalidate_until, now) && !strict {
+            return Reuse::StaleWhileRevalidate;
+        }
+        Reuse::Validate(ValidateReason::Stale)
     }
-    if stored.no_cache {
-        return Reuse::Validate(ValidateReason::NoCache);
-    }
-    let fresh = stored.is_fresh(now) && !soft_purged;
-    if fresh {
-        return fresh_reuse(stored, request, now);
-    }
-    let stale_by = now.millis_since(stored.fresh_until).max(0);
-    if let Some(allowed) = request.max_stale
-        && !stored.forbids_stale
-        && !soft_purged
-        && stale_by <= i64::from(allowed) * 1000
-    {
-        return Reuse::StaleAllowed;
-    }
-    // A request that sets its own bound on age or freshness does not consent to a stale answer.
-    let strict = request.max_age.is_some() || request.min_fresh.is_some();
-    if stored.has_window(stored.stale_while_revalidate_until, now) && !strict {
-        return Reuse::StaleWhileRevalidate;
-    }
-    Reuse::Validate(ValidateReason::Stale)
-}
 
-fn fresh_reuse(stored: &Lifetimes, request: &RequestDirectives, now: UnixMillis) -> Reuse {
-    let left = stored.fresh_until.millis_since(now);
-    if request.min_fresh.is_some_and(|secs| left < i64::from(secs) * 1000) {
-        return Reuse::Validate(ValidateReason::Request);
+    fn fresh_reuse(&self, request: &RequestDirectives, now: UnixMillis) -> Reuse {
+        let left = self.fresh_until.millis_since(now);
+        if request.min_fresh.is_some_and(|secs| left < i64::from(secs) * 1000) {
+            return Reuse::Validate(ValidateReason::Request);
+        }
+        let age = self.age_millis(now);
+        // RFC 8246 §2: a reload of an immutable response needs no validation while it is fresh.
+        let too_old = request.max_age.is_some_and(|secs| age > i64::from(secs) * 1000)
+            || request.max_age == Some(0);
+        if too_old && !self.immutable {
+            // max-stale widens max-age by the time it names (RFC 9111 §5.2.1.2).
+            return Reuse::Validate(ValidateReason::Request);
+        }
+        Reuse::Fresh
     }
-    let age = stored.age_millis(now);
-    // RFC 8246 §2: a reload of an immutable response needs no validation while it is fresh.
-    let too_old = request.max_age.is_some_and(|secs| age > i64::from(secs) * 1000)
-        || request.max_age == Some(0);
-    if too_old && !stored.immutable {
-        // max-stale widens max-age by the time it names (RFC 9111 §5.2.1.2).
-        return Reuse::Validate(ValidateReason::Request);
-    }
-    Reuse::Fresh
-}
 
-/// Whether a stored response may stand in for a failed upstream (RFC 5861 §4). `no-cache` in the
-/// request does not forbid it: the upstream was asked and gave no answer.
-pub fn may_serve_on_error(
-    stored: &Lifetimes,
-    request: &RequestDirectives,
-    now: UnixMillis,
-) -> bool {
-    if stored.no_cache {
-        return false;
+    /// Whether the stored response may be served for a failed upstream (RFC 5861 §4). `no-cache` in
+    /// the request does not forbid it: the upstream was asked and gave no answer.
+    pub fn may_serve_on_error(&self, request: &RequestDirectives, now: UnixMillis) -> bool {
+        if self.no_cache {
+            return false;
+        }
+        if self.has_window(self.stale_if_error_until, now) {
+            return true;
+        }
+        let stale_by = now.millis_since(self.fresh_until).max(0);
+        request
+            .stale_if_error
+            .is_some_and(|secs| !self.forbids_stale && stale_by < i64::from(secs) * 1000)
     }
-    if stored.has_window(stored.stale_if_error_until, now) {
-        return true;
-    }
-    let stale_by = now.millis_since(stored.fresh_until).max(0);
-    request
-        .stale_if_error
-        .is_some_and(|secs| !stored.forbids_stale && stale_by < i64::from(secs) * 1000)
 }
 
 /// Whether a request carries preconditions that only the origin may judge (RFC 9110 §13.2.1), so
@@ -128,14 +122,14 @@ mod tests {
     #[test]
     fn the_windows_follow_each_other() {
         let none = RequestDirectives::default();
-        assert_eq!(decide(&stored(), &none, T0 + 9_999, false), Reuse::Fresh);
-        assert_eq!(decide(&stored(), &none, T0 + 10_000, false), Reuse::StaleWhileRevalidate);
+        assert_eq!(stored().reuse(&none, T0 + 9_999, false), Reuse::Fresh);
+        assert_eq!(stored().reuse(&none, T0 + 10_000, false), Reuse::StaleWhileRevalidate);
         assert_eq!(
-            decide(&stored(), &none, T0 + 20_000, false),
+            stored().reuse(&none, T0 + 20_000, false),
             Reuse::Validate(ValidateReason::Stale)
         );
-        assert!(may_serve_on_error(&stored(), &none, T0 + 29_999));
-        assert!(!may_serve_on_error(&stored(), &none, T0 + 30_000));
+        assert!(stored().may_serve_on_error(&none, T0 + 29_999));
+        assert!(!stored().may_serve_on_error(&none, T0 + 30_000));
     }
 
     #[test]
@@ -148,7 +142,7 @@ mod tests {
             RequestDirectives { min_fresh: Some(6), ..Default::default() },
         ] {
             assert_eq!(
-                decide(&stored(), &request, now, false),
+                stored().reuse(&request, now, false),
                 Reuse::Validate(ValidateReason::Request)
             );
         }
@@ -158,11 +152,11 @@ mod tests {
     fn max_stale_stops_at_must_revalidate() {
         let request = RequestDirectives { max_stale: Some(60), ..Default::default() };
         let mut entry = stored();
-        assert_eq!(decide(&entry, &request, T0 + 25_000, false), Reuse::StaleAllowed);
+        assert_eq!(entry.reuse(&request, T0 + 25_000, false), Reuse::StaleAllowed);
         entry.forbids_stale = true;
         entry.stale_while_revalidate_until = entry.fresh_until;
         assert_eq!(
-            decide(&entry, &request, T0 + 25_000, false),
+            entry.reuse(&request, T0 + 25_000, false),
             Reuse::Validate(ValidateReason::Stale)
         );
     }
@@ -171,7 +165,7 @@ mod tests {
     fn an_immutable_response_survives_a_reload() {
         let entry = Lifetimes { immutable: true, ..stored() };
         let reload = RequestDirectives { max_age: Some(0), ..Default::default() };
-        assert_eq!(decide(&entry, &reload, T0 + 1, false), Reuse::Fresh);
+        assert_eq!(entry.reuse(&reload, T0 + 1, false), Reuse::Fresh);
     }
 
     #[test]
@@ -182,9 +176,9 @@ mod tests {
             stale_if_error_until: T0 + 10_000,
             ..stored()
         };
-        assert_eq!(decide(&shut, &none, T0 + 1, true), Reuse::Validate(ValidateReason::Stale));
-        assert!(!may_serve_on_error(&shut, &none, T0 + 1));
-        assert_eq!(decide(&stored(), &none, T0 + 1, true), Reuse::StaleWhileRevalidate);
+        assert_eq!(shut.reuse(&none, T0 + 1, true), Reuse::Validate(ValidateReason::Stale));
+        assert!(!shut.may_serve_on_error(&none, T0 + 1));
+        assert_eq!(stored().reuse(&none, T0 + 1, true), Reuse::StaleWhileRevalidate);
     }
 
     proptest::proptest! {
@@ -196,7 +190,7 @@ mod tests {
             soft: bool,
         ) {
             let entry = Lifetimes { no_cache, forbids_stale, ..stored() };
-            let verdict = decide(&entry, &RequestDirectives::default(), T0 + now, soft);
+            let verdict = entry.reuse(&RequestDirectives::default(), T0 + now, soft);
             if no_cache || now >= 20_000 {
                 proptest::prop_assert!(matches!(verdict, Reuse::Validate(_)));
             }

@@ -14,7 +14,7 @@ pub enum LogFormat {
 /// Starts the log. `RUST_LOG` sets the level (`info` without it). A second call does nothing.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,pingora_core=warn,h2=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,h2=warn"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -10,8 +10,8 @@ use std::time::Duration;
 use outrigger_guard::{Breaker, Ticket, Verdict};
 use outrigger_policy::guard::{FailureKind, FailureSet};
 
+use crate::guard::ejections::Ejections;
 use crate::guard::revalidation::RevalidationWatch;
-use crate::upstream::Ejections;
 
 /// A response body that takes longer is a stream: the request counts without waiting for its end.
 const STREAM_AFTER: Duration = Duration::from_secs(1);

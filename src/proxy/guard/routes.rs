@@ -13,9 +13,9 @@ use outrigger_guard::{
 use outrigger_policy::guard::GuardRules;
 use outrigger_policy::{Route, Snapshot};
 
+use crate::error::{Overload, UpstreamError};
 use crate::guard::report::NamedBreaker;
 use crate::guard::revalidation::RevalidationWatch;
-use crate::upstream::{Overload, UpstreamError};
 
 /// Name of the machines that all routes without rules of their own use.
 const COMMON: &str = "upstream";

@@ -10,9 +10,10 @@ use outrigger_semantics::range::ByteRange;
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::client::OpenConnection;
 use crate::coalesce::flight::{FlightHead, Reader};
-use crate::upstream::{UpstreamError, UpstreamResponse};
+use crate::error::UpstreamError;
+use crate::state::Shared;
+use crate::upstream::UpstreamResponse;
 
 /// With what a request is answered.
 pub(crate) enum Reply {
@@ -45,8 +46,8 @@ pub(crate) struct Upgrade {
     pub(crate) client: OnUpgrade,
     /// The upstream's connection.
     pub(crate) server: OnUpgrade,
-    /// Counts both as open until they end.
-    pub(crate) open: OpenConnection,
+    /// Where both count as open until they end.
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// A reply with what metrics, logs and `Cache-Status` report about it.

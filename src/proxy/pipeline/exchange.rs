@@ -1,5 +1,4 @@
-//! From a client's request to a request to the upstream, and from the upstream's response head to
-//! one that may be passed on.
+//! From a client's request to a request to the upstream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +9,13 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use crate::body::request::RequestBody;
-use crate::client::ClientConnection;
 use crate::guard::Urgency;
-use crate::headers::{announces_surrogate, from_upstream, to_upstream};
+use crate::headers::{announces_surrogate, to_upstream};
 use crate::pipeline::request::RequestContext;
-use crate::state::Shared;
-use crate::upstream::{Call, Interim, InterimSender, UpstreamResponse};
+use crate::upstream::{InterimSender, UpstreamRequest};
 
 /// Interim responses that may wait for a client.
 const INTERIM_QUEUE: usize = 8;
-
-/// Cleans the fields of a response head: once, as soon as it is there.
-pub(crate) fn clean(shared: &Shared, upstream: &mut UpstreamResponse) {
-    let head = &mut upstream.head;
-    let at = upstream.exchange.responded_at;
-    from_upstream(&mut head.headers, head.version, &shared.identity, at);
-}
 
 impl RequestContext {
     /// The fields of the upstream request.
@@ -43,8 +33,8 @@ impl RequestContext {
 
     /// A request without a body for the keyed target, with these fields. It is for the store, and
     /// so not bound by what one caller says about its time.
-    pub(crate) fn keyed_request(&self, headers: HeaderMap) -> Call {
-        Call {
+    pub(crate) fn keyed_request(&self, headers: HeaderMap) -> UpstreamRequest {
+        UpstreamRequest {
             method: self.parts.method.clone(),
             target: self.keyed_target(),
             authority: self.routing.authority.clone(),
@@ -61,7 +51,7 @@ impl RequestContext {
     }
 
     /// The request as the client sent it, body included.
-    pub(crate) fn plain_request(&self, body: Option<Incoming>) -> Call {
+    pub(crate) fn plain_request(&self, body: Option<Incoming>) -> UpstreamRequest {
         let mut request = self.keyed_request(self.upstream_headers());
         request.target = self.target();
         request.urgency = Urgency::Client;
@@ -75,12 +65,6 @@ impl RequestContext {
             request.body_sent = Some(sent);
         }
         request
-    }
-
-    /// A channel for 1xx responses, if the client can take them: HTTP/1.1 only.
-    pub(crate) fn interims(&self) -> (Option<InterimSender>, Option<mpsc::Receiver<Interim>>) {
-        let wanted = self.client.interim.is_some() && self.parts.version == Version::HTTP_11;
-        wanted.then(|| mpsc::channel(INTERIM_QUEUE)).unzip()
     }
 
     /// What tells its client apart from others, where misses are bounded for each client.
@@ -97,14 +81,18 @@ impl RequestContext {
     }
 }
 
-/// Waits for `work`, handing 1xx responses to the client as they come.
-pub(crate) async fn with_interims<T>(
-    peer: &ClientConnection,
-    interims: Option<mpsc::Receiver<Interim>>,
-    work: impl Future<Output = T>,
-) -> T {
-    let (Some(mut interims), Some(queue)) = (interims, &peer.interim) else { return work.await };
-    let mut work = std::pin::pin!(work);
+/// Sends with `send`, and hands 1xx responses to the client as they come, if it can take them:
+/// HTTP/1.1 only.
+pub(crate) async fn with_interims<F: Future>(
+    context: &RequestContext,
+    send: impl FnOnce(Option<InterimSender>) -> F,
+) -> F::Output {
+    let queue = context.client.interim.as_ref();
+    let Some(queue) = queue.filter(|_| context.parts.version == Version::HTTP_11) else {
+        return send(None).await;
+    };
+    let (sender, mut interims) = mpsc::channel(INTERIM_QUEUE);
+    let mut work = std::pin::pin!(send(Some(sender)));
     loop {
         tokio::select! {
             biased;

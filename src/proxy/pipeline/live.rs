@@ -4,7 +4,7 @@ use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
 use outrigger_policy::explain::{Explanation, Question, explain};
 use outrigger_policy::{Arrival, CacheKey, RequestTarget, Side};
-use outrigger_semantics::reuse;
+use outrigger_semantics::Reuse;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
 
@@ -146,9 +146,9 @@ fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
     let now = request.now;
     let verdict = request.shared.log.verdict(&entry);
     let soft = verdict == Verdict::Soft;
-    let state = match (verdict, reuse::decide(&entry.lifetimes, request.directives, now, soft)) {
+    let state = match (verdict, entry.lifetimes.reuse(request.directives, now, soft)) {
         (Verdict::Void, _) => "purged",
-        (_, reuse::Reuse::Fresh) => "hit",
+        (_, Reuse::Fresh) => "hit",
         _ => "stale",
     };
     Live {

@@ -8,7 +8,7 @@ use outrigger_coherence::Verdict;
 use outrigger_policy::Arrival;
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
-use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
+use outrigger_semantics::{Reuse, ValidateReason};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
@@ -16,7 +16,7 @@ use outrigger_telemetry::Outcome;
 use crate::pipeline::peers::share_rules;
 use crate::pipeline::request::RequestView;
 use crate::pipeline::stale_if_error::may_serve_on_error;
-use crate::pipeline::trust::{self, Distrust};
+use crate::pipeline::trust::{self, CATCH_UP_MAX, Distrust};
 
 /// What the store has for a request.
 pub(crate) enum Found {
@@ -32,16 +32,6 @@ pub(crate) enum Found {
     Validate(Arc<Entry>, Forwarded),
     /// Nothing to use.
     Nothing(Forwarded),
-}
-
-impl Found {
-    /// Why the store may not answer here and now.
-    pub(crate) fn distrust(&self) -> Option<Distrust> {
-        match self {
-            Found::Distrusted(why) => Some(*why),
-            _ => None,
-        }
-    }
 }
 
 /// Asks whether the store may answer at all, then the memory tier. Waits for nothing.
@@ -60,10 +50,17 @@ pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: 
     found
 }
 
-/// Goes on where memory alone gave no answer: asks the tiers below, and spares clients an upstream
-/// that is known to fail. `regained`: the reason to distrust what is stored has gone away.
-pub(crate) async fn further(request: RequestView<'_>, found: Found, regained: bool) -> Found {
-    let found = if regained { memory(request) } else { found };
+/// Goes on where memory alone gave no answer: waits a little for this pod to know what the client
+/// has seen, asks the tiers below, and spares clients an upstream that is known to fail.
+pub(crate) async fn further(request: RequestView<'_>, found: Found) -> Found {
+    let found = match found {
+        Found::Distrusted(Distrust::Behind(seq))
+            if request.shared.log.until_covers(seq, CATCH_UP_MAX).await =>
+        {
+            memory(request)
+        }
+        found => found,
+    };
     backing_off(request, below(request, found).await)
 }
 
@@ -152,7 +149,7 @@ pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
                 Found::Nothing(_) => tier.count(Counted::Voided),
                 found => {
                     tier.count(Counted::Hit);
-                    request.copy_up(&entry);
+                    request.shared.remember(&entry);
                     return Some(match found {
                         Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
                         found => found,
@@ -182,7 +179,7 @@ fn judge(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
         Verdict::Soft => true,
         Verdict::Valid => false,
     };
-    let reuse = reuse::decide(&entry.lifetimes, request.directives, request.now, soft);
+    let reuse = entry.lifetimes.reuse(request.directives, request.now, soft);
     if entry.part.is_some() {
         // A part answers ranges while it is fresh, and nothing else.
         return match reuse {

@@ -57,15 +57,16 @@ pub(crate) async fn handle(
     let asked = Asked::of(&admitted, request.headers(), now);
     let view = asked.view(shared, route, &request);
     let found = lookup::at_once(view, arrival, !request.body().is_end_stream());
-    if let Found::Serve(entry, outcome) = found {
-        let answer = trust::at_once(view, Answer::stored(entry, outcome));
-        return record::record(received, route, respond::respond(view, answer), outcome, span);
-    }
-    // Everything below may wait; its state is kept out of the future of a hit.
-    let routing = Routing::of(&admitted, request.version());
-    let active = arc_swap::Guard::into_inner(active);
-    let (context, payload) = RequestContext::new(worker, active, client, request, routing, asked);
-    Box::pin(slow(context, payload, found, span)).await
+    let Found::Serve(entry, outcome) = found else {
+        // What may wait keeps its state out of the future of a hit.
+        let routing = Routing::of(&admitted, request.version());
+        let active = arc_swap::Guard::into_inner(active);
+        let (context, payload) =
+            RequestContext::new(worker, active, client, request, routing, asked);
+        return Box::pin(slow(context, payload, found, span)).await;
+    };
+    let answer = trust::at_once(view, Answer::stored(entry, outcome));
+    record::record(received, route, respond::respond(view, answer), outcome, span)
 }
 
 async fn slow(
@@ -79,8 +80,7 @@ async fn slow(
     }
     let context = Arc::new(context);
     let request = context.view();
-    let regained = trust::regained(&request.shared.log, found.distrust()).await;
-    let found = lookup::further(request, found, regained).await;
+    let found = lookup::further(request, found).await;
     let fetched = match plan::plan(request, found) {
         Plan::Answer(answer) => Fetched::Answer(answer),
         Plan::AnswerAndRefresh(answer, stored) => fetch::refresh(&context, stored, answer),

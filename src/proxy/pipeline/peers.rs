@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
-use outrigger_coherence::Verdict;
 use outrigger_policy::Route;
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_store::tier::Usable;
@@ -101,6 +100,5 @@ pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
         && route.redis.enabled
         && scope(route) == from
         && route.epoch == entry.policy_epoch;
-    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
-    by_the_rules && valid(entry) && shared.memory.put(entry, valid).is_ok()
+    by_the_rules && shared.remember(entry)
 }

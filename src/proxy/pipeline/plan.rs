@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use http::Method;
-use outrigger_policy::explain::coalesce_verdict;
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
-use outrigger_semantics::{range, selection};
+use outrigger_semantics::{conditional, range};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
@@ -21,19 +20,11 @@ pub(crate) enum Plan {
     /// It is answered without the upstream.
     Answer(Answer),
     /// The same, and what it is answered with is refreshed behind the response.
-    AnswerAndRefresh(Answer, Refresh),
+    AnswerAndRefresh(Answer, Arc<Entry>),
     /// Its response is fetched for the store.
     Fetch(FetchPlan),
     /// It is forwarded past the store.
     Forward(Forward),
-}
-
-/// A refresh of a stored response.
-pub(crate) struct Refresh {
-    /// What is refreshed.
-    pub(crate) stored: Arc<Entry>,
-    /// Whether requests may share it.
-    pub(crate) collapsible: bool,
 }
 
 /// A fetch for the store.
@@ -44,8 +35,6 @@ pub(crate) struct FetchPlan {
     pub(crate) why: Forwarded,
     /// Whether it is for a range of the representation.
     pub(crate) ranged: bool,
-    /// Whether other requests may share it.
-    pub(crate) collapsible: bool,
     /// Why stored responses were not to be used.
     pub(crate) distrust: Option<Distrust>,
 }
@@ -67,8 +56,8 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
         Found::Bypass(why) => return Plan::Forward(Forward::Bypass(why)),
         Found::Serve(entry, outcome) => return Plan::Answer(Answer::stored(entry, outcome)),
         Found::ServeAndRefresh(entry, outcome) => {
-            let refresh = Refresh { stored: Arc::clone(&entry), collapsible: collapsible(request) };
-            return Plan::AnswerAndRefresh(Answer::stored(entry, outcome), refresh);
+            let stored = Arc::clone(&entry);
+            return Plan::AnswerAndRefresh(Answer::stored(entry, outcome), stored);
         }
         Found::Validate(entry, why) => (Some(entry), why, None),
         Found::Nothing(why) => (None, why, None),
@@ -89,14 +78,7 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
         return Plan::Forward(Forward::Pass(why));
     }
     let ranged = stored.is_none() && range::parse(request.headers).is_some();
-    // A fetch under way may have begun before the client saw what it saw.
-    let collapsible = !ranged && distrust.is_none() && collapsible(request);
-    Plan::Fetch(FetchPlan { stored, why, ranged, collapsible, distrust })
-}
-
-/// Whether a fetch for a request may be shared with others.
-fn collapsible(request: RequestView<'_>) -> bool {
-    coalesce_verdict(request.route.coalesce, request.headers, request.key).yes
+    Plan::Fetch(FetchPlan { stored, why, ranged, distrust })
 }
 
 /// Answers a range from a fresh stored part that covers it (RFC 9111 §3.3).
@@ -106,7 +88,7 @@ fn from_part(request: RequestView<'_>, entry: &Arc<Entry>) -> Option<Answer> {
         return None;
     }
     let wanted =
-        selection::select_from_part(request.method, request.headers, &entry.headers, part)?;
+        conditional::select_from_part(request.method, request.headers, &entry.headers, part)?;
     let reply = Reply::StoredPart(Arc::clone(entry), wanted, part.complete_length);
     Some(Answer { seen: Some(entry.seen_seq), ..Answer::new(reply, Outcome::Hit) })
 }

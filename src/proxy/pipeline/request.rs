@@ -8,20 +8,20 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use outrigger_coherence::Verdict;
+use outrigger_policy::explain::coalesce_verdict;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route, Side};
 use outrigger_semantics::storable::RequestFacts;
 use outrigger_semantics::{RequestDirectives, UnixMillis};
-use outrigger_store::Entry;
 use outrigger_store::lookup::Wanted;
 
 use crate::client::ClientConnection;
+use crate::error::UpstreamError;
 use crate::guard::{CallerDeadline, RouteGuard};
 use crate::pipeline::admit::Admitted;
 use crate::pipeline::peers;
 use crate::state::{Active, Shared, Worker};
-use crate::upstream::{Named, UpstreamError};
+use crate::upstream::Destination;
 
 /// A request as it was received, whatever became of it: what is recorded at its end.
 #[derive(Clone, Copy)]
@@ -81,13 +81,6 @@ impl<'a> RequestView<'a> {
         self.route.consistency != Consistency::Eventual && self.shared.log.may_miss_holds()
     }
 
-    /// Gives memory a copy of what another pod has stored.
-    pub(crate) fn copy_up(&self, entry: &Arc<Entry>) {
-        let log = &self.shared.log;
-        // A refused copy only means that memory keeps what it has.
-        let _ = self.shared.memory.put(entry, |have| log.verdict(have) != Verdict::Void);
-    }
-
     /// What decides about storing a response to it (RFC 9111 §3).
     pub(crate) fn facts(&self) -> RequestFacts<'a> {
         RequestFacts {
@@ -136,7 +129,7 @@ pub(crate) struct Routing {
     /// Side and port of the pod by which it came in; `None` outside a mesh.
     pub(crate) entry: Option<(Side, u16)>,
     /// The address that Envoy named; `None` for the configured upstream.
-    pub(crate) to: Option<Named>,
+    pub(crate) to: Option<Destination>,
     /// The SPIFFE URI of the authenticated caller.
     pub(crate) peer_uri: Option<Box<str>>,
     /// Whether it asks to change the protocol of its connection.
@@ -151,7 +144,7 @@ impl Routing {
             route: Arc::clone(admitted.route),
             authority: admitted.authority.to_owned(),
             entry: arrived.arrival.entry,
-            to: arrived.destination.map(|address| Named { address, http2 }),
+            to: arrived.destination.map(|address| Destination { address, http2 }),
             peer_uri: arrived.arrival.peer.map(|peer| peer.uri().into()),
             upgrade: admitted.upgrade,
         }
@@ -172,6 +165,8 @@ pub(crate) struct RequestContext {
     pub(crate) guard: Arc<RouteGuard>,
     /// When its caller stops waiting, where that counts.
     pub(crate) caller: Option<CallerDeadline>,
+    /// Whether a fetch for it may be shared with other requests.
+    pub(crate) collapsible: bool,
 }
 
 /// What can be handed on only once: the rest of the client's message, and its connection.
@@ -198,6 +193,7 @@ impl RequestContext {
         let body = (!body.is_end_stream()).then_some(body);
         let payload = Payload { body, upgrade: parts.extensions.remove::<OnUpgrade>() };
         let (worker, client) = (Arc::clone(worker), client.clone());
+        let collapsible = coalesce_verdict(routing.route.coalesce, &parts.headers, &key).yes;
         let context = RequestContext {
             worker,
             active,
@@ -209,6 +205,7 @@ impl RequestContext {
             now,
             guard,
             caller,
+            collapsible,
         };
         (context, payload)
     }

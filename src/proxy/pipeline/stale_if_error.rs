@@ -1,7 +1,6 @@
 //! A stored response in place of an upstream that gave none (RFC 5861 §4).
 
 use outrigger_coherence::Verdict;
-use outrigger_semantics::reuse;
 use outrigger_store::Entry;
 
 use crate::pipeline::answer::{Answer, Reply};
@@ -13,7 +12,7 @@ pub(crate) fn may_serve_on_error(request: RequestView<'_>, entry: &Entry) -> boo
     entry.part.is_none()
         && entry.is_good()
         && request.shared.log.verdict(entry) != Verdict::Void
-        && reuse::may_serve_on_error(&entry.lifetimes, request.directives, request.now)
+        && entry.lifetimes.may_serve_on_error(request.directives, request.now)
 }
 
 /// Puts the stored response in the place of a failure, if that is allowed.

@@ -15,7 +15,7 @@ use crate::pipeline::request::RequestView;
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("outrigger-session");
 
 /// How long a request waits for this pod to know what its client has seen.
-const CATCH_UP_MAX: Duration = Duration::from_millis(50);
+pub(crate) const CATCH_UP_MAX: Duration = Duration::from_millis(50);
 /// A position this far ahead of the clock is none, microseconds.
 const FUTURE_MICROS_MAX: u64 = 3_600_000_000;
 
@@ -56,14 +56,6 @@ pub(crate) fn check(
         },
         Consistency::Strong if log.has_lease() => Ok(()),
         Consistency::Strong => Err(Distrust::NoLease),
-    }
-}
-
-/// Waits a little for the reason to go away; `true` if there was one and it has.
-pub(crate) async fn regained(log: &PurgeLog, why: Option<Distrust>) -> bool {
-    match why {
-        Some(Distrust::Behind(seq)) => log.until_covers(seq, CATCH_UP_MAX).await,
-        Some(Distrust::NoLease | Distrust::Unheard) | None => false,
     }
 }
 

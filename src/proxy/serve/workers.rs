@@ -215,6 +215,7 @@ impl WorkerContext {
             shared.settings.workers,
             Arc::clone(&shared.metrics),
             shared.clock.clone(),
+            shared.identity.clone(),
         );
         let worker = Arc::new(Worker { shared: Arc::clone(shared), upstream });
         let ticker = Arc::new(Ticker::new());

@@ -6,16 +6,17 @@ use http::header::HOST;
 use http::uri::Scheme;
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::request::RequestBody;
+use crate::error::UpstreamError;
 use crate::guard::Report;
-use crate::upstream::call::{Call, Interim, Named, Upstream};
-use crate::upstream::connect::Fresh;
-use crate::upstream::deadlines::Limits;
+use crate::upstream::address::EndpointAddress;
+use crate::upstream::call::Upstream;
+use crate::upstream::connect::Connection;
+use crate::upstream::deadlines::Deadlines;
 use crate::upstream::endpoints::Chosen;
-use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Lease;
+use crate::upstream::request::{Destination, Interim, UpstreamRequest};
 use crate::upstream::settings::HostHeader;
 
 /// Endpoints tried for one attempt, as long as none can be connected to.
@@ -23,23 +24,23 @@ const ENDPOINTS_TRIED_MAX: usize = 3;
 
 type Answered = (Response<Incoming>, Option<Lease>);
 
-/// A failure, with the request if it was certainly not processed.
+/// A failed exchange. It holds the request if that was certainly not processed.
 struct Failed {
     error: UpstreamError,
     request: Option<Request<RequestBody>>,
 }
 
 impl Upstream {
-    /// Sends a request to an endpoint, one that it has not been `tried` at if there is any.
+    /// Sends a request to an endpoint, if possible to one that is not among those `tried`.
     ///
-    /// A request that fails on a connection kept from an earlier one, before any byte came back,
-    /// is sent once more on a new connection, if that cannot do it twice: the upstream may close an
-    /// idle connection at any moment.
+    /// The upstream may close an idle connection at any moment. So a request that fails on a kept
+    /// connection before any byte came back is sent once more on a new one, unless the upstream
+    /// could then carry it out twice with another effect than once.
     pub(super) async fn exchange(
         &self,
-        call: &mut Call,
-        limits: &Limits,
-        tried: &mut Vec<SocketAddr>,
+        call: &mut UpstreamRequest,
+        deadlines: &Deadlines,
+        tried: &mut Vec<EndpointAddress>,
         report: &mut Report,
     ) -> Result<Answered, UpstreamError> {
         let Chosen { address: endpoint, pending } = self.choose(call, tried)?;
@@ -59,31 +60,28 @@ impl Upstream {
             }
         }
         // Boxed: its state is many times that of everything else here, and rarely needed.
-        let connecting = self.connect(endpoint, call, limits, tried, report);
+        let connecting = self.connect(endpoint, call, deadlines, tried, report);
         let (endpoint, fresh) = Box::pin(connecting).await?;
         self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
     }
 
-    /// Opens a connection; where an endpoint cannot be reached, to another one. Nothing has been
+    /// Opens a connection. If the endpoint cannot be reached, another one is tried: nothing has been
     /// sent yet, so that this is safe for every request.
     async fn connect(
         &self,
-        first: SocketAddr,
-        call: &Call,
-        limits: &Limits,
-        tried: &mut Vec<SocketAddr>,
+        first: EndpointAddress,
+        call: &UpstreamRequest,
+        deadlines: &Deadlines,
+        tried: &mut Vec<EndpointAddress>,
         report: &mut Report,
-    ) -> Result<(SocketAddr, Fresh), UpstreamError> {
+    ) -> Result<(EndpointAddress, Connection), UpstreamError> {
         let mut endpoint = first;
         for nth in 1.. {
             self.metrics.upstream_connects.inc();
-            let error = match self
-                .connector
-                .connect(&endpoint, &self.settings, call.to, &limits.timeouts)
-                .await
+            let error = match self.connector.connect(&endpoint, call.to, &deadlines.timeouts).await
             {
                 Ok(fresh) => {
-                    if let Fresh::Http2(sender) = &fresh {
+                    if let Connection::Http2(sender) = &fresh {
                         self.pool.put_http2(&endpoint, sender.clone());
                     }
                     return Ok((endpoint, fresh));
@@ -104,37 +102,48 @@ impl Upstream {
         Err(UpstreamError::NoEndpoint)
     }
 
-    /// Where a request goes, at best somewhere that it has not been `tried` at.
-    fn choose(&self, call: &Call, tried: &[SocketAddr]) -> Result<Chosen, UpstreamError> {
-        if let Some(named) = call.to {
-            return Ok(Chosen { address: SocketAddr::Inet(named.address), pending: None });
+    /// The endpoint for a request, if possible not one of those `tried`.
+    fn choose(
+        &self,
+        call: &UpstreamRequest,
+        tried: &[EndpointAddress],
+    ) -> Result<Chosen, UpstreamError> {
+        if let Some(destination) = call.to {
+            return Ok(Chosen {
+                address: EndpointAddress::Tcp(destination.address),
+                pending: None,
+            });
         }
         let chosen = self.endpoints.choose(call.hash, tried);
         let chosen = chosen.or_else(|| self.endpoints.choose(call.hash, &[]));
         chosen.ok_or(UpstreamError::NoEndpoint)
     }
 
-    fn kept(&self, endpoint: &SocketAddr, named: Option<Named>) -> Option<Fresh> {
-        // Of a named upstream, connections of both protocols may be kept.
-        if named.is_none_or(|named| named.http2)
+    fn kept(
+        &self,
+        endpoint: &EndpointAddress,
+        destination: Option<Destination>,
+    ) -> Option<Connection> {
+        // To a destination, connections of both protocols may be kept.
+        if destination.is_none_or(|destination| destination.http2)
             && let Some(sender) = self.pool.http2(endpoint)
         {
-            return Some(Fresh::Http2(sender));
+            return Some(Connection::Http2(sender));
         }
-        if named.is_some_and(|named| named.http2) {
+        if destination.is_some_and(|destination| destination.http2) {
             return None;
         }
-        self.pool.take_http1(endpoint).map(Fresh::Http1)
+        self.pool.take_http1(endpoint).map(Connection::Http1)
     }
 
     async fn send(
         &self,
-        endpoint: &SocketAddr,
-        connection: Fresh,
+        endpoint: &EndpointAddress,
+        connection: Connection,
         mut request: Request<RequestBody>,
     ) -> Result<Answered, Failed> {
         match connection {
-            Fresh::Http1(mut sender) => {
+            Connection::Http1(mut sender) => {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
                 }
@@ -157,7 +166,7 @@ impl Upstream {
                     }),
                 }
             }
-            Fresh::Http2(mut sender) => {
+            Connection::Http2(mut sender) => {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
                 }
@@ -174,9 +183,10 @@ impl Upstream {
         }
     }
 
-    /// The request with an absolute URI; HTTP/1 takes the path from it, HTTP/2 the authority too.
-    /// What may be sent again stays in the call.
-    fn request(&self, call: &mut Call, repeatable: bool) -> Request<RequestBody> {
+    /// The HTTP request, with an absolute URI: HTTP/2 sends its scheme and authority, HTTP/1 only
+    /// the path. Of a request that is `repeatable`, the header fields are copied, so that it can be
+    /// made again.
+    fn request(&self, call: &mut UpstreamRequest, repeatable: bool) -> Request<RequestBody> {
         let configured = call.to.is_none();
         let authority = match self.settings.host_header {
             HostHeader::Upstream if configured => self.settings.authority.clone(),
@@ -209,11 +219,11 @@ impl Upstream {
     }
 }
 
-fn reset(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+fn reset(endpoint: &EndpointAddress, error: &hyper::Error) -> UpstreamError {
     UpstreamError::Reset { endpoint: endpoint.to_string(), reason: cause(error) }
 }
 
-fn failure(endpoint: &SocketAddr, error: &hyper::Error) -> UpstreamError {
+fn failure(endpoint: &EndpointAddress, error: &hyper::Error) -> UpstreamError {
     if error.is_user() {
         return UpstreamError::RequestBody { reason: cause(error) };
     }

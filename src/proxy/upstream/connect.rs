@@ -1,31 +1,48 @@
-//! Opening a connection and speaking HTTP on it.
+//! Opening a connection to an endpoint and starting HTTP on it. Keeping connections is the pool's
+//! work, choosing the endpoint that of `endpoints`.
 
+use std::io;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::ALPN;
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::upstreams::peer::HttpPeer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::request::RequestBody;
-use crate::upstream::call::Named;
-use crate::upstream::error::UpstreamError;
-use crate::upstream::settings::{Protocol, Timeouts, TlsSettings, UpstreamSettings};
+use crate::error::UpstreamError;
+use crate::upstream::address::EndpointAddress;
+use crate::upstream::request::Destination;
+use crate::upstream::settings::{Protocol, Timeouts, UpstreamSettings};
+use crate::upstream::tls::{TlsClient, chose_http2};
 
 /// An idle HTTP/2 connection is probed this often, so that a dead one is noticed.
 const H2_PING: Duration = Duration::from_secs(20);
 
 /// A connection that requests can be sent on.
-pub(crate) enum Fresh {
+pub(crate) enum Connection {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>),
 }
 
-/// Opens connections. One for all workers: it holds no connection, only the TLS roots.
+/// A transport stream. Boxed, so that HTTP is compiled for one type and not for each transport.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A transport stream with the protocol that is spoken on it.
+pub(crate) struct Transport {
+    stream: Box<dyn Stream>,
+    http2: bool,
+}
+
+/// Opens connections. One serves all workers: it holds no connection, only settings.
 pub(crate) struct Connector {
-    transport: TransportConnector,
+    tls: Option<TlsClient>,
+    protocol: Protocol,
+    header_count_max: usize,
+    header_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Connector {
@@ -36,142 +53,121 @@ impl std::fmt::Debug for Connector {
 
 impl Connector {
     /// # Errors
-    /// When the certificates to trust cannot be loaded.
-    pub(crate) fn new(settings: &UpstreamSettings) -> std::io::Result<Self> {
-        // The library panics over certificates that it cannot read, the system's among them.
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let make = || TransportConnector::new(connector_options(settings));
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
-        std::panic::set_hook(hook);
-        let transport = made.map_err(|_| {
-            std::io::Error::other(
-                "the trusted certificates cannot be read; check SSL_CERT_FILE, SSL_CERT_DIR and \
-                 upstream.tls.caFile",
-            )
-        })?;
-        Ok(Connector { transport })
+    /// The upstream is reached over TLS, and the certificates to trust cannot be read.
+    pub(crate) fn new(settings: &UpstreamSettings) -> io::Result<Self> {
+        let tls = settings.tls.as_ref();
+        Ok(Connector {
+            tls: tls.map(|tls| TlsClient::new(tls, settings.protocol)).transpose()?,
+            protocol: settings.protocol,
+            header_count_max: settings.header_count_max,
+            header_bytes_max: settings.header_bytes_max,
+        })
     }
 
-    /// Connects to an endpoint; TLS is verified against the configured name. A `named` upstream is
-    /// in the pod or behind its Envoy, and spoken to in the clear.
+    /// Connects to an endpoint and starts HTTP. A `destination` that Envoy has named is in the pod
+    /// or behind Envoy, and is spoken to without TLS.
     pub(crate) async fn connect(
         &self,
-        endpoint: &SocketAddr,
-        settings: &UpstreamSettings,
-        named: Option<Named>,
+        endpoint: &EndpointAddress,
+        destination: Option<Destination>,
         timeouts: &Timeouts,
-    ) -> Result<Fresh, UpstreamError> {
-        let protocol = named.map_or(settings.protocol, Named::protocol);
-        let tls = settings.tls.as_ref().filter(|_| named.is_none());
-        let peer = peer(endpoint, tls, protocol, timeouts)?;
-        let stream = self.transport.new_stream(&peer).await.map_err(|error| {
-            let timed_out = matches!(
-                error.etype(),
-                pingora_core::ErrorType::ConnectTimedout
-                    | pingora_core::ErrorType::TLSHandshakeTimedout
-            );
-            if timed_out {
-                UpstreamError::ConnectTimeout {
-                    endpoint: endpoint.to_string(),
-                    millis: timeouts.connect_ms,
-                }
-            } else {
-                UpstreamError::Connect { endpoint: endpoint.to_string(), reason: plain(&error) }
+    ) -> Result<Connection, UpstreamError> {
+        let transport = self.open(endpoint, destination, timeouts).await?;
+        let connection = self.start(transport).await;
+        connection.map_err(|error| failed(endpoint, &error))
+    }
+
+    /// Opens the transport alone: TCP or a Unix socket, and TLS where it is configured.
+    pub(crate) async fn open(
+        &self,
+        endpoint: &EndpointAddress,
+        destination: Option<Destination>,
+        timeouts: &Timeouts,
+    ) -> Result<Transport, UpstreamError> {
+        let tls = self.tls.as_ref().filter(|_| destination.is_none());
+        let protocol = destination.map_or(self.protocol, Destination::protocol);
+        match endpoint {
+            EndpointAddress::Tcp(address) => {
+                let socket = async {
+                    let socket = TcpStream::connect(address).await?;
+                    socket.set_nodelay(true)?;
+                    Ok(socket)
+                };
+                transport(endpoint, socket, tls, protocol, timeouts).await
             }
-        })?;
-        let http2 = match protocol {
-            Protocol::Http1 => false,
-            Protocol::Http2 => true,
-            Protocol::Auto => stream.selected_alpn_proto() == Some(ALPN::H2),
-        };
-        let io = TokioIo::new(stream);
-        let broken = |error: hyper::Error| UpstreamError::Connect {
-            endpoint: endpoint.to_string(),
-            reason: error.to_string(),
-        };
-        if http2 {
+            EndpointAddress::Unix(path) => {
+                transport(endpoint, UnixStream::connect(path), tls, protocol, timeouts).await
+            }
+        }
+    }
+
+    async fn start(&self, transport: Transport) -> hyper::Result<Connection> {
+        let io = TokioIo::new(transport.stream);
+        if transport.http2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .adaptive_window(true)
                 .keep_alive_interval(H2_PING)
-                .max_header_list_size(u32::try_from(settings.header_bytes_max).unwrap_or(u32::MAX))
+                .max_header_list_size(u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX))
                 .handshake(io)
-                .await
-                .map_err(broken)?;
+                .await?;
             tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "upstream HTTP/2 connection ended");
                 }
             });
-            return Ok(Fresh::Http2(sender));
+            return Ok(Connection::Http2(sender));
         }
         let (sender, connection) = http1::Builder::new()
-            .max_headers(settings.header_count_max)
-            .max_buf_size(settings.header_bytes_max.max(8192))
+            .max_headers(self.header_count_max)
+            .max_buf_size(self.header_bytes_max.max(8192))
             .handshake(io)
-            .await
-            .map_err(broken)?;
+            .await?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "upstream HTTP/1 connection ended");
             }
         });
-        Ok(Fresh::Http1(sender))
+        Ok(Connection::Http1(sender))
     }
 }
 
-fn peer(
-    endpoint: &SocketAddr,
-    tls: Option<&TlsSettings>,
+/// Waits for the socket, then for the TLS handshake, each within its time.
+async fn transport<S: Stream + 'static>(
+    endpoint: &EndpointAddress,
+    socket: impl Future<Output = io::Result<S>>,
+    tls: Option<&TlsClient>,
     protocol: Protocol,
     timeouts: &Timeouts,
-) -> Result<HttpPeer, UpstreamError> {
-    // An empty name would switch verification off; the bootstrap refuses it.
-    let sni = tls.map(|tls| tls.server_name.clone());
-    let tls = sni.is_some();
-    let sni = sni.unwrap_or_default();
-    let mut peer = match endpoint {
-        SocketAddr::Inet(addr) => HttpPeer::new(*addr, tls, sni),
-        SocketAddr::Unix(addr) => {
-            let path = addr.as_pathname().map(|path| path.to_string_lossy().into_owned());
-            HttpPeer::new_uds(&path.unwrap_or_default(), tls, sni).map_err(|error| {
-                UpstreamError::Connect { endpoint: endpoint.to_string(), reason: plain(&error) }
-            })?
-        }
+) -> Result<Transport, UpstreamError> {
+    let began = Instant::now();
+    let socket = within(endpoint, began, timeouts.connect_ms, socket).await?;
+    let Some(tls) = tls else {
+        let http2 = protocol == Protocol::Http2;
+        return Ok(Transport { stream: Box::new(socket), http2 });
     };
-    peer.options.connection_timeout = Some(Duration::from_millis(timeouts.connect_ms));
-    peer.options.total_connection_timeout =
-        Some(Duration::from_millis(timeouts.connect_ms + timeouts.tls_ms));
-    peer.options.alpn = alpn(protocol);
-    Ok(peer)
+    let millis = timeouts.connect_ms.saturating_add(timeouts.tls_ms);
+    let secured = within(endpoint, began, millis, tls.handshake(socket)).await?;
+    let http2 = match protocol {
+        Protocol::Http1 => false,
+        Protocol::Http2 => true,
+        Protocol::Auto => chose_http2(&secured),
+    };
+    Ok(Transport { stream: Box::new(secured), http2 })
 }
 
-/// What is offered in the TLS handshake, or spoken on plain connections.
-pub(crate) fn alpn(protocol: Protocol) -> ALPN {
-    match protocol {
-        Protocol::Http1 => ALPN::H1,
-        Protocol::Http2 => ALPN::H2,
-        Protocol::Auto => ALPN::H2H1,
+async fn within<T>(
+    endpoint: &EndpointAddress,
+    began: Instant,
+    millis: u64,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, UpstreamError> {
+    match timeout_at(began + Duration::from_millis(millis), work).await {
+        Ok(done) => done.map_err(|error| failed(endpoint, &error)),
+        Err(_) => Err(UpstreamError::ConnectTimeout { endpoint: endpoint.to_string(), millis }),
     }
 }
 
-/// Whom connections trust; `None` for the system's certificates.
-pub(crate) fn connector_options(settings: &UpstreamSettings) -> Option<ConnectorOptions> {
-    let path = settings.tls.as_ref()?.ca_file.as_ref()?;
-    let mut options = ConnectorOptions::new(1);
-    options.ca_file = Some(path.to_string_lossy().into_owned());
-    Some(options)
-}
-
-/// The innermost cause, which is the one that an operator can act on.
-fn plain(error: &pingora_core::Error) -> String {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    let mut text = None;
-    while let Some(inner) = source {
-        text = Some(inner.to_string());
-        source = inner.source();
-    }
-    text.or_else(|| error.context.as_ref().map(|context| context.as_str().to_owned()))
-        .unwrap_or_else(|| error.etype().as_str().to_owned())
+fn failed(endpoint: &EndpointAddress, error: &dyn std::error::Error) -> UpstreamError {
+    UpstreamError::Connect { endpoint: endpoint.to_string(), reason: error.to_string() }
 }

@@ -1,29 +1,29 @@
-//! The deadlines of one request to the upstream: those of its route, else those of the bootstrap
-//! file, and the time that its caller has left.
+//! The deadlines of one request to the upstream. A limit of its route takes precedence over that of
+//! the bootstrap file, and the time that the caller has left bounds both.
 
 use std::time::Duration;
 
-use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::error::UpstreamError;
 use crate::guard::CallerDeadline;
-use crate::upstream::call::Call;
-use crate::upstream::error::UpstreamError;
+use crate::upstream::address::EndpointAddress;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::settings::{Timeouts, UpstreamSettings};
 
-/// The deadlines of a request, all its attempts included.
+/// The deadlines of a request over all its attempts.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Each attempt's own, the route's where it has any.
+pub(crate) struct Deadlines {
+    /// The limits of each attempt.
     pub(crate) timeouts: Timeouts,
     total: Option<Instant>,
     caller: Option<CallerDeadline>,
 }
 
-impl Limits {
-    /// The deadlines of a call that begins now.
-    pub(crate) fn of(call: &Call, settings: &UpstreamSettings) -> Self {
+impl Deadlines {
+    /// The deadlines of a request that begins now.
+    pub(crate) fn of(call: &UpstreamRequest, settings: &UpstreamSettings) -> Self {
         let (route, usual) = (call.guard.rules.deadlines, settings.timeouts);
         let timeouts = Timeouts {
             connect_ms: route.connect_ms.unwrap_or(usual.connect_ms),
@@ -33,20 +33,21 @@ impl Limits {
             total_ms: route.total_ms.or(usual.total_ms),
         };
         let total = timeouts.total_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        Limits { timeouts, total, caller: call.caller }
+        Deadlines { timeouts, total, caller: call.caller }
     }
 
-    /// The end of all: the route's, or the caller's if that is sooner.
+    /// When the whole request must have ended: the route's deadline or the caller's, whichever comes
+    /// first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         [self.total, self.caller.map(|caller| caller.at)].into_iter().flatten().min()
     }
 
-    /// Longest pause within a body.
+    /// The longest pause allowed within a response body.
     pub(crate) fn idle(&self) -> Duration {
         Duration::from_millis(self.timeouts.between_bytes_ms)
     }
 
-    /// Ends with the whole request's time.
+    /// Resolves when the request's time is over; never, if it has no deadline.
     pub(crate) async fn over(&self) -> UpstreamError {
         match self.deadline() {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -58,12 +59,12 @@ impl Limits {
         }
     }
 
-    /// Whether the deadline is the caller's and not the route's.
+    /// Whether the caller's deadline comes before the route's.
     pub(crate) fn is_the_callers(&self) -> bool {
         self.caller.is_some_and(|caller| self.total.is_none_or(|total| caller.at <= total))
     }
 
-    /// Ends when the response head is overdue: the time counts from the end of the request body.
+    /// Resolves when the response head is overdue. The time counts from the end of the request body.
     pub(crate) fn first_byte(
         &self,
         body_sent: Option<oneshot::Receiver<()>>,
@@ -77,8 +78,8 @@ impl Limits {
         }
     }
 
-    /// No head came in time.
-    pub(crate) fn no_first_byte(&self, endpoint: Option<&SocketAddr>) -> UpstreamError {
+    /// The error for a response head that is overdue.
+    pub(crate) fn no_first_byte(&self, endpoint: Option<&EndpointAddress>) -> UpstreamError {
         UpstreamError::FirstByteTimeout {
             endpoint: endpoint.map_or_else(|| "the upstream".to_owned(), ToString::to_string),
             millis: self.timeouts.first_byte_ms,

@@ -1,18 +1,20 @@
-//! Idle connections of one worker, by endpoint.
+//! The idle connections of one worker, by endpoint. They are not shared between workers: each has a
+//! runtime of its own, and an exchange over another worker's connection would wake a second thread.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
-use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::request::RequestBody;
+use crate::upstream::address::EndpointAddress;
 
-/// How long a request body may still take after its response has ended; then the connection goes.
+/// How long a request body may still take after its response has ended, before the connection is
+/// closed.
 const BODY_REST: Duration = Duration::from_secs(5);
 
-/// An HTTP/2 connection that no request has used for so long is let go.
+/// An HTTP/2 connection that no request has used for this long is closed.
 const H2_IDLE: Duration = Duration::from_secs(300);
 
 type Http1 = http1::SendRequest<RequestBody>;
@@ -20,8 +22,8 @@ type Http2 = http2::SendRequest<RequestBody>;
 
 #[derive(Default)]
 struct Idle {
-    http1: HashMap<SocketAddr, Vec<(Http1, Instant)>>,
-    http2: HashMap<SocketAddr, (Http2, Instant)>,
+    http1: HashMap<EndpointAddress, Vec<(Http1, Instant)>>,
+    http2: HashMap<EndpointAddress, (Http2, Instant)>,
     count: usize,
 }
 
@@ -41,8 +43,9 @@ impl Pool {
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The connection used last, which is the least likely to have been closed by the other side.
-    pub(crate) fn take_http1(&self, endpoint: &SocketAddr) -> Option<Http1> {
+    /// Takes the connection used last, which is the least likely to have been closed by the other
+    /// side.
+    pub(crate) fn take_http1(&self, endpoint: &EndpointAddress) -> Option<Http1> {
         let mut idle = self.lock();
         let list = idle.http1.get_mut(endpoint)?;
         let (mut found, mut taken) = (None, 0);
@@ -57,8 +60,8 @@ impl Pool {
         found
     }
 
-    /// Keeps a connection for the next request.
-    pub(crate) fn put_http1(&self, endpoint: &SocketAddr, sender: Http1) {
+    /// Keeps a connection for a later request, unless as many are idle as may be.
+    pub(crate) fn put_http1(&self, endpoint: &EndpointAddress, sender: Http1) {
         if sender.is_closed() {
             return;
         }
@@ -75,8 +78,8 @@ impl Pool {
         }
     }
 
-    /// The connection to an endpoint that all requests share.
-    pub(crate) fn http2(&self, endpoint: &SocketAddr) -> Option<Http2> {
+    /// The HTTP/2 connection to an endpoint, which all requests share.
+    pub(crate) fn http2(&self, endpoint: &EndpointAddress) -> Option<Http2> {
         let mut idle = self.lock();
         let (sender, used) = idle.http2.get_mut(endpoint)?;
         if sender.is_closed() {
@@ -87,8 +90,8 @@ impl Pool {
         Some(sender.clone())
     }
 
-    /// Remembers a connection that all requests may share.
-    pub(crate) fn put_http2(&self, endpoint: &SocketAddr, sender: Http2) {
+    /// Keeps an HTTP/2 connection, for all requests to share.
+    pub(crate) fn put_http2(&self, endpoint: &EndpointAddress, sender: Http2) {
         self.lock().http2.insert(endpoint.clone(), (sender, Instant::now()));
     }
 
@@ -111,7 +114,7 @@ impl Pool {
 /// Gives an HTTP/1 connection back to its pool when the response has been read to its end.
 pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
-    pub(crate) endpoint: SocketAddr,
+    pub(crate) endpoint: EndpointAddress,
     pub(crate) sender: Http1,
     /// Whether the request had a body, which may still be on its way when the response ends.
     pub(crate) sends_body: bool,

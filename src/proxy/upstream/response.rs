@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::response::Parts;
+use http::{HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use outrigger_policy::guard::FailureKind;
@@ -14,14 +16,34 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::BodyError;
 use crate::guard::Report;
-use crate::upstream::deadlines::Limits;
+use crate::headers::{ProxyIdentity, from_upstream};
+use crate::upstream::deadlines::Deadlines;
 use crate::upstream::pool::Lease;
 
 /// Head and body of a response.
 pub(crate) struct UpstreamResponse {
+    /// The head, with the fields that may be passed on and those that a proxy adds.
     pub(crate) head: Parts,
     pub(crate) body: UpstreamBody,
+    /// When the request was sent and its response head came.
     pub(crate) exchange: Exchange,
+    /// The protocol that a 101 switches to. Its field is hop-by-hop, and so not in the head.
+    pub(crate) protocol: Option<HeaderValue>,
+}
+
+impl UpstreamResponse {
+    /// A response as it came. Its fields are cleaned here, once for all who use them.
+    pub(crate) fn new(
+        mut head: Parts,
+        body: UpstreamBody,
+        exchange: Exchange,
+        identity: &ProxyIdentity,
+    ) -> Self {
+        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let protocol = if switches { head.headers.get(UPGRADE).cloned() } else { None };
+        from_upstream(&mut head.headers, head.version, identity, exchange.responded_at);
+        UpstreamResponse { head, body, exchange, protocol }
+    }
 }
 
 /// The body of a response: an idle timer, a deadline, the connection to give back, and what the
@@ -42,16 +64,16 @@ impl UpstreamBody {
     pub(crate) fn new(
         incoming: Incoming,
         lease: Option<Lease>,
-        limits: &Limits,
+        deadlines: &Deadlines,
         report: Report,
     ) -> Self {
-        let (idle, deadline) = (limits.idle(), limits.deadline());
+        let (idle, deadline) = (deadlines.idle(), deadlines.deadline());
         let mut body = UpstreamBody {
             incoming,
             lease,
             idle,
             deadline,
-            callers: limits.is_the_callers(),
+            callers: deadlines.is_the_callers(),
             timer: None,
             report: Some(report),
             ended: false,

@@ -1,6 +1,5 @@
-//! Whether a request that failed is sent again: only what may be sent twice, only before the client
-//! has seen anything, within the budget, while the breaker lets requests pass, and if it can still
-//! be in time.
+//! Whether a request that failed is sent again. It must be repeatable, the client must not have seen
+//! any of the response, the retry budget and the breaker must allow it, and there must be time left.
 
 use std::time::Duration;
 
@@ -11,9 +10,9 @@ use outrigger_semantics::UnixMillis;
 use outrigger_semantics::time::parse_http_date;
 use tokio::time::Instant;
 
-use crate::upstream::call::Call;
-use crate::upstream::deadlines::Limits;
-use crate::upstream::error::UpstreamError;
+use crate::error::UpstreamError;
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::UpstreamResponse;
 
 /// Without a deadline, a client is not kept waiting for an upstream that asks for more time.
@@ -21,19 +20,19 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3);
 
 type Attempted = Result<UpstreamResponse, UpstreamError>;
 
-/// The attempts at one request.
+/// The attempts made for one request.
 pub(crate) struct Retries {
     /// `None` if it may not be sent again.
     policy: Option<RetryPolicy>,
     made: u32,
-    /// How the attempt before turned out. It is the answer if the next one is not let through, or
-    /// never reaches an upstream that may have acted on this one.
+    /// The result of the attempt before. It is used if the guard refuses the next attempt, or if
+    /// that does not reach an upstream that may have acted on this one.
     before: Option<Attempted>,
 }
 
 impl Retries {
-    /// Before the first attempt.
-    pub(crate) fn of(call: &Call) -> Self {
+    /// State before the first attempt. Every request adds to the retry budget.
+    pub(crate) fn of(call: &UpstreamRequest) -> Self {
         let guard = &call.guard;
         if let Some(budget) = &guard.budget {
             budget.machine.deposit(guard.now());
@@ -42,12 +41,13 @@ impl Retries {
         Retries { policy, made: 0, before: None }
     }
 
-    /// After an attempt: the result to be used, or how long to wait before the next one.
+    /// Judges an attempt: `Ok` with the result to use, or `Err` with the time to wait before the
+    /// next one.
     pub(crate) fn next(
         &mut self,
-        call: &Call,
+        call: &UpstreamRequest,
         result: Attempted,
-        limits: &Limits,
+        deadlines: &Deadlines,
     ) -> Result<Attempted, Duration> {
         let Some(policy) = self.policy else { return Ok(result) };
         let wish = wish(&policy, &result, self.made);
@@ -55,7 +55,7 @@ impl Retries {
             budget.machine.note(wish.is_some());
         }
         let Some(wanted) = wish else { return Ok(self.choose(result)) };
-        let verdict = self.check(call, &policy, wanted, limits);
+        let verdict = self.check(call, &policy, wanted, deadlines);
         call.guard.count_retry(verdict.err().unwrap_or("made"));
         match verdict {
             Err(_) => Ok(self.choose(result)),
@@ -67,13 +67,13 @@ impl Retries {
         }
     }
 
-    /// Whether a retry that is wished for is made; the reason if not.
+    /// Whether a retry that the policy wants is made; `Err` with the reason if not.
     fn check(
         &self,
-        call: &Call,
+        call: &UpstreamRequest,
         policy: &RetryPolicy,
         wanted: Duration,
-        limits: &Limits,
+        deadlines: &Deadlines,
     ) -> Result<Duration, &'static str> {
         if self.made >= policy.max {
             return Err("attempts-used-up");
@@ -81,7 +81,7 @@ impl Retries {
         if call.guard.refusal().is_some() {
             return Err("breaker-open");
         }
-        match limits.deadline() {
+        match deadlines.deadline() {
             Some(deadline) if Instant::now() + wanted >= deadline => return Err("deadline"),
             None if wanted > RETRY_AFTER_MAX => return Err("retry-after"),
             _ => {}

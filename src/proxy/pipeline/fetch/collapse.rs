@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
-use outrigger_semantics::{Lifetimes, UnixMillis};
+use outrigger_semantics::{Reuse, ValidateReason};
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
 use crate::coalesce::flight::{Flight, Reader, Resolution};
 use crate::coalesce::table::{FlightKey, RegisteredFlight, Role};
+use crate::error::UpstreamError;
 use crate::guard::Urgency;
 use crate::pipeline::answer::{Answer, Reply};
 use crate::pipeline::exchange::with_interims;
@@ -20,7 +20,6 @@ use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::plan::{FetchPlan, Forward};
 use crate::pipeline::request::{RequestContext, RequestView};
 use crate::pipeline::trust::Distrust;
-use crate::upstream::UpstreamError;
 
 /// How often a waiter whose response turned out to be another variant, or had expired before it
 /// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
@@ -37,7 +36,7 @@ pub(crate) enum Fetched {
 /// The part of a request in a fetch.
 enum Part {
     /// It fetches, for all who join or for itself.
-    Fetch(RegisteredFlight, Reader),
+    Fetch(RegisteredFlight, Option<Reader>),
     /// Another request's fetch has brought something that fits.
     Shared(Reader, Resolution),
     /// Its caller's time ran out while it waited.
@@ -50,14 +49,12 @@ pub(crate) async fn collapse(
     request: RequestView<'_>,
     plan: FetchPlan,
 ) -> Fetched {
-    let part = if plan.collapsible { join(context).await } else { None };
-    let (flight, reader) = match part {
-        Some(Part::Fetch(flight, reader)) => (flight, Some(reader)),
-        Some(Part::Shared(reader, resolution)) => return shared(request, plan, reader, resolution),
-        Some(Part::Late(error)) => return failed(plan, Arc::new(error)),
-        None => RegisteredFlight::private(request.shared.log.applied()),
+    let (flight, reader) = match join(context, request, &plan).await {
+        Part::Fetch(flight, Some(reader)) => (flight, reader),
+        Part::Fetch(_, None) => return Fetched::Forward(Forward::Pass(plan.why)),
+        Part::Shared(reader, resolution) => return shared(request, plan, reader, resolution),
+        Part::Late(error) => return failed(plan, Arc::new(error)),
     };
-    let Some(reader) = reader else { return Fetched::Forward(Forward::Pass(plan.why)) };
     if flight.is_listed() {
         // Between our lookup and now another fetch may have ended: then its response is there.
         let now = request.shared.clock.now();
@@ -69,23 +66,31 @@ pub(crate) async fn collapse(
     lead(context, plan, flight, reader).await
 }
 
-/// Joins the fetch for this key, or begins it. `None`: the request fetches for itself.
-async fn join(context: &RequestContext) -> Option<Part> {
-    let shared = &context.worker.shared;
-    let mut key: FlightKey = (context.key.digest(), 0);
+/// Joins the fetch for this key, or begins one.
+async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPlan) -> Part {
+    let shared = request.shared;
+    let alone = || {
+        let (flight, reader) = RegisteredFlight::private(shared.log.applied());
+        Part::Fetch(flight, reader)
+    };
+    // A fetch under way may have begun before a client that distrusts saw what it saw.
+    if plan.ranged || plan.distrust.is_some() || !context.collapsible {
+        return alone();
+    }
+    let mut key: FlightKey = (request.key.digest(), 0);
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
         let readers_max = shared.settings.waiters_max.saturating_add(1);
         let closed =
-            |flight: &Flight| is_overtaken(context, flight) || has_expired(context, flight);
+            |flight: &Flight| is_overtaken(request, flight) || has_expired(request, flight);
         let reader = match shared.flights.join(key, readers_max, shared.log.applied(), closed) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
-                return None;
+                return alone();
             }
             Role::Leader(flight, reader) => {
                 shared.metrics.coalesce_leaders.inc();
-                return Some(Part::Fetch(flight, reader));
+                return Part::Fetch(flight, Some(reader));
             }
             Role::Waiter(reader) => reader,
         };
@@ -94,47 +99,42 @@ async fn join(context: &RequestContext) -> Option<Part> {
         let waited = tokio::time::timeout(limit, context.in_time(reader.resolution())).await;
         let resolution = match waited {
             Ok(Ok(resolution)) => resolution,
-            Ok(Err(late)) => return Some(Part::Late(late)),
+            Ok(Err(late)) => return Part::Late(late),
             Err(_) => {
                 shared.metrics.coalesce_timeouts.inc();
-                return None;
+                return alone();
             }
         };
-        match fit(context, &reader, &resolution) {
-            Fit::Yes => return Some(Part::Shared(reader, resolution)),
+        match fit(request, &reader, &resolution) {
+            Fit::Yes => return Part::Shared(reader, resolution),
             Fit::Variant(hint) => key.1 = hint,
             Fit::Expired => {}
-            Fit::No => return None,
+            Fit::No => return alone(),
         }
     }
-    None
+    alone()
 }
 
 /// Whether a purge since a fetch began may concern what it brings: then it is not joined.
-fn is_overtaken(context: &RequestContext, flight: &Flight) -> bool {
-    let log = &context.shared().log;
+fn is_overtaken(request: RequestView<'_>, flight: &Flight) -> bool {
+    let log = &request.shared.log;
     if flight.born_seq() >= log.applied() && log.mirror().holds() == 0 {
         return false;
     }
     let tags = flight.tags();
-    let uri = context.key.uri();
+    let uri = request.key.uri();
     let digest = outrigger_policy::key::digest(uri);
     log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
 }
 
-/// Whether the response of a fetch answers a request without validation (RFC 9111 §4).
-fn reuse_of(context: &RequestContext, times: &Lifetimes, now: UnixMillis) -> Reuse {
-    reuse::decide(times, &context.directives, now, false)
-}
-
 /// Whether what a fetch brings has grown stale while its body is on the way. Who comes only now may
 /// not have it, and all who do begin one further fetch together, rather than each its own.
-fn has_expired(context: &RequestContext, flight: &Flight) -> bool {
+fn has_expired(request: RequestView<'_>, flight: &Flight) -> bool {
     let Some(head) = flight.head() else { return false };
     let times = &head.lifetimes;
-    let reuse = reuse_of(context, times, context.shared().clock.now());
+    let reuse = times.reuse(request.directives, request.shared.clock.now(), false);
     times.fresh_until > times.born
-        && head.variant.matches(&context.parts.headers)
+        && head.variant.matches(request.headers)
         && matches!(reuse, Reuse::Validate(ValidateReason::Stale))
 }
 
@@ -151,8 +151,7 @@ enum Fit {
 /// A waiter takes what it could have been given from the store: its variant, reusable without
 /// validation, under its own directives (RFC 9111 §4). Who was there before the response was may
 /// also take one that has aged on its way.
-fn fit(context: &RequestContext, reader: &Reader, resolution: &Resolution) -> Fit {
-    let request = &context.parts.headers;
+fn fit(request: RequestView<'_>, reader: &Reader, resolution: &Resolution) -> Fit {
     let (variant, headers, times) = match resolution {
         Resolution::Streaming(head) => (&head.variant, &head.headers, &head.lifetimes),
         Resolution::Entry(entry, _) => (&entry.variant, &entry.headers, &entry.lifetimes),
@@ -160,20 +159,20 @@ fn fit(context: &RequestContext, reader: &Reader, resolution: &Resolution) -> Fi
         Resolution::Failed(error) if error.is_the_leaders_own() => return Fit::No,
         Resolution::Failed(_) => return Fit::Yes,
     };
-    if !variant.matches(request) {
-        return Fit::Variant(variant_hint(headers, request));
+    if !variant.matches(request.headers) {
+        return Fit::Variant(variant_hint(headers, request.headers));
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
     let had_lifetime = times.fresh_until > times.born || validated;
     let for_error = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
-    let now = context.shared().clock.now();
-    let usable = match reuse_of(context, times, now) {
+    let now = request.shared.clock.now();
+    let usable = match times.reuse(request.directives, now, false) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
         Reuse::Validate(ValidateReason::NoCache) => validated && !reader.is_late(),
         Reuse::Validate(ValidateReason::Request) => false,
         Reuse::Validate(ValidateReason::Stale) => had_lifetime && !reader.is_late(),
     };
-    let on_error = for_error && reuse::may_serve_on_error(times, &context.directives, now);
+    let on_error = for_error && times.may_serve_on_error(request.directives, now);
     if usable || on_error {
         Fit::Yes
     } else if had_lifetime && !times.is_fresh(now) {
@@ -210,11 +209,13 @@ async fn lead(
             }
         }
     }
-    let (interim, interims) = context.interims();
     let (direct, own) = oneshot::channel();
-    tokio::spawn(fetch.run(Urgency::Storable, interim, flight, Some(direct)));
-    let waiting = context.in_time(reader.resolution());
-    match with_interims(&context.client, interims, waiting).await {
+    let waited = with_interims(context, |interim| {
+        tokio::spawn(fetch.run(Urgency::Storable, interim, flight, Some(direct)));
+        context.in_time(reader.resolution())
+    })
+    .await;
+    match waited {
         Ok(Resolution::Released) => {
             drop(reader);
             Fetched::Answer(match own.await {

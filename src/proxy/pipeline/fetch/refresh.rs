@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use outrigger_guard::Slot;
+use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::coalesce::flight::Resolution;
@@ -16,20 +17,23 @@ use crate::pipeline::answer::Answer;
 use crate::pipeline::fetch::collapse::Fetched;
 use crate::pipeline::fetch::run::Fetch;
 use crate::pipeline::lookup::{self, Found};
-use crate::pipeline::plan::Refresh;
 use crate::pipeline::request::RequestContext;
 
 /// The hint of a flight that nobody looks for.
 const UNJOINED: u64 = u64::MAX;
 
 /// Starts a refresh behind an answer, unless the key is being fetched already.
-pub(crate) fn refresh(context: &Arc<RequestContext>, plan: Refresh, answer: Answer) -> Fetched {
+pub(crate) fn refresh(
+    context: &Arc<RequestContext>,
+    stored: Arc<Entry>,
+    answer: Answer,
+) -> Fetched {
     let metrics = &context.shared().metrics.guard;
-    match place(context, plan.collapsible) {
+    match place(context) {
         Err(why) => metrics.count_refresh(why),
         Ok((flight, slot)) => {
             metrics.count_refresh("begun");
-            let fetch = Fetch::new(context, Some(plan.stored));
+            let fetch = Fetch::new(context, Some(stored));
             tokio::spawn(run(fetch, flight, slot));
         }
     }
@@ -37,10 +41,7 @@ pub(crate) fn refresh(context: &Arc<RequestContext>, plan: Refresh, answer: Answ
 }
 
 /// A place for the refresh, or why there is none.
-fn place(
-    context: &RequestContext,
-    collapsible: bool,
-) -> Result<(RegisteredFlight, Slot), &'static str> {
+fn place(context: &RequestContext) -> Result<(RegisteredFlight, Slot), &'static str> {
     let shared = &context.worker.shared;
     let digest = context.key.digest();
     if !shared.watch.may_validate(digest) {
@@ -50,7 +51,7 @@ fn place(
         return Err("breaker-open");
     }
     // A refresh that carries credentials is nobody else's to join.
-    let key = (digest, if collapsible { 0 } else { UNJOINED });
+    let key = (digest, if context.collapsible { 0 } else { UNJOINED });
     let slot = context.guard.begin_refresh().ok_or("too-many")?;
     let flight = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
     Ok((flight, slot))

@@ -21,15 +21,16 @@ use tokio::sync::oneshot;
 
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
+use crate::error::UpstreamError;
 use crate::guard::{Urgency, forget_caller_deadline};
-use crate::pipeline::exchange::clean;
 use crate::pipeline::fetch::store::Storing;
 use crate::pipeline::lookup;
 use crate::pipeline::peers::{self, FetchLock, LockOutcome};
 use crate::pipeline::request::{RequestContext, RequestView};
 use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::state::Shared;
-use crate::upstream::{Call, InterimSender, UpstreamError, UpstreamResponse};
+use crate::upgrade::UNREQUESTED;
+use crate::upstream::{InterimSender, UpstreamRequest, UpstreamResponse};
 
 /// What belongs to the leader alone, with the reason.
 pub(crate) enum Own {
@@ -86,7 +87,11 @@ impl Fetch {
 
     /// The request to the upstream. With a stored response it becomes a validation; without one it
     /// is made unconditional, unless it is for a range.
-    fn upstream_request(&mut self, urgency: Urgency, interim: Option<InterimSender>) -> Call {
+    fn upstream_request(
+        &mut self,
+        urgency: Urgency,
+        interim: Option<InterimSender>,
+    ) -> UpstreamRequest {
         let mut headers = self.request.upstream_headers();
         forget_caller_deadline(&mut headers);
         match &self.stored {
@@ -97,7 +102,7 @@ impl Fetch {
             None => conditional::strip_conditions(&mut headers),
         }
         let request = self.request.keyed_request(headers);
-        Call { method: Method::GET, urgency, interim, ..request }
+        UpstreamRequest { method: Method::GET, urgency, interim, ..request }
     }
 
     pub(super) fn shared(&self) -> &Shared {
@@ -147,7 +152,7 @@ impl Fetch {
             match lock {
                 LockOutcome::Fetch(lock) => self.lock = lock,
                 LockOutcome::Fetched(entry) => {
-                    view.copy_up(&entry);
+                    self.shared().remember(&entry);
                     flight.resolve(Resolution::Entry(entry, Outcome::Hit));
                     return flight.finish(true);
                 }
@@ -176,15 +181,9 @@ impl Fetch {
         }
     }
 
-    async fn send(&self, request: Call) -> Result<UpstreamResponse, UpstreamError> {
-        let mut upstream = self.request.worker.upstream.call(request).await?;
-        clean(self.shared(), &mut upstream);
-        Ok(upstream)
-    }
-
-    async fn ask(&self, request: Call) -> Result<Asked, UpstreamError> {
+    async fn ask(&self, request: UpstreamRequest) -> Result<Asked, UpstreamError> {
         let again = request.again();
-        let mut upstream = self.send(request).await?;
+        let mut upstream = self.request.worker.upstream.call(request).await?;
         if upstream.head.status == StatusCode::NOT_MODIFIED
             && self.validating
             && let Some(stored) = &self.stored
@@ -196,10 +195,11 @@ impl Fetch {
             // It speaks of a representation that we do not have (RFC 9111 §4.3.4).
             let mut again = again;
             conditional::strip_conditions(&mut again.headers);
-            upstream = self.send(again).await?;
+            upstream = self.request.worker.upstream.call(again).await?;
         }
         if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(UpstreamError::unwanted_switch("the upstream"));
+            let endpoint = "the upstream".to_owned();
+            return Err(UpstreamError::Invalid { endpoint, reason: UNREQUESTED.to_owned() });
         }
         Ok(Asked::Response(Box::new(upstream)))
     }

@@ -45,7 +45,7 @@ impl Storing<'_> {
     /// # Errors
     /// The reason why not.
     pub(crate) fn judge(&self, upstream: &UpstreamResponse) -> Result<Storable, NotStored> {
-        let UpstreamResponse { head, body, exchange } = upstream;
+        let UpstreamResponse { head, body, exchange, .. } = upstream;
         let RequestView { route, shared, .. } = self.request;
         let facts = self.request.facts();
         let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
@@ -74,7 +74,7 @@ impl Storing<'_> {
     ) {
         let RequestView { shared, key, headers, route, .. } = self.request;
         let Storable { stored, bytes_max } = storable;
-        let UpstreamResponse { head, mut body, exchange } = upstream;
+        let UpstreamResponse { head, mut body, exchange, .. } = upstream;
         let head = Arc::new(FlightHead {
             status: head.status,
             variant: Variant::of(&head.headers, headers),
@@ -163,12 +163,8 @@ impl Storing<'_> {
     /// Puts a response into memory and offers it to the tiers below.
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         let RequestView { shared, key, route, .. } = self.request;
-        let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
-        let kept = if self.unheard || !valid(entry) {
-            Err(NotStored::Overtaken)
-        } else {
-            shared.memory.put(entry, valid)
-        };
+        let kept =
+            if self.unheard { Err(NotStored::Overtaken) } else { shared.keep_in_memory(entry) };
         match kept {
             Ok(()) => {
                 shared.metrics.count_store("stored");

@@ -6,24 +6,24 @@ mod write;
 
 use std::sync::Arc;
 
-use http::header::UPGRADE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use outrigger_coherence::{LogError, Seq};
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
-use outrigger_semantics::{storable, update};
+use outrigger_semantics::update;
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 
-use crate::client::OpenConnection;
+use crate::error::UpstreamError;
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
-use crate::pipeline::exchange::{clean, with_interims};
+use crate::pipeline::exchange::with_interims;
 use crate::pipeline::fetch::Storing;
 use crate::pipeline::plan::Forward;
 use crate::pipeline::request::{Payload, RequestContext, RequestView};
-use crate::upstream::{Call, UpstreamError, UpstreamResponse};
+use crate::upgrade::UNREQUESTED;
+use crate::upstream::{UpstreamRequest, UpstreamResponse};
 use write::{Write, Written};
 
 /// What is reported of a forwarded request (RFC 9211 §2.2, §2.8).
@@ -64,22 +64,16 @@ pub(crate) async fn forward(
         Forward::Head(stored, _) => stored,
         Forward::Bypass(_) | Forward::Pass(_) => None,
     };
-    let (interim, interims) = context.interims();
-    let call = Call { interim, ..context.plain_request(payload.body.take()) };
-    let sending = send(context, call, write);
-    let (sent, seen) = match with_interims(&context.client, interims, sending).await {
+    let body = payload.body.take();
+    let sending =
+        |interim| send(context, UpstreamRequest { interim, ..context.plain_request(body) }, write);
+    let (sent, seen) = match with_interims(context, sending).await {
         Written::Sent(sent, seen) => (sent, seen),
         Written::Refused(error) => return Answer { consistency, ..unannounced(&error, reported) },
     };
     let answer = match sent {
         Err(error) => Answer::failed(Arc::new(error), stored, reported.fwd),
-        Ok(mut response) => {
-            let protocol = response.head.headers.get(UPGRADE).cloned();
-            clean(request.shared, &mut response);
-            if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
-                let switched = switched(context, payload.upgrade, *response, protocol, reported);
-                return Answer { seen, consistency, ..switched };
-            }
+        Ok(response) if response.head.status != StatusCode::SWITCHING_PROTOCOLS => {
             if reported.outcome == Outcome::Pass {
                 learn(request, &response);
             }
@@ -90,13 +84,14 @@ pub(crate) async fn forward(
             }
             Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
         }
+        Ok(response) => switched(context, payload.upgrade, *response, reported),
     };
     Answer { seen, consistency, ..answer }
 }
 
 /// Sends the request. A write runs in a task of its own: a client that leaves in the middle of it
 /// must not take the invalidation along.
-async fn send(context: &RequestContext, call: Call, write: Option<Write>) -> Written {
+async fn send(context: &RequestContext, call: UpstreamRequest, write: Option<Write>) -> Written {
     match write {
         None => Written::Sent(context.worker.upstream.call(call).await.map(Box::new), None),
         Some(write) => tokio::spawn(write.carry_out(call))
@@ -117,18 +112,18 @@ fn switched(
     context: &RequestContext,
     client: Option<OnUpgrade>,
     mut response: UpstreamResponse,
-    protocol: Option<HeaderValue>,
     reported: Reported,
 ) -> Answer {
     let server = response.head.extensions.remove::<OnUpgrade>();
     let (true, Some(server), Some(client), Some(protocol)) =
-        (context.routing.upgrade, server, client, protocol)
+        (context.routing.upgrade, server, client, response.protocol.take())
     else {
-        let error = UpstreamError::unwanted_switch(&context.routing.authority);
+        let endpoint = context.routing.authority.clone();
+        let error = UpstreamError::Invalid { endpoint, reason: UNREQUESTED.to_owned() };
         return Answer::failed(Arc::new(error), None, reported.fwd);
     };
-    let open = OpenConnection::count(&context.worker.shared);
-    let upgrade = Upgrade { upstream: response, protocol, client, server, open };
+    let shared = Arc::clone(&context.worker.shared);
+    let upgrade = Upgrade { upstream: response, protocol, client, server, shared };
     let answer = Answer::new(Reply::Upgraded(Box::new(upgrade)), Outcome::Upgraded);
     Answer { fwd: Some(reported.fwd), detail: reported.detail, ..answer }
 }
@@ -136,13 +131,10 @@ fn switched(
 /// Forgets that a key is not storable, if this response of it could have been stored. The next
 /// request then fetches through the store again.
 fn learn(request: RequestView<'_>, response: &UpstreamResponse) {
-    let UpstreamResponse { head, body, exchange } = response;
     // A body of unknown length may have been what was too large.
-    let length = http_body::Body::size_hint(body).exact();
-    let fits = length.is_some_and(|length| length <= request.shared.settings.object_bytes_max);
-    let rules = &request.route.store;
-    let decided = storable::decide(request.facts(), head.status, &head.headers, *exchange, rules);
-    if fits && decided.is_ok() {
+    let known = http_body::Body::size_hint(&response.body).exact().is_some();
+    let storing = Storing { request, unheard: false, lock: None };
+    if known && storing.judge(response).is_ok() {
         request.shared.hit_for_miss.invalidate(&request.key.digest());
     }
 }

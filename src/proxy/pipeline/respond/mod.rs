@@ -2,12 +2,13 @@
 
 mod own;
 mod ranges;
-mod status;
 mod stored;
 
 use http::header::{CACHE_STATUS, CONNECTION, UPGRADE};
 use http::{HeaderName, HeaderValue, Response};
-use outrigger_semantics::cache_status::CacheStatus;
+use outrigger_semantics::UnixMillis;
+use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::body::response::{ResponseBody, StreamedBody};
@@ -22,16 +23,16 @@ pub(crate) use own::health;
 
 /// Turns the answer to a request into its response.
 pub(crate) fn respond(request: RequestView<'_>, answer: Answer) -> Response<ResponseBody> {
-    let status = status::value(request, &answer);
+    let status = cache_status(request, &answer);
     let Answer { reply, outcome, session, .. } = answer;
     let mut response = match reply {
         Reply::Stored(entry) => stored::entry(request, &entry, status),
-        Reply::StoredPart(entry, range, length) => {
-            stored::part(request, &entry, range, length, status)
-        }
         Reply::Fetched(reader, head) => {
             let collapsed = outcome == Outcome::Collapsed;
             with(stored::fetched(request, reader, &head, collapsed), CACHE_STATUS, status)
+        }
+        Reply::StoredPart(entry, range, length) => {
+            stored::part(request, &entry, range, length, status)
         }
         Reply::Upstream(upstream) => with(streamed(*upstream), CACHE_STATUS, status),
         Reply::Upgraded(upgrade) => with(upgraded(*upgrade), CACHE_STATUS, status),
@@ -46,6 +47,60 @@ pub(crate) fn respond(request: RequestView<'_>, answer: Answer) -> Response<Resp
         response.headers_mut().insert(SESSION, HeaderValue::from(seen));
     }
     response
+}
+
+/// What is reported of an answer to its client (RFC 9211).
+fn cache_status(request: RequestView<'_>, answer: &Answer) -> HeaderValue {
+    let status = status_of(request, answer);
+    if !request.shared.settings.show_key {
+        return status.to_value();
+    }
+    let key = request.key.display();
+    CacheStatus { key: Some(&key), ..status }.to_value()
+}
+
+fn status_of<'a>(request: RequestView<'_>, answer: &'a Answer) -> CacheStatus<'a> {
+    let Answer { outcome, fwd, detail, .. } = *answer;
+    let forwarded = CacheStatus { fwd, detail, ..CacheStatus::default() };
+    match &answer.reply {
+        Reply::Stored(entry) | Reply::StoredPart(entry, ..) => {
+            status_of_stored(entry, request.now, outcome)
+        }
+        Reply::Fetched(_, head) => CacheStatus {
+            fwd_status: Some(head.status.as_u16()),
+            ttl: Some(head.lifetimes.ttl_secs(request.shared.clock.now())),
+            stored: true,
+            collapsed: outcome == Outcome::Collapsed,
+            ..forwarded
+        },
+        Reply::Upstream(upstream) => {
+            CacheStatus { fwd_status: Some(upstream.head.status.as_u16()), ..forwarded }
+        }
+        Reply::Upgraded(_) => CacheStatus { fwd_status: Some(101), ..forwarded },
+        Reply::Failed(error, _) => CacheStatus { detail: Some(error.code()), ..forwarded },
+        Reply::OnlyIfCached => {
+            CacheStatus { detail: Some(outcome.as_str()), ..CacheStatus::default() }
+        }
+        Reply::Unannounced => forwarded,
+    }
+}
+
+fn status_of_stored(entry: &Entry, now: UnixMillis, outcome: Outcome) -> CacheStatus<'static> {
+    let (hit, fwd, fwd_status) = match outcome {
+        Outcome::Revalidated => (false, Some(Forwarded::Stale), Some(304)),
+        Outcome::StaleIfError => (false, Some(Forwarded::Stale), None),
+        _ => (true, None, None),
+    };
+    CacheStatus {
+        hit,
+        fwd,
+        fwd_status,
+        ttl: Some(entry.lifetimes.ttl_secs(now)),
+        stored: outcome == Outcome::Revalidated,
+        collapsed: outcome == Outcome::Collapsed,
+        key: None,
+        detail: (outcome != Outcome::Hit).then(|| outcome.as_str()),
+    }
 }
 
 /// A request that is not passed on.
@@ -77,11 +132,11 @@ fn streamed(upstream: UpstreamResponse) -> Response<ResponseBody> {
 
 /// A 101, after which both connections are one.
 fn upgraded(upgrade: Upgrade) -> Response<ResponseBody> {
-    let Upgrade { upstream, protocol, client, server, open } = upgrade;
+    let Upgrade { upstream, protocol, client, server, shared } = upgrade;
     let mut response = streamed(upstream);
     let headers = response.headers_mut();
     headers.insert(UPGRADE, protocol);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    tunnel(client, server, open);
+    tunnel(client, server, &shared);
     response
 }

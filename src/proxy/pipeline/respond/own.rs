@@ -5,8 +5,8 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::response::ResponseBody;
+use crate::error::UpstreamError;
 use crate::refusal::Refusal;
-use crate::upstream::UpstreamError;
 
 /// A response of the proxy itself: a status and one line of text.
 fn own(status: StatusCode, text: String) -> Response<ResponseBody> {

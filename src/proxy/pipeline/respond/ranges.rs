@@ -7,8 +7,8 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName,
 };
 use http::{HeaderValue, Response, StatusCode};
+use outrigger_semantics::conditional::Selection;
 use outrigger_semantics::range::ByteRange;
-use outrigger_semantics::selection::Selection;
 
 use crate::body::response::ResponseBody;
 
@@ -88,7 +88,7 @@ fn set(headers: &mut HeaderMap, name: HeaderName, text: String) {
 #[cfg(test)]
 mod tests {
     use http::header::RANGE;
-    use outrigger_semantics::selection::select;
+    use outrigger_semantics::conditional::select;
 
     use super::*;
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Response, StatusCode};
 use outrigger_semantics::cache_status::CACHE_NAME;
-use outrigger_semantics::conditional;
+use outrigger_semantics::conditional::{self, Selection};
 use outrigger_semantics::range::ByteRange;
-use outrigger_semantics::selection::{self, Selection};
 use outrigger_store::Entry;
 
 use super::ranges::{bounds, one_range, send};
@@ -25,7 +24,7 @@ pub(super) fn entry(
     let age = HeaderValue::from(entry.lifetimes.age_secs(now));
     let length = Some(entry.body.len() as u64);
     let mut response = Response::new(ResponseBody::empty());
-    let selected = selection::select(method, headers, entry.status, &entry.headers, length, now);
+    let selected = conditional::select(method, headers, entry.status, &entry.headers, length, now);
     if selected == Selection::NotModified {
         let mut headers = conditional::not_modified_headers(&entry.headers);
         headers.insert(AGE, age);
@@ -79,7 +78,7 @@ pub(super) fn fetched(
     let mut response = Response::new(ResponseBody::empty());
     let RequestView { method, headers, .. } = request;
     let now = request.shared.clock.now();
-    let selected = selection::select(method, headers, head.status, &head.headers, None, now);
+    let selected = conditional::select(method, headers, head.status, &head.headers, None, now);
     if selected == Selection::NotModified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.headers_mut() = conditional::not_modified_headers(&head.headers);

@@ -1,0 +1,100 @@
+//! TLS towards the upstream: which certificates are trusted, which name a certificate must carry,
+//! and which protocols are offered. Certificates are read once, when the process starts.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::upstream::settings::{Protocol, TlsSettings};
+
+/// ALPN identifiers (RFC 7301 §6, RFC 9113 §3.1).
+const HTTP_1_1: &[u8] = b"http/1.1";
+const H2: &[u8] = b"h2";
+
+/// Makes TLS connections to the configured upstream.
+#[derive(Clone)]
+pub(crate) struct TlsClient {
+    connector: TlsConnector,
+    server_name: ServerName<'static>,
+}
+
+impl TlsClient {
+    /// # Errors
+    /// The certificates to trust cannot be read, or the server name is no name.
+    pub(crate) fn new(settings: &TlsSettings, protocol: Protocol) -> io::Result<Self> {
+        let name = &settings.server_name;
+        let server_name = ServerName::try_from(name.clone()).map_err(|error| {
+            io::Error::other(format!("upstream.tls.serverName \"{name}\" is no name: {error}"))
+        })?;
+        let roots = roots(settings.ca_file.as_deref()).map_err(|reason| {
+            io::Error::other(format!(
+                "the trusted certificates cannot be read ({reason}); check SSL_CERT_FILE, \
+                 SSL_CERT_DIR and upstream.tls.caFile"
+            ))
+        })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn(protocol);
+        Ok(TlsClient { connector: TlsConnector::from(Arc::new(config)), server_name })
+    }
+
+    /// Secures a connection. The certificate is verified against the configured name.
+    ///
+    /// # Errors
+    /// The handshake fails, or the certificate is not trusted.
+    pub(crate) async fn handshake<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.connector.connect(self.server_name.clone(), stream).await
+    }
+}
+
+/// Whether the server has chosen HTTP/2.
+pub(crate) fn chose_http2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(H2)
+}
+
+/// The protocols to offer in a handshake, the preferred one first.
+fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
+    let offered: &[&[u8]] = match protocol {
+        Protocol::Http1 => &[HTTP_1_1],
+        Protocol::Http2 => &[H2],
+        Protocol::Auto => &[H2, HTTP_1_1],
+    };
+    offered.iter().map(|name| name.to_vec()).collect()
+}
+
+/// The certificates of a file, or else those of the system. One that cannot be read is an error:
+/// an authority that is missing shows only when a connection fails.
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    let certificates = match ca_file {
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+        None => {
+            let found = rustls_native_certs::load_native_certs();
+            if let Some(error) = found.errors.first() {
+                return Err(error.to_string());
+            }
+            found.certs
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(roots)
+}
