@@ -13,6 +13,7 @@ mod body;
 mod client;
 mod clock;
 mod coalesce;
+mod error;
 mod guard;
 mod headers;
 mod interim;
@@ -45,6 +46,7 @@ pub use pipeline::fleet::adopt;
 pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 
 // What operators see.
+pub use error::{Overload, UpstreamError};
 pub use guard::{BreakerState, GuardState, LimiterState};
 pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
-pub use upstream::{EndpointState, Overload, UpstreamError};
+pub use upstream::EndpointState;

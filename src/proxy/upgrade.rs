@@ -8,6 +8,9 @@ use hyper_util::rt::TokioIo;
 
 use crate::client::OpenConnection;
 
+/// What is wrong with an upstream that answers 101 to a request without a matching upgrade.
+pub(crate) const UNREQUESTED: &str = "a 101 that nobody asked for";
+
 /// Connects both sides once each has switched, in a task of its own that runs until one of them
 /// ends. The tunnel counts as an open connection until then, so that a drain waits for it.
 pub(crate) fn tunnel(client: OnUpgrade, upstream: OnUpgrade, open: OpenConnection) {

@@ -18,6 +18,7 @@
 #[path = "../../src/guard/breaker.rs"]
 mod breaker;
 mod coalesce;
+mod error;
 #[allow(dead_code)]
 #[path = "../../src/guard/gradient.rs"]
 mod gradient;
@@ -37,7 +38,6 @@ mod sync;
 #[allow(dead_code)]
 #[path = "../../src/guard/transition.rs"]
 mod transition;
-mod upstream;
 #[allow(dead_code)]
 #[path = "../../src/guard/window.rs"]
 mod window;

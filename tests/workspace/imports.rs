@@ -174,10 +174,7 @@ fn way_back<'a>(
     None
 }
 
-fn reachable<'a>(
-    edges: &BTreeMap<&'a str, BTreeSet<&'a str>>,
-    start: &str,
-) -> BTreeSet<&'a str> {
+fn reachable<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>, start: &str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut open: Vec<&str> = edges.get(start).into_iter().flatten().copied().collect();
     while let Some(next) = open.pop() {
@@ -208,8 +205,7 @@ fn collect(root: &Path, folder: &Path, skip: &[&str], files: &mut Vec<String>) {
 }
 
 fn module_of(file: &str) -> ModulePath {
-    let mut path: ModulePath =
-        file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    let mut path: ModulePath = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     // `main.rs` is a crate of its own, which nothing imports: it keeps its name.
     let last = path.last().map(String::as_str);
     if last == Some("mod") || (path.len() == 1 && last == Some("lib")) {
@@ -393,10 +389,11 @@ fn use_spans(code: &str) -> Vec<(usize, usize)> {
 fn uses(code: &str) -> Vec<Use<'_>> {
     let parse = |(start, end): (usize, usize)| {
         let before = code[..start].trim_end();
-        let public = before.ends_with("pub") || (before.ends_with(')') && {
-            let open = before.rfind('(').unwrap_or(0);
-            before[..open].ends_with("pub")
-        });
+        let public = before.ends_with("pub")
+            || (before.ends_with(')') && {
+                let open = before.rfind('(').unwrap_or(0);
+                before[..open].ends_with("pub")
+            });
         Use { tree: code[start + 4..end].trim_end_matches(';'), public }
     };
     use_spans(code).into_iter().map(parse).collect()

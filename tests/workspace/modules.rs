@@ -23,15 +23,33 @@ const PROXY: &[Room] = &[
     Room {
         name: "serve",
         may: &[
-            "pipeline", "client", "body/response", "state", "interim", "settings", "upstream", "body", "mesh",
+            "pipeline",
+            "client",
+            "body/response",
+            "state",
+            "interim",
+            "settings",
+            "upstream",
+            "body",
+            "mesh",
         ],
         why: "accepts connections and hands their requests to the pipeline",
     },
     Room {
         name: "pipeline",
         may: &[
-            "upgrade", "client", "body/response", "state", "upstream", "guard", "coalesce", "body",
-            "headers", "mesh", "refusal", "error",
+            "upgrade",
+            "client",
+            "body/response",
+            "state",
+            "upstream",
+            "guard",
+            "coalesce",
+            "body",
+            "headers",
+            "mesh",
+            "refusal",
+            "error",
         ],
         why: "answers requests; does not know how they came in",
     },
@@ -106,11 +124,21 @@ const ROOT: &[Room] = &[
     Room { name: "istio", may: &[], why: "renders Istio objects from values" },
 ];
 
-/// Circles that still exist, each as the beginnings of the names of its files.
-const KNOWN_CIRCLES: &[&[&str]] = &[];
+/// Circles that still exist, each as the beginnings of the names of its files. None may be added.
+const KNOWN_CIRCLES: &[&[&str]] = &[
+    &["src/admin/", "src/app/", "src/cli/"],
+    &["src/coherence/"],
+    &["src/inject/"],
+    &["src/policy/"],
+    &["src/proxy/pipeline/"],
+    &["src/redis/"],
+    &["src/semantics/"],
+    &["src/store/"],
+    &["src/telemetry/"],
+];
 
 /// Imports between modules that the tables do not allow and that still exist.
-const KNOWN_IMPORTS: &[(&str, &str)] = &[];
+const KNOWN_IMPORTS: &[(&str, &str)] = &[("admin", "app"), ("app", "cli")];
 
 /// The crates whose files are looked at, relative to the workspace.
 const CRATES: [&str; 12] = [
@@ -159,7 +187,8 @@ fn check_rooms(folder: &str, rooms: &[Room]) -> BTreeSet<(&'static str, &'static
             continue;
         }
         let from = room_of(rooms, file);
-        let from = from.unwrap_or_else(|| panic!("{folder}/{file} belongs to no room of the table"));
+        let from =
+            from.unwrap_or_else(|| panic!("{folder}/{file} belongs to no room of the table"));
         for target in targets.iter().filter(|target| **target != "lib.rs") {
             let to = room_of(rooms, target).expect("a file with a room");
             if from.name != to.name && !from.may.contains(&to.name) {

@@ -16,8 +16,8 @@ use outrigger_semantics::{Lifetimes, Variant, tags};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
+use crate::error::UpstreamError;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
-use crate::upstream::UpstreamError;
 
 /// Bytes that may wait for the slowest reader of a response that is too large to store.
 pub(crate) const WINDOW_BYTES_MAX: usize = 256 * 1024;

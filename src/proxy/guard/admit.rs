@@ -7,9 +7,9 @@ use outrigger_guard::{Acquired, Permit, Rank, Sample, Shed};
 use outrigger_policy::guard::{FailureKind, GuardRules};
 use tokio::time::Instant;
 
+use crate::error::{Overload, UpstreamError};
 use crate::guard::report::Report;
 use crate::guard::routes::RouteGuard;
-use crate::upstream::{Overload, UpstreamError};
 
 /// How much a request needs the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

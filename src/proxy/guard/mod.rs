@@ -7,6 +7,7 @@
 mod admit;
 mod caller;
 mod destinations;
+mod ejections;
 mod report;
 mod revalidation;
 mod routes;
@@ -14,6 +15,7 @@ mod routes;
 pub(crate) use admit::{Pass, Urgency};
 pub(crate) use caller::{CallerDeadline, forget_caller_deadline};
 pub(crate) use destinations::{Destinations, destination_name};
+pub(crate) use ejections::Ejections;
 pub(crate) use report::{NamedBreaker, Pending, Report};
 pub(crate) use revalidation::RevalidationWatch;
 pub use routes::{BreakerState, GuardState, LimiterState};

@@ -14,7 +14,7 @@ use crate::client::ClientConnection;
 use crate::guard::Urgency;
 use crate::headers::{announces_surrogate, from_upstream, to_upstream};
 use crate::pipeline::job::Job;
-use crate::upstream::{Call, Interim, UpstreamResponse};
+use crate::upstream::{Interim, UpstreamRequest, UpstreamResponse};
 
 /// Interim responses that may wait for a client.
 const INTERIM_QUEUE: usize = 8;
@@ -35,8 +35,8 @@ impl Job {
 
     /// A call without a body for the keyed target, with these fields. It is for the cache, and so
     /// not bound by what one caller says about its time.
-    pub(crate) fn keyed_call(&self, headers: HeaderMap) -> Call {
-        Call {
+    pub(crate) fn keyed_call(&self, headers: HeaderMap) -> UpstreamRequest {
+        UpstreamRequest {
             method: self.parts.method.clone(),
             target: self.keyed_target(),
             authority: self.authority.clone(),
@@ -53,7 +53,7 @@ impl Job {
     }
 
     /// A call with the request as the client sent it, body included.
-    pub(crate) fn plain_call(&mut self) -> Call {
+    pub(crate) fn plain_call(&mut self) -> UpstreamRequest {
         let headers = self.upstream_headers();
         let mut call = self.keyed_call(headers);
         call.target = self.target();

@@ -24,13 +24,15 @@ use tokio::sync::oneshot;
 
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
+use crate::error::UpstreamError;
 use crate::guard::forget_caller_deadline;
 use crate::headers::from_upstream;
 use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn, share_rules};
 use crate::pipeline::job::Job;
 use crate::pipeline::store::Storing;
 use crate::state::Worker;
-use crate::upstream::{Call, UpstreamError, UpstreamResponse};
+use crate::upgrade;
+use crate::upstream::{UpstreamRequest, UpstreamResponse};
 
 /// What belongs to the leader alone, with the reason.
 pub(crate) enum Own {
@@ -60,7 +62,7 @@ pub(crate) struct Fill {
     pub(crate) for_all: bool,
     /// The place among the misses under way, if it is one.
     pub(crate) miss: Option<MissPermit>,
-    pub(crate) call: Call,
+    pub(crate) call: UpstreamRequest,
 }
 
 impl Fill {
@@ -165,7 +167,7 @@ impl Fill {
         }
     }
 
-    pub(crate) fn split(self) -> (Context, Call) {
+    pub(crate) fn split(self) -> (Context, UpstreamRequest) {
         let context = Context {
             worker: self.worker,
             route: self.route,
@@ -210,7 +212,7 @@ enum Asked {
 }
 
 impl Context {
-    async fn ask(&self, call: Call) -> Result<Asked, UpstreamError> {
+    async fn ask(&self, call: UpstreamRequest) -> Result<Asked, UpstreamError> {
         let again = call.again();
         let mut upstream = self.worker.upstream.call(call).await?;
         if upstream.head.status == StatusCode::NOT_MODIFIED
@@ -227,7 +229,7 @@ impl Context {
             upstream = self.worker.upstream.call(again).await?;
         }
         if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS {
-            let reason = "a 101 that nobody asked for".to_owned();
+            let reason = upgrade::UNREQUESTED.to_owned();
             return Err(UpstreamError::Invalid { endpoint: "the upstream".to_owned(), reason });
         }
         Ok(Asked::Response(Box::new(upstream)))

@@ -22,7 +22,7 @@ use crate::pipeline::admit::Admitted;
 use crate::pipeline::respond;
 use crate::pipeline::trust::Distrust;
 use crate::state::{Active, Worker};
-use crate::upstream::Named;
+use crate::upstream::Destination;
 
 /// A response with its outcome.
 pub(crate) struct Answer {
@@ -42,7 +42,7 @@ impl Answer {
 pub(crate) struct Way {
     authority: String,
     entry: Option<(Side, u16)>,
-    to: Option<Named>,
+    to: Option<Destination>,
     peer_uri: Option<Box<str>>,
     upgrade: bool,
 }
@@ -54,7 +54,7 @@ impl Way {
         Way {
             authority: admitted.authority.to_owned(),
             entry: arrival.entry,
-            to: destination.map(|address| Named { address, http2 }),
+            to: destination.map(|address| Destination { address, http2 }),
             peer_uri: arrival.peer.map(|peer| peer.uri().into()),
             upgrade: admitted.upgrade,
         }
@@ -71,7 +71,7 @@ pub(crate) struct Job {
     pub(crate) body: Option<Incoming>,
     pub(crate) authority: String,
     /// Where Envoy says that it goes; `None` for the configured upstream.
-    pub(crate) to: Option<Named>,
+    pub(crate) to: Option<Destination>,
     /// The SPIFFE URI of the authenticated caller.
     pub(crate) peer_uri: Option<Box<str>>,
     pub(crate) key: CacheKey,

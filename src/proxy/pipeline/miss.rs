@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::body::response::{FlightBody, ResponseBody};
 use crate::coalesce::flight::{Flight, FlightHead, Reader, Resolution};
 use crate::coalesce::table::{FlightKey, RegisteredFlight, Role};
+use crate::error::UpstreamError;
 use crate::pipeline::call::with_interims;
 use crate::pipeline::fill::{Fill, Own};
 use crate::pipeline::job::{Answer, Job};
@@ -23,7 +24,6 @@ use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::stand_in::may_stand_in;
 use crate::pipeline::trust::Distrust;
 use crate::pipeline::{head, pass, respond};
-use crate::upstream::UpstreamError;
 
 /// How often a waiter whose response turned out to be another variant, or had expired before it
 /// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.

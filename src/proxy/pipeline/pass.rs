@@ -11,12 +11,13 @@ use outrigger_telemetry::Outcome;
 use tokio::sync::mpsc;
 
 use crate::client::OpenConnection;
+use crate::error::UpstreamError;
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::respond;
 use crate::pipeline::unsafe_method::{Write, Written};
-use crate::upgrade::tunnel;
-use crate::upstream::{Call, Interim, UpstreamError, UpstreamResponse};
+use crate::upgrade::{self, tunnel};
+use crate::upstream::{Interim, UpstreamRequest, UpstreamResponse};
 
 /// Forwards a request past the store.
 pub(crate) async fn bypass(job: &mut Job, why: Bypass) -> Answer {
@@ -67,7 +68,7 @@ pub(crate) async fn exchange(job: &mut Job) -> Result<UpstreamResponse, Upstream
 }
 
 /// The request as a call, with where its 1xx responses come out.
-fn prepare(job: &mut Job) -> (Call, Option<mpsc::Receiver<Interim>>) {
+fn prepare(job: &mut Job) -> (UpstreamRequest, Option<mpsc::Receiver<Interim>>) {
     let mut call = job.plain_call();
     let interims = job.interims().map(|(sender, receiver)| {
         call.interim = Some(sender);
@@ -125,7 +126,7 @@ fn switch(job: &mut Job, mut upstream: UpstreamResponse, status: CacheStatus<'_>
     let protocol = upstream.head.headers.get(http::header::UPGRADE).cloned();
     let (true, Some(theirs), Some(ours), Some(protocol)) = (job.upgrade, theirs, ours, protocol)
     else {
-        let reason = "a 101 that nobody asked for".to_owned();
+        let reason = upgrade::UNREQUESTED.to_owned();
         let error = UpstreamError::Invalid { endpoint: job.authority.clone(), reason };
         return failed(job, &error, status);
     };

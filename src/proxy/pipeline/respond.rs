@@ -16,10 +16,10 @@ use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::body::response::ResponseBody;
+use crate::error::UpstreamError;
 use crate::pipeline::job::Answer;
 use crate::refusal::Refusal;
 use crate::state::Shared;
-use crate::upstream::UpstreamError;
 
 /// A hit: the response to a request from a stored one, on the fast path.
 pub(crate) fn from_entry<B>(

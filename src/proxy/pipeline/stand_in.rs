@@ -12,9 +12,9 @@ use outrigger_telemetry::Outcome;
 
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
+use crate::error::UpstreamError;
 use crate::pipeline::fill::Context;
 use crate::state::Shared;
-use crate::upstream::UpstreamError;
 
 impl Context {
     /// No response: a stored one may stand in (RFC 5861 §4).

@@ -17,9 +17,10 @@ use outrigger_policy::values::Consistency;
 use outrigger_policy::{Peer, RequestTarget, Route};
 use outrigger_semantics::{invalidate, tags};
 
+use crate::error::UpstreamError;
 use crate::pipeline::job::Job;
 use crate::state::{Active, Worker};
-use crate::upstream::{Call, UpstreamError, UpstreamResponse};
+use crate::upstream::{UpstreamRequest, UpstreamResponse};
 
 /// A write that others were told of must be over before they stop waiting for its end.
 const HELD_MAX: Duration = Duration::from_secs(90);
@@ -74,7 +75,7 @@ impl Write {
     }
 
     /// Sends the request, and invalidates what it may have changed.
-    pub(crate) async fn carry_out(self, call: Call) -> Written {
+    pub(crate) async fn carry_out(self, call: UpstreamRequest) -> Written {
         let guard = match self.announce().await {
             Ok(guard) => guard,
             Err(error) => return Written::Refused(error),

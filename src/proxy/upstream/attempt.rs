@@ -9,13 +9,14 @@ use hyper::body::Incoming;
 use pingora_core::protocols::l4::socket::SocketAddr;
 
 use crate::body::request::RequestBody;
+use crate::error::UpstreamError;
 use crate::guard::Report;
-use crate::upstream::call::{Call, Interim, Named, Upstream};
-use crate::upstream::connect::Fresh;
-use crate::upstream::deadlines::Limits;
+use crate::upstream::call::Upstream;
+use crate::upstream::connect::Connection;
+use crate::upstream::deadlines::Deadlines;
 use crate::upstream::endpoints::Chosen;
-use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Lease;
+use crate::upstream::request::{Destination, Interim, UpstreamRequest};
 use crate::upstream::settings::HostHeader;
 
 /// Endpoints tried for one attempt, as long as none can be connected to.
@@ -37,8 +38,8 @@ impl Upstream {
     /// idle connection at any moment.
     pub(super) async fn exchange(
         &self,
-        call: &mut Call,
-        limits: &Limits,
+        call: &mut UpstreamRequest,
+        deadlines: &Deadlines,
         tried: &mut Vec<SocketAddr>,
         report: &mut Report,
     ) -> Result<Answered, UpstreamError> {
@@ -59,7 +60,7 @@ impl Upstream {
             }
         }
         // Boxed: its state is many times that of everything else here, and rarely needed.
-        let connecting = self.connect(endpoint, call, limits, tried, report);
+        let connecting = self.connect(endpoint, call, deadlines, tried, report);
         let (endpoint, fresh) = Box::pin(connecting).await?;
         self.send(&endpoint, fresh, request).await.map_err(|failed| failed.error)
     }
@@ -69,21 +70,21 @@ impl Upstream {
     async fn connect(
         &self,
         first: SocketAddr,
-        call: &Call,
-        limits: &Limits,
+        call: &UpstreamRequest,
+        deadlines: &Deadlines,
         tried: &mut Vec<SocketAddr>,
         report: &mut Report,
-    ) -> Result<(SocketAddr, Fresh), UpstreamError> {
+    ) -> Result<(SocketAddr, Connection), UpstreamError> {
         let mut endpoint = first;
         for nth in 1.. {
             self.metrics.upstream_connects.inc();
             let error = match self
                 .connector
-                .connect(&endpoint, &self.settings, call.to, &limits.timeouts)
+                .connect(&endpoint, &self.settings, call.to, &deadlines.timeouts)
                 .await
             {
                 Ok(fresh) => {
-                    if let Fresh::Http2(sender) = &fresh {
+                    if let Connection::Http2(sender) = &fresh {
                         self.pool.put_http2(&endpoint, sender.clone());
                     }
                     return Ok((endpoint, fresh));
@@ -105,7 +106,11 @@ impl Upstream {
     }
 
     /// Where a request goes, at best somewhere that it has not been `tried` at.
-    fn choose(&self, call: &Call, tried: &[SocketAddr]) -> Result<Chosen, UpstreamError> {
+    fn choose(
+        &self,
+        call: &UpstreamRequest,
+        tried: &[SocketAddr],
+    ) -> Result<Chosen, UpstreamError> {
         if let Some(named) = call.to {
             return Ok(Chosen { address: SocketAddr::Inet(named.address), pending: None });
         }
@@ -114,27 +119,27 @@ impl Upstream {
         chosen.ok_or(UpstreamError::NoEndpoint)
     }
 
-    fn kept(&self, endpoint: &SocketAddr, named: Option<Named>) -> Option<Fresh> {
+    fn kept(&self, endpoint: &SocketAddr, named: Option<Destination>) -> Option<Connection> {
         // Of a named upstream, connections of both protocols may be kept.
         if named.is_none_or(|named| named.http2)
             && let Some(sender) = self.pool.http2(endpoint)
         {
-            return Some(Fresh::Http2(sender));
+            return Some(Connection::Http2(sender));
         }
         if named.is_some_and(|named| named.http2) {
             return None;
         }
-        self.pool.take_http1(endpoint).map(Fresh::Http1)
+        self.pool.take_http1(endpoint).map(Connection::Http1)
     }
 
     async fn send(
         &self,
         endpoint: &SocketAddr,
-        connection: Fresh,
+        connection: Connection,
         mut request: Request<RequestBody>,
     ) -> Result<Answered, Failed> {
         match connection {
-            Fresh::Http1(mut sender) => {
+            Connection::Http1(mut sender) => {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
                 }
@@ -157,7 +162,7 @@ impl Upstream {
                     }),
                 }
             }
-            Fresh::Http2(mut sender) => {
+            Connection::Http2(mut sender) => {
                 if let Err(error) = sender.ready().await {
                     return Err(Failed { error: reset(endpoint, &error), request: Some(request) });
                 }
@@ -176,7 +181,7 @@ impl Upstream {
 
     /// The request with an absolute URI; HTTP/1 takes the path from it, HTTP/2 the authority too.
     /// What may be sent again stays in the call.
-    fn request(&self, call: &mut Call, repeatable: bool) -> Request<RequestBody> {
+    fn request(&self, call: &mut UpstreamRequest, repeatable: bool) -> Request<RequestBody> {
         let configured = call.to.is_none();
         let authority = match self.settings.host_header {
             HostHeader::Upstream if configured => self.settings.authority.clone(),

@@ -4,108 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderMap;
-use http::uri::PathAndQuery;
-use http::{Method, StatusCode};
 use outrigger_semantics::freshness::Exchange;
 use outrigger_telemetry::Metrics;
 use pingora_core::protocols::l4::socket::SocketAddr;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::body::request::RequestBody;
 use crate::clock::Clock;
-use crate::guard::{CallerDeadline, Pass, RouteGuard, Urgency};
+use crate::error::UpstreamError;
+use crate::guard::{Pass, Report};
 use crate::upstream::connect::Connector;
-use crate::upstream::deadlines::Limits;
+use crate::upstream::deadlines::Deadlines;
 use crate::upstream::endpoints::Endpoints;
-use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::Pool;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::{UpstreamBody, UpstreamResponse};
 use crate::upstream::retry::Retries;
-use crate::upstream::settings::{Protocol, UpstreamSettings};
-
-/// A 1xx response on its way to the client.
-#[derive(Clone, Debug)]
-pub(crate) struct Interim {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-}
-
-/// Where 1xx responses go.
-pub(crate) type InterimSender = mpsc::Sender<Interim>;
-
-/// An upstream that is named for one request: there is one address, and the protocol is the
-/// client's, as Envoy speaks to applications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Named {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) http2: bool,
-}
-
-impl Named {
-    pub(crate) fn protocol(self) -> Protocol {
-        if self.http2 { Protocol::Http2 } else { Protocol::Http1 }
-    }
-}
-
-/// What is asked of the upstream.
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    /// Path and query as sent.
-    pub(crate) target: PathAndQuery,
-    /// Host and port that the client asked for.
-    pub(crate) authority: String,
-    /// Where it goes; `None` for an endpoint of the configured upstream.
-    pub(crate) to: Option<Named>,
-    /// Header fields, hop-by-hop fields already replaced.
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: RequestBody,
-    /// Resolves when the body has been sent; the wait for the response head begins then.
-    pub(crate) body_sent: Option<oneshot::Receiver<()>>,
-    /// Digest of the cache key, for choosing an endpoint.
-    pub(crate) hash: u128,
-    pub(crate) guard: Arc<RouteGuard>,
-    pub(crate) urgency: Urgency,
-    /// When the one caller for whom this is stops waiting.
-    pub(crate) caller: Option<CallerDeadline>,
-    pub(crate) interim: Option<InterimSender>,
-}
-
-impl Call {
-    /// Whether it may be sent twice: it has no body, and twice has the effect of once (RFC 9110
-    /// §9.2.2).
-    pub(crate) fn is_repeatable(&self) -> bool {
-        let idempotent = matches!(
-            self.method,
-            Method::GET
-                | Method::HEAD
-                | Method::OPTIONS
-                | Method::TRACE
-                | Method::PUT
-                | Method::DELETE
-        );
-        idempotent && self.body.is_empty()
-    }
-
-    /// The same call once more, without what it carries in its body.
-    pub(crate) fn again(&self) -> Call {
-        Call {
-            method: self.method.clone(),
-            target: self.target.clone(),
-            authority: self.authority.clone(),
-            to: self.to,
-            headers: self.headers.clone(),
-            body: RequestBody::Empty,
-            body_sent: None,
-            hash: self.hash,
-            guard: Arc::clone(&self.guard),
-            urgency: self.urgency,
-            caller: self.caller,
-            interim: self.interim.clone(),
-        }
-    }
-}
+use crate::upstream::settings::UpstreamSettings;
 
 /// The upstream as one worker sees it.
 pub(crate) struct Upstream {
@@ -141,13 +55,16 @@ impl Upstream {
     ///
     /// # Errors
     /// The guard refused it, or there is no response.
-    pub(crate) async fn call(&self, mut call: Call) -> Result<UpstreamResponse, UpstreamError> {
-        let limits = Limits::of(&call, &self.settings);
+    pub(crate) async fn call(
+        &self,
+        mut call: UpstreamRequest,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let deadlines = Deadlines::of(&call, &self.settings);
         let mut retries = Retries::of(&call);
         let mut tried = Vec::new();
         loop {
-            let result = self.attempt(&mut call, &limits, &mut tried).await;
-            match retries.next(&call, result, &limits) {
+            let result = self.attempt(&mut call, &deadlines, &mut tried).await;
+            match retries.next(&call, result, &deadlines) {
                 Ok(result) => return result,
                 Err(wait) => tokio::time::sleep(wait).await,
             }
@@ -157,18 +74,18 @@ impl Upstream {
     /// One attempt, from the guard's consent to the response head.
     async fn attempt(
         &self,
-        call: &mut Call,
-        limits: &Limits,
+        call: &mut UpstreamRequest,
+        deadlines: &Deadlines,
         tried: &mut Vec<SocketAddr>,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut pass = call.guard.admit(call.urgency, limits.deadline()).await?;
+        let mut pass = call.guard.admit(call.urgency, deadlines.deadline()).await?;
         let started = Instant::now();
         let requested_at = self.clock.now();
-        let first_byte = limits.first_byte(call.body_sent.take());
+        let first_byte = deadlines.first_byte(call.body_sent.take());
         let result = tokio::select! {
-            result = self.exchange(call, limits, tried, &mut pass.report) => result,
-            () = first_byte => Err(limits.no_first_byte(tried.last())),
-            error = limits.over() => Err(error),
+            result = self.exchange(call, deadlines, tried, &mut pass.report) => result,
+            () = first_byte => Err(deadlines.no_first_byte(tried.last())),
+            error = deadlines.over() => Err(error),
         };
         self.metrics.upstream_seconds.observe(started.elapsed().as_secs_f64());
         let (response, lease) = match result {
@@ -183,13 +100,13 @@ impl Upstream {
         let exchange = Exchange { requested_at, responded_at: self.clock.now() };
         let (head, incoming) = response.into_parts();
         let report = reported(pass, &head);
-        let body = UpstreamBody::new(incoming, lease, limits, report);
+        let body = UpstreamBody::new(incoming, lease, deadlines, report);
         Ok(UpstreamResponse { head, body, exchange })
     }
 }
 
 /// Tells the guard of a response head.
-fn reported(pass: Pass, head: &http::response::Parts) -> crate::guard::Report {
+fn reported(pass: Pass, head: &http::response::Parts) -> Report {
     let mut report = pass.answered(head.status.as_u16());
     report.grpc(&head.headers);
     report

@@ -10,15 +10,15 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::body::request::RequestBody;
-use crate::upstream::call::Named;
-use crate::upstream::error::UpstreamError;
+use crate::error::UpstreamError;
+use crate::upstream::request::Destination;
 use crate::upstream::settings::{Protocol, Timeouts, TlsSettings, UpstreamSettings};
 
 /// An idle HTTP/2 connection is probed this often, so that a dead one is noticed.
 const H2_PING: Duration = Duration::from_secs(20);
 
 /// A connection that requests can be sent on.
-pub(crate) enum Fresh {
+pub(crate) enum Connection {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>),
 }
@@ -59,10 +59,10 @@ impl Connector {
         &self,
         endpoint: &SocketAddr,
         settings: &UpstreamSettings,
-        named: Option<Named>,
+        named: Option<Destination>,
         timeouts: &Timeouts,
-    ) -> Result<Fresh, UpstreamError> {
-        let protocol = named.map_or(settings.protocol, Named::protocol);
+    ) -> Result<Connection, UpstreamError> {
+        let protocol = named.map_or(settings.protocol, Destination::protocol);
         let tls = settings.tls.as_ref().filter(|_| named.is_none());
         let peer = peer(endpoint, tls, protocol, timeouts)?;
         let stream = self.transport.new_stream(&peer).await.map_err(|error| {
@@ -104,7 +104,7 @@ impl Connector {
                     tracing::debug!(%error, "upstream HTTP/2 connection ended");
                 }
             });
-            return Ok(Fresh::Http2(sender));
+            return Ok(Connection::Http2(sender));
         }
         let (sender, connection) = http1::Builder::new()
             .max_headers(settings.header_count_max)
@@ -117,7 +117,7 @@ impl Connector {
                 tracing::debug!(%error, "upstream HTTP/1 connection ended");
             }
         });
-        Ok(Fresh::Http1(sender))
+        Ok(Connection::Http1(sender))
     }
 }
 

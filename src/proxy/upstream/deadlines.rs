@@ -7,23 +7,23 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::error::UpstreamError;
 use crate::guard::CallerDeadline;
-use crate::upstream::call::Call;
-use crate::upstream::error::UpstreamError;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::settings::{Timeouts, UpstreamSettings};
 
 /// The deadlines of a request, all its attempts included.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Deadlines {
     /// Each attempt's own, the route's where it has any.
     pub(crate) timeouts: Timeouts,
     total: Option<Instant>,
     caller: Option<CallerDeadline>,
 }
 
-impl Limits {
+impl Deadlines {
     /// The deadlines of a call that begins now.
-    pub(crate) fn of(call: &Call, settings: &UpstreamSettings) -> Self {
+    pub(crate) fn of(call: &UpstreamRequest, settings: &UpstreamSettings) -> Self {
         let (route, usual) = (call.guard.rules.deadlines, settings.timeouts);
         let timeouts = Timeouts {
             connect_ms: route.connect_ms.unwrap_or(usual.connect_ms),
@@ -33,7 +33,7 @@ impl Limits {
             total_ms: route.total_ms.or(usual.total_ms),
         };
         let total = timeouts.total_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-        Limits { timeouts, total, caller: call.caller }
+        Deadlines { timeouts, total, caller: call.caller }
     }
 
     /// The end of all: the route's, or the caller's if that is sooner.

@@ -12,18 +12,17 @@ mod connect;
 mod deadlines;
 mod ejection;
 mod endpoints;
-mod error;
 mod pool;
+mod request;
 mod response;
 mod retry;
 mod settings;
 
-pub(crate) use call::{Call, Interim, Named, Upstream};
+pub(crate) use call::Upstream;
 pub(crate) use connect::Connector;
-pub(crate) use ejection::Ejections;
 pub use endpoints::EndpointState;
 pub(crate) use endpoints::Endpoints;
-pub use error::{Overload, UpstreamError};
+pub(crate) use request::{Destination, Interim, UpstreamRequest};
 pub(crate) use response::{UpstreamBody, UpstreamResponse};
 pub use settings::{
     Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, Protocol, Timeouts,

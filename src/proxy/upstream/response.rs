@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::BodyError;
 use crate::guard::Report;
-use crate::upstream::deadlines::Limits;
+use crate::upstream::deadlines::Deadlines;
 use crate::upstream::pool::Lease;
 
 /// Head and body of a response.
@@ -42,16 +42,16 @@ impl UpstreamBody {
     pub(crate) fn new(
         incoming: Incoming,
         lease: Option<Lease>,
-        limits: &Limits,
+        deadlines: &Deadlines,
         report: Report,
     ) -> Self {
-        let (idle, deadline) = (limits.idle(), limits.deadline());
+        let (idle, deadline) = (deadlines.idle(), deadlines.deadline());
         let mut body = UpstreamBody {
             incoming,
             lease,
             idle,
             deadline,
-            callers: limits.is_the_callers(),
+            callers: deadlines.is_the_callers(),
             timer: None,
             report: Some(report),
             ended: false,

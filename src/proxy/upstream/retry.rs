@@ -11,9 +11,9 @@ use outrigger_semantics::UnixMillis;
 use outrigger_semantics::time::parse_http_date;
 use tokio::time::Instant;
 
-use crate::upstream::call::Call;
-use crate::upstream::deadlines::Limits;
-use crate::upstream::error::UpstreamError;
+use crate::error::UpstreamError;
+use crate::upstream::deadlines::Deadlines;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::UpstreamResponse;
 
 /// Without a deadline, a client is not kept waiting for an upstream that asks for more time.
@@ -33,7 +33,7 @@ pub(crate) struct Retries {
 
 impl Retries {
     /// Before the first attempt.
-    pub(crate) fn of(call: &Call) -> Self {
+    pub(crate) fn of(call: &UpstreamRequest) -> Self {
         let guard = &call.guard;
         if let Some(budget) = &guard.budget {
             budget.machine.deposit(guard.now());
@@ -45,9 +45,9 @@ impl Retries {
     /// After an attempt: the result to be used, or how long to wait before the next one.
     pub(crate) fn next(
         &mut self,
-        call: &Call,
+        call: &UpstreamRequest,
         result: Attempted,
-        limits: &Limits,
+        deadlines: &Deadlines,
     ) -> Result<Attempted, Duration> {
         let Some(policy) = self.policy else { return Ok(result) };
         let wish = wish(&policy, &result, self.made);
@@ -55,7 +55,7 @@ impl Retries {
             budget.machine.note(wish.is_some());
         }
         let Some(wanted) = wish else { return Ok(self.choose(result)) };
-        let verdict = self.check(call, &policy, wanted, limits);
+        let verdict = self.check(call, &policy, wanted, deadlines);
         call.guard.count_retry(verdict.err().unwrap_or("made"));
         match verdict {
             Err(_) => Ok(self.choose(result)),
@@ -70,10 +70,10 @@ impl Retries {
     /// Whether a retry that is wished for is made; the reason if not.
     fn check(
         &self,
-        call: &Call,
+        call: &UpstreamRequest,
         policy: &RetryPolicy,
         wanted: Duration,
-        limits: &Limits,
+        deadlines: &Deadlines,
     ) -> Result<Duration, &'static str> {
         if self.made >= policy.max {
             return Err("attempts-used-up");
@@ -81,7 +81,7 @@ impl Retries {
         if call.guard.refusal().is_some() {
             return Err("breaker-open");
         }
-        match limits.deadline() {
+        match deadlines.deadline() {
             Some(deadline) if Instant::now() + wanted >= deadline => return Err("deadline"),
             None if wanted > RETRY_AFTER_MAX => return Err("retry-after"),
             _ => {}

@@ -1,4 +1,6 @@
-//! Why the upstream gave no usable response, worded for the operator who must act.
+//! Why a request to the upstream gave no usable response. Texts are for the operator who must act,
+//! codes are stable names for machines. Guard and upstream both produce these errors, so this file
+//! knows neither of them.
 
 use std::time::Duration;
 
@@ -6,20 +8,20 @@ use http::StatusCode;
 use outrigger_policy::guard::FailureKind;
 use outrigger_telemetry::Outcome;
 
-/// Which limit on requests to the upstream is used up.
+/// The limit that kept a request from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overload {
-    /// As many requests wait for a place as may.
+    /// No place is free, and the queue for one is full.
     QueueFull,
-    /// It waited, and a more important request took its place.
+    /// A more important request took its place in the queue.
     Displaced,
-    /// It waited for as long as it may.
+    /// It waited in the queue for `queueTimeout`.
     QueueTimeout,
-    /// There is no place, and a refresh does not wait for one.
+    /// No place is free, and a refresh does not wait for one.
     NoRoomForRefresh,
-    /// Too many misses are under way.
+    /// As many misses are under way as `misses.max` allows.
     Misses,
-    /// Too many misses of this client are under way.
+    /// As many misses of this client are under way as `misses.perClient` allows.
     ClientMisses,
 }
 
@@ -51,7 +53,7 @@ impl Overload {
     }
 }
 
-/// A failed upstream request.
+/// A request to the upstream that gave no usable response.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// No endpoint is known or healthy.
@@ -60,73 +62,73 @@ pub enum UpstreamError {
     /// The connection could not be opened.
     #[error("cannot connect to {endpoint}: {reason}")]
     Connect {
-        /// Where to.
+        /// The address of the endpoint.
         endpoint: String,
-        /// Why not.
+        /// The cause, as the operating system or the TLS library words it.
         reason: String,
     },
     /// Connecting, or the TLS handshake, took too long.
     #[error("connecting to {endpoint} took longer than {millis} ms")]
     ConnectTimeout {
-        /// Where to.
+        /// The address of the endpoint.
         endpoint: String,
-        /// The limit.
+        /// The limit in milliseconds.
         millis: u64,
     },
     /// The response head did not come in time.
     #[error("{endpoint} sent no response head within {millis} ms")]
     FirstByteTimeout {
-        /// From where.
+        /// The address of the endpoint.
         endpoint: String,
-        /// The limit.
+        /// The limit in milliseconds.
         millis: u64,
     },
     /// The whole exchange took too long.
     #[error("the request took longer than {millis} ms in all")]
     TotalTimeout {
-        /// The limit.
+        /// The limit in milliseconds.
         millis: u64,
     },
     /// The connection broke before the response head.
     #[error("{endpoint} closed the connection before its response head: {reason}")]
     Reset {
-        /// By whom.
+        /// The address of the endpoint.
         endpoint: String,
-        /// How.
+        /// The cause, as the HTTP library words it.
         reason: String,
     },
     /// What came back is not an HTTP response, or one that cannot be passed on.
     #[error("{endpoint} sent an invalid response: {reason}")]
     Invalid {
-        /// Who sent it.
+        /// The address of the endpoint.
         endpoint: String,
-        /// What is wrong.
+        /// What is wrong with the response.
         reason: String,
     },
     /// The client's own body was malformed or broke off.
     #[error("the request body is malformed or broke off: {reason}")]
     RequestBody {
-        /// What is wrong.
+        /// What is wrong with the body.
         reason: String,
     },
     /// The caller's own time ran out.
     #[error("no response within the {millis} ms that the caller waits")]
     CallerDeadline {
-        /// What the caller allowed.
+        /// The time that the caller allowed, in milliseconds.
         millis: u64,
     },
     /// The circuit breaker is open.
     #[error("the circuit breaker \"{breaker}\" is open for {} ms more", retry_after.as_millis())]
     BreakerOpen {
-        /// Which one.
+        /// The name of the breaker.
         breaker: String,
-        /// Until the next probe.
+        /// Time until the breaker lets a probe through.
         retry_after: Duration,
     },
     /// A limit on requests to the upstream is used up.
     #[error("not sent to the upstream: {}", .0.reason())]
     Overload(Overload),
-    /// The fetch was given up on our side, because nobody waited for it any more.
+    /// Outrigger gave the fetch up, since no client waited for it any more.
     #[error("the fetch was given up")]
     Aborted,
 }
@@ -150,7 +152,7 @@ impl UpstreamError {
         }
     }
 
-    /// The status that a client gets.
+    /// The status of the response that a client gets for it.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoEndpoint | Self::BreakerOpen { .. } | Self::Overload(_) => {
@@ -165,7 +167,7 @@ impl UpstreamError {
         }
     }
 
-    /// The outcome that it means for a request.
+    /// The outcome of a request that fails with it.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::BreakerOpen { .. } => Outcome::BreakerOpen,
@@ -178,7 +180,7 @@ impl UpstreamError {
         }
     }
 
-    /// The outcome of a request for which a stale response stands in.
+    /// The outcome of a request that gets a stale response in place of this error.
     pub fn stand_in(&self) -> Outcome {
         match self {
             Self::BreakerOpen { .. } => Outcome::StaleBreakerOpen,
@@ -187,7 +189,7 @@ impl UpstreamError {
         }
     }
 
-    /// How it failed, as policy names it; `None` if it is no failure of the upstream's.
+    /// The kind of failure, as policy names it; `None` if the upstream did not fail.
     pub fn kind(&self) -> Option<FailureKind> {
         match self {
             Self::NoEndpoint | Self::Connect { .. } => Some(FailureKind::Connect),
@@ -204,7 +206,7 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the guard refused it, so that the upstream has not heard of it.
+    /// Whether the guard refused the request, so that nothing was sent.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::BreakerOpen { .. } | Self::Overload(_))
     }
@@ -216,7 +218,7 @@ impl UpstreamError {
         !unsent && !self.is_refusal()
     }
 
-    /// Whether it concerns the request that led a fetch, and not those that wait with it.
+    /// Whether it concerns only the request that led a fetch, and not those that wait for it.
     pub fn is_the_leaders_own(&self) -> bool {
         matches!(
             self,
@@ -224,7 +226,8 @@ impl UpstreamError {
         )
     }
 
-    /// When a client should come back, whole seconds; `None` if nothing is known of that.
+    /// The value of `Retry-After` for the client, in whole seconds, at least one (RFC 9110 §10.2.3).
+    /// `None` if nothing is known about it.
     pub fn retry_after_secs(&self) -> Option<u64> {
         match self {
             Self::BreakerOpen { retry_after, .. } => {

@@ -1,3 +1,0 @@
-//! What the coalescer takes from the upstream.
-
-pub(crate) use outrigger_proxy::UpstreamError;
