@@ -86,7 +86,7 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "upstream",
-        may: &["guard", "body", "error", "clock"],
+        may: &["guard", "body", "headers", "error", "clock"],
         why: "sends requests; knows neither clients nor what is stored",
     },
     Room {
