@@ -13,7 +13,7 @@ use outrigger_semantics::targeted::{SURROGATE_CONTROL, SURROGATE_DEVICE};
 
 use crate::mesh;
 
-/// `CDN-Loop` (RFC 8586).
+/// The field by which a proxy recognises its own requests (RFC 8586).
 static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

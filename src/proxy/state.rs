@@ -82,8 +82,8 @@ impl Active {
     fn guard_state(&self) -> GuardState {
         let backing_off = self.watch.backing_off();
         let mut state = GuardState { backing_off, ..GuardState::default() };
-        self.guards.tell(&self.watch, &mut state);
-        self.destinations.all().iter().for_each(|guards| guards.tell(&self.watch, &mut state));
+        self.guards.add_state(&self.watch, &mut state);
+        self.destinations.all().iter().for_each(|guards| guards.add_state(&self.watch, &mut state));
         state
     }
 
@@ -138,7 +138,7 @@ impl std::fmt::Debug for Shared {
 pub struct Parts {
     /// Limits, the upstream and the pod.
     pub settings: Settings,
-    /// The first policy.
+    /// The policy that is in force from the start.
     pub snapshot: Arc<Snapshot>,
     /// Tiers below memory, in the order in which they are asked.
     pub tiers: Vec<Arc<dyn Tier>>,

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use crate::client::OpenConnection;
 use crate::state::Shared;
 
-/// What is said of a 101 to a request that did not ask for it (RFC 9110 §15.2.2).
+/// What is wrong with an upstream that answers 101 to a request without a matching upgrade.
 pub(crate) const UNREQUESTED: &str = "a 101 that nobody asked for";
 
 /// Connects both sides once each has switched, in a task of its own that runs until one of them

@@ -2,7 +2,7 @@
 //! out interleavings.
 //!
 //! Their very sources are compiled here a second time, against the primitives of `shuttle` in
-//! `sync` in place of std's: every lock and every wake-up is a point at which another thread may
+//! `sync` in place of the real ones: every lock and every wake-up is a point at which another thread may
 //! go on, and a thread that waits for ever is reported as a deadlock. Schedules and choices are
 //! random with a fixed seed, `OUTRIGGER_MODEL_SEED`; `OUTRIGGER_MODEL_SCHEDULES` multiplies their
 //! number. A failure prints its schedule, and `OUTRIGGER_MODEL_REPLAY` runs that one alone.

@@ -86,7 +86,7 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "upstream",
-        may: &["guard", "body", "error", "clock"],
+        may: &["guard", "body", "headers", "error", "clock"],
         why: "sends requests; knows neither clients nor what is stored",
     },
     Room {
@@ -124,11 +124,21 @@ const ROOT: &[Room] = &[
     Room { name: "istio", may: &[], why: "renders Istio objects from values" },
 ];
 
-/// Circles that still exist, each as the beginnings of the names of its files.
-const KNOWN_CIRCLES: &[&[&str]] = &[];
+/// Circles that still exist, each as the beginnings of the names of its files. None may be added.
+const KNOWN_CIRCLES: &[&[&str]] = &[
+    &["src/admin/", "src/app/", "src/cli/"],
+    &["src/coherence/"],
+    &["src/inject/"],
+    &["src/policy/"],
+    &["src/proxy/pipeline/"],
+    &["src/redis/"],
+    &["src/semantics/"],
+    &["src/store/"],
+    &["src/telemetry/"],
+];
 
 /// Imports between modules that the tables do not allow and that still exist.
-const KNOWN_IMPORTS: &[(&str, &str)] = &[];
+const KNOWN_IMPORTS: &[(&str, &str)] = &[("admin", "app"), ("app", "cli")];
 
 /// The crates whose files are looked at, relative to the workspace.
 const CRATES: [&str; 12] = [

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 static ENVOY_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// When a caller stops waiting.
+/// The deadline of a request, as its caller has given it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallerDeadline {
-    /// The moment.
+    /// When the caller stops waiting.
     pub(crate) at: Instant,
     /// Time that was left when the request came, milliseconds.
     pub(crate) millis: u64,

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard};
 
 use outrigger_guard::State;
+use parking_lot::Mutex;
 
 /// The endpoints that are ejected, and the limit on their share.
 #[derive(Debug)]
@@ -28,14 +28,10 @@ impl Ejections {
         Ejections { percent_max, inner: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// Reserves the right to eject an endpoint; `false` if as many are ejected as may be. The only
     /// endpoint is never ejected, and of two or more at least one may be.
     pub(crate) fn reserve(&self, name: &str) -> bool {
-        let mut known = self.lock();
+        let mut known = self.inner.lock();
         let all = known.names.len();
         let max = if all < 2 { 0 } else { (all * usize::from(self.percent_max) / 100).max(1) };
         let may = known.names.contains(name) && known.ejected.len() < max;
@@ -49,7 +45,7 @@ impl Ejections {
     /// Notes that the breaker of an endpoint has changed its state.
     pub(crate) fn changed(&self, name: &str, to: State) {
         if to == State::Closed {
-            let mut known = self.lock();
+            let mut known = self.inner.lock();
             known.ejected.remove(name);
             self.count.store(known.ejected.len(), Ordering::Relaxed);
         }
@@ -62,7 +58,7 @@ impl Ejections {
 
     /// Replaces the list of endpoints. An ejected one that is no longer listed frees its place.
     pub(crate) fn keep_only(&self, names: BTreeSet<String>) {
-        let mut known = self.lock();
+        let mut known = self.inner.lock();
         known.ejected.retain(|name| names.contains(name));
         known.names = names;
         self.count.store(known.ejected.len(), Ordering::Relaxed);

@@ -36,7 +36,7 @@ impl NamedBreaker {
     ) -> Result<Pending, Duration> {
         let admitted = self.machine.admit(watch.now());
         if let Some(change) = &admitted.transition {
-            self.tell(watch, change);
+            self.report(watch, change);
         }
         admitted.verdict.map(|ticket| Pending {
             breaker: Arc::clone(self),
@@ -47,7 +47,7 @@ impl NamedBreaker {
     }
 
     /// Reports a change of its state.
-    pub(crate) fn tell(&self, watch: &RevalidationWatch, change: &outrigger_guard::Transition) {
+    pub(crate) fn report(&self, watch: &RevalidationWatch, change: &outrigger_guard::Transition) {
         let endpoint = self.ejections.is_some().then_some(&*self.name);
         watch.transition(&self.name, endpoint, change);
         if let Some(ejections) = &self.ejections {
@@ -73,7 +73,7 @@ impl Drop for Pending {
             || breaker.ejections.as_ref().is_none_or(|ejections| ejections.reserve(&breaker.name));
         let (now, jitter) = (self.watch.now(), fastrand::f64());
         if let Some(change) = breaker.machine.settle(ticket, self.verdict, now, jitter, may_open) {
-            breaker.tell(&self.watch, &change);
+            breaker.report(&self.watch, &change);
         }
     }
 }

@@ -214,14 +214,14 @@ impl Guards {
         for breaker in self.breakers.iter().filter(named) {
             count += 1;
             if let Some(change) = breaker.machine.force(force, watch.now()) {
-                breaker.tell(watch, &change);
+                breaker.report(watch, &change);
             }
         }
         count
     }
 
     /// Adds the states of these guards to what operators see.
-    pub(crate) fn tell(&self, watch: &RevalidationWatch, state: &mut GuardState) {
+    pub(crate) fn add_state(&self, watch: &RevalidationWatch, state: &mut GuardState) {
         let now = watch.now();
         state.breakers.extend(self.breakers.iter().map(|breaker| BreakerState {
             name: breaker.name.to_string(),
@@ -270,7 +270,7 @@ pub struct BreakerState {
 /// State of a concurrency limit, for operators.
 #[derive(Clone, Debug)]
 pub struct LimiterState {
-    /// As [`BreakerState::name`].
+    /// Named as in [`BreakerState::name`].
     pub name: String,
     /// Limit, requests under way and queue.
     pub status: LimiterStatus,

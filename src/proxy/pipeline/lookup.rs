@@ -13,8 +13,8 @@ use outrigger_store::lookup::Wanted;
 use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
-use crate::pipeline::peers::share_rules;
 use crate::pipeline::request::RequestView;
+use crate::pipeline::sharing::share_rules;
 use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::pipeline::trust::{self, CATCH_UP_MAX, Distrust};
 
@@ -40,7 +40,7 @@ pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: 
     if let Err(bypass) = route.classify(method, headers, directives, has_body, arrival) {
         return Found::Bypass(bypass);
     }
-    if let Err(why) = trust::check(&shared.log, route.consistency, headers) {
+    if let Err(why) = trust::check(&shared.log, route.consistency, headers, request.now) {
         return Found::Distrusted(why);
     }
     let found = early(request, memory(request));

@@ -13,6 +13,7 @@ mod plan;
 mod record;
 mod request;
 mod respond;
+mod sharing;
 mod stale_if_error;
 mod trust;
 

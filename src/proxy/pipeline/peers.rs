@@ -5,28 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
-use outrigger_policy::Route;
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_store::tier::Usable;
-use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
+use outrigger_store::{Claim, Entry, Scope, Settled, Ticket, Tier};
 
 use crate::pipeline::request::RequestView;
+use crate::pipeline::sharing::scope;
 use crate::state::Shared;
-
-/// What of a route goes to the tiers that pods share.
-pub(crate) fn share_rules(route: &Route) -> ShareRules {
-    ShareRules {
-        enabled: route.redis.enabled,
-        scope: scope(route),
-        object_bytes_max: route.redis.object_bytes_max,
-        ttl_ms_min: route.redis.ttl_ms_min,
-    }
-}
-
-/// Who shares the responses of a route.
-pub(crate) fn scope(route: &Route) -> Scope {
-    if route.redis.for_namespace { Scope::Namespace } else { Scope::Workload }
-}
 
 /// The right to fetch for all pods; given back when dropped.
 pub(crate) struct FetchLock {

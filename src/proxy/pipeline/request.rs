@@ -19,7 +19,7 @@ use crate::client::ClientConnection;
 use crate::error::UpstreamError;
 use crate::guard::{CallerDeadline, RouteGuard};
 use crate::pipeline::admit::Admitted;
-use crate::pipeline::peers;
+use crate::pipeline::sharing::scope;
 use crate::state::{Active, Shared, Worker};
 use crate::upstream::Destination;
 
@@ -66,7 +66,7 @@ impl<'a> RequestView<'a> {
             key: self.key.text(),
             headers: self.headers,
             policy_epoch: self.route.epoch,
-            scope: peers::scope(self.route),
+            scope: scope(self.route),
         }
     }
 

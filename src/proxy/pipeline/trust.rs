@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 use outrigger_coherence::{PurgeLog, Seq};
 use outrigger_policy::values::Consistency;
+use outrigger_semantics::UnixMillis;
 
 use crate::pipeline::answer::Answer;
 use crate::pipeline::request::RequestView;
@@ -46,11 +47,12 @@ pub(crate) fn check(
     log: &PurgeLog,
     consistency: Consistency,
     headers: &HeaderMap,
+    now: UnixMillis,
 ) -> Result<(), Distrust> {
     match consistency {
         Consistency::Eventual => Ok(()),
         _ if log.may_miss_holds() => Err(Distrust::Unheard),
-        Consistency::Causal => match session(headers) {
+        Consistency::Causal => match session(headers, now) {
             Some(seq) if !log.covers(seq) => Err(Distrust::Behind(seq)),
             _ => Ok(()),
         },
@@ -61,19 +63,18 @@ pub(crate) fn check(
 
 /// What a client has seen. What cannot be a position is taken as none: a client can only make its
 /// own requests slower by it.
-pub(crate) fn session(headers: &HeaderMap) -> Option<Seq> {
+pub(crate) fn session(headers: &HeaderMap, now: UnixMillis) -> Option<Seq> {
     let text = headers.get(SESSION)?.to_str().ok()?.trim();
     let seq: Seq = text.parse().ok()?;
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
-    (seq <= now.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
+    let micros = u64::try_from(now.0).unwrap_or(0).saturating_mul(1000);
+    (seq <= micros.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
 }
 
 /// Notes the position that the client's session is told, where its route is causal and the answer
 /// knows it: what the client has now seen, on top of what it had.
 pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
     if answer.consistency.unwrap_or(request.route.consistency) == Consistency::Causal {
-        let told = |seen| session(request.headers).unwrap_or(0).max(seen);
+        let told = |seen| session(request.headers, request.now).unwrap_or(0).max(seen);
         answer.session = answer.seen.map(told);
     }
     answer
@@ -94,6 +95,9 @@ mod tests {
 
     use super::*;
 
+    /// After every position that the log of this process says.
+    const NOW: UnixMillis = UnixMillis(4_000_000_000_000);
+
     fn with(value: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(SESSION, HeaderValue::from_static(value));
@@ -102,21 +106,21 @@ mod tests {
 
     #[test]
     fn a_session_is_a_position_or_nothing() {
-        assert_eq!(session(&with("17")), Some(17));
+        assert_eq!(session(&with("17"), NOW), Some(17));
         for bad in ["", "-1", "x", "99999999999999999999999", "18446744073709551615"] {
-            assert_eq!(session(&with(bad)), None, "{bad}");
+            assert_eq!(session(&with(bad), NOW), None, "{bad}");
         }
     }
 
     #[tokio::test]
     async fn a_log_of_one_process_knows_what_it_has_said() {
         let log = PurgeLog::local();
-        assert_eq!(check(&log, Consistency::Strong, &HeaderMap::new()), Ok(()));
-        assert_eq!(check(&log, Consistency::Causal, &with("0")), Ok(()));
+        assert_eq!(check(&log, Consistency::Strong, &HeaderMap::new(), NOW), Ok(()));
+        assert_eq!(check(&log, Consistency::Causal, &with("0"), NOW), Ok(()));
         let later = log.applied() + 5;
         let mut headers = HeaderMap::new();
         headers.insert(SESSION, HeaderValue::from(later));
-        assert_eq!(check(&log, Consistency::Causal, &headers), Err(Distrust::Behind(later)));
-        assert_eq!(check(&log, Consistency::Eventual, &headers), Ok(()));
+        assert_eq!(check(&log, Consistency::Causal, &headers, NOW), Err(Distrust::Behind(later)));
+        assert_eq!(check(&log, Consistency::Eventual, &headers, NOW), Ok(()));
     }
 }

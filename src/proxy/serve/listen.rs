@@ -13,9 +13,9 @@ const BACKLOG: i32 = 4096;
 /// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// `ADDRESS:PORT`.
+    /// A TCP address, written `ADDRESS:PORT`.
     Tcp(SocketAddr),
-    /// Path of a Unix socket, written `unix:PATH`.
+    /// The path of a Unix socket, written `unix:PATH`.
     Unix(PathBuf),
 }
 
@@ -72,7 +72,7 @@ pub struct ListenError {
 /// A bound listener that does not accept yet.
 #[derive(Debug)]
 pub enum Bound {
-    /// A TCP listener.
+    /// A TCP listener, nonblocking.
     Tcp(TcpListener),
     /// A Unix socket and the path of its file, which is removed when this value is dropped.
     Unix(UnixListener, PathBuf),
@@ -133,7 +133,7 @@ impl Drop for Bound {
     }
 }
 
-/// Binds a listener.
+/// Binds a listener; connections queue up in it until [`run`](super::run) accepts them.
 ///
 /// # Errors
 /// The address is in use or cannot be bound; the error has the system's reason.

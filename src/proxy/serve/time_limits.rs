@@ -59,12 +59,17 @@ enum TimeLimit {
 #[derive(Debug)]
 pub(crate) struct Activity {
     ticker: Arc<Ticker>,
+    /// Requests that run.
     requests: AtomicU32,
+    /// Whether a request has ever begun.
     served: AtomicBool,
     retired: AtomicBool,
     idle_since: AtomicU64,
+    /// First byte of an incomplete request head.
     head_since: AtomicU64,
+    /// First write that the client did not take.
     stalled_since: AtomicU64,
+    /// Notified when a limit is exceeded.
     end: Notify,
 }
 
@@ -82,7 +87,7 @@ impl Activity {
         }
     }
 
-    /// Bytes were received.
+    /// Bytes were received: if no request runs, one begins with them.
     pub(crate) fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == NEVER

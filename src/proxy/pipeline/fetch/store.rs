@@ -18,8 +18,9 @@ use outrigger_store::{Entry, Lookup};
 
 use crate::coalesce::flight::{FlightHead, Resolution};
 use crate::coalesce::table::RegisteredFlight;
-use crate::pipeline::peers::{FetchLock, share_rules};
+use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
+use crate::pipeline::sharing::share_rules;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
 /// Storing what the upstream answers to a request.
