@@ -35,7 +35,7 @@ impl Matcher {
 /// What becomes of the responses concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum PurgeMode {
     /// They are never served again.
     #[default]
     Hard,
@@ -43,7 +43,7 @@ pub enum Mode {
     Soft,
 }
 
-impl Mode {
+impl PurgeMode {
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ pub enum Action {
     /// Voids what was stored before it.
     Purge {
         /// Hard or soft.
-        mode: Mode,
+        mode: PurgeMode,
         /// The hold that it ends.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         ends: Option<Seq>,
@@ -89,7 +89,7 @@ pub struct PurgeRequest {
     /// Which responses.
     pub matcher: Matcher,
     /// What becomes of them.
-    pub mode: Mode,
+    pub mode: PurgeMode,
     /// Who asked: `admin`, or `unsafe-method`.
     pub by: &'static str,
     /// Why, in the words of who asked.
@@ -228,7 +228,7 @@ mod tests {
     fn events_travel_as_json() {
         let request = PurgeRequest {
             matcher: Matcher::Url("http://a/".to_owned()),
-            mode: Mode::Soft,
+            mode: PurgeMode::Soft,
             by: "admin",
             reason: Some("price change".to_owned()),
             uri_digest: u128::MAX - 5,

@@ -6,7 +6,7 @@
 //! purging a tag costs the same however many responses carry it.
 //!
 //! The log belongs to this process alone ([`PurgeLog::local`]) or to a namespace, in Redis
-//! ([`SharedLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
+//! ([`RedisLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
 //! [`follow`] (that nothing it said is missing), [`holds`] and [`lease`] (when a pod may answer from
 //! its store); `tests/simulation.rs` runs these through thousands of schedules.
 
@@ -16,12 +16,12 @@ pub mod holds;
 pub mod lease;
 pub mod log;
 pub mod mirror;
-pub mod shared;
+pub mod redis;
 
-pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record};
+pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record};
 pub use log::{Acks, LogError, PurgeLog, Purged};
 pub use mirror::{Mirror, Verdict};
-pub use shared::{HoldGuard, SharedLog, SharedSettings};
+pub use redis::{HoldGuard, RedisLog, RedisLogSettings};
 
 /// A position in the purge log. Zero is before the first event.
 pub type Seq = u64;

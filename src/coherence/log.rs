@@ -12,7 +12,7 @@ use crate::Seq;
 use crate::event::{Action, Content, Event, PurgeRequest};
 use crate::follow::{Absorbed, Follower};
 use crate::mirror::{Mirror, Verdict};
-use crate::shared::SharedLog;
+use crate::redis::RedisLog;
 
 /// Events kept for an operator to look at.
 const RECENT_MAX: usize = 256;
@@ -136,7 +136,7 @@ enum Order {
     /// applied only when all before it have been.
     Local(tokio::sync::Mutex<Seq>),
     /// The order of a log in Redis.
-    Shared(Arc<SharedLog>),
+    Redis(Arc<RedisLog>),
 }
 
 /// The purge log.
@@ -164,23 +164,23 @@ impl PurgeLog {
     }
 
     /// The log of a namespace.
-    pub fn shared(log: Arc<SharedLog>) -> Self {
-        PurgeLog { state: Arc::clone(log.state()), order: Order::Shared(log) }
+    pub fn in_redis(log: Arc<RedisLog>) -> Self {
+        PurgeLog { state: Arc::clone(log.state()), order: Order::Redis(log) }
     }
 
     /// Who shares the log: `pod` or `namespace`.
     pub fn scope(&self) -> &'static str {
         match self.order {
             Order::Local(_) => "pod",
-            Order::Shared(_) => "namespace",
+            Order::Redis(_) => "namespace",
         }
     }
 
-    /// The shared log, if it is one.
-    pub fn as_shared(&self) -> Option<&Arc<SharedLog>> {
+    /// The log in Redis, if this is one.
+    pub fn as_redis(&self) -> Option<&Arc<RedisLog>> {
         match &self.order {
             Order::Local(_) => None,
-            Order::Shared(log) => Some(log),
+            Order::Redis(log) => Some(log),
         }
     }
 
@@ -215,7 +215,7 @@ impl PurgeLog {
     pub async fn purge(&self, request: PurgeRequest) -> Purged {
         match &self.order {
             Order::Local(order) => Purged::Applied(self.append_locally(order, request).await),
-            Order::Shared(log) => log.purge(request, None).await,
+            Order::Redis(log) => log.purge(request, None).await,
         }
     }
 
@@ -240,7 +240,7 @@ impl PurgeLog {
     pub async fn acknowledged(&self, seq: Seq, limit: Duration) -> Acks {
         match &self.order {
             Order::Local(_) => Acks { applied: 1, live: 1, missing: Vec::new(), complete: true },
-            Order::Shared(log) => log.acknowledged(seq, limit).await,
+            Order::Redis(log) => log.acknowledged(seq, limit).await,
         }
     }
 
@@ -249,14 +249,14 @@ impl PurgeLog {
         self.applied() >= seq
             || match &self.order {
                 Order::Local(_) => false,
-                Order::Shared(log) => log.covers(seq),
+                Order::Redis(log) => log.covers(seq),
             }
     }
 
     /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`,
     /// and at once where nothing more is heard of the log.
     pub async fn until_covers(&self, seq: Seq, limit: Duration) -> bool {
-        if self.as_shared().is_some_and(|log| !log.is_heard()) {
+        if self.as_redis().is_some_and(|log| !log.is_heard()) {
             return self.covers(seq);
         }
         self.covers(seq) || self.state.until_applied(seq, limit).await || self.covers(seq)
@@ -267,7 +267,7 @@ impl PurgeLog {
     pub fn may_miss_holds(&self) -> bool {
         match &self.order {
             Order::Local(_) => false,
-            Order::Shared(log) => log.may_miss_holds(),
+            Order::Redis(log) => log.may_miss_holds(),
         }
     }
 
@@ -276,7 +276,7 @@ impl PurgeLog {
     pub fn has_lease(&self) -> bool {
         match &self.order {
             Order::Local(_) => true,
-            Order::Shared(log) => log.has_lease(),
+            Order::Redis(log) => log.has_lease(),
         }
     }
 
@@ -284,7 +284,7 @@ impl PurgeLog {
     pub async fn seen(&self) -> Seq {
         match &self.order {
             Order::Local(_) => self.applied(),
-            Order::Shared(log) => log.seen().await,
+            Order::Redis(log) => log.seen().await,
         }
     }
 
@@ -292,7 +292,7 @@ impl PurgeLog {
     pub fn knows_others(&self) -> bool {
         match &self.order {
             Order::Local(_) => true,
-            Order::Shared(log) => log.has_caught_up(),
+            Order::Redis(log) => log.has_caught_up(),
         }
     }
 }
@@ -300,7 +300,7 @@ impl PurgeLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Matcher, Mode};
+    use crate::event::{Matcher, PurgeMode};
     use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
     use outrigger_store::entry::Draft;
 
@@ -329,13 +329,13 @@ mod tests {
                 source: FreshnessSource::MaxAge,
             },
             log: outrigger_store::entry::LogSpan { born: born_seq, seen: born_seq },
-            policy_epoch: 0,
+            rules_fingerprint: 0,
             now: UnixMillis(0),
             fetch_millis: 0,
         })
     }
 
-    fn request(matcher: Matcher, mode: Mode, uri_digest: u128) -> PurgeRequest {
+    fn request(matcher: Matcher, mode: PurgeMode, uri_digest: u128) -> PurgeRequest {
         PurgeRequest { matcher, mode, by: "test", reason: None, uri_digest }
     }
 
@@ -343,8 +343,8 @@ mod tests {
     async fn a_purge_beats_a_fill_that_was_already_on_its_way() {
         let log = PurgeLog::local();
         let born = log.applied();
-        log.purge(request(Matcher::Tag("a".into()), Mode::Hard, 0)).await;
-        assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Void);
+        log.purge(request(Matcher::Tag("a".into()), PurgeMode::Hard, 0)).await;
+        assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Purged);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", log.applied())), Verdict::Valid);
         assert_eq!(log.verdict(&entry("http://h/", 1, "b", born)), Verdict::Valid);
     }
@@ -360,11 +360,11 @@ mod tests {
             let log = PurgeLog::local();
             let hit = entry("http://h/a", 5, "t", 0);
             assert_eq!(log.verdict(&hit), Verdict::Valid);
-            log.purge(request(matcher.clone(), Mode::Soft, digest)).await;
+            log.purge(request(matcher.clone(), PurgeMode::Soft, digest)).await;
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}");
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}, remembered");
-            log.purge(request(matcher, Mode::Hard, digest)).await;
-            assert_eq!(log.verdict(&hit), Verdict::Void);
+            log.purge(request(matcher, PurgeMode::Hard, digest)).await;
+            assert_eq!(log.verdict(&hit), Verdict::Purged);
         }
     }
 
@@ -373,10 +373,10 @@ mod tests {
         let log = PurgeLog::local();
         for n in 0..=crate::mirror::PREFIXES_MAX {
             let matcher = Matcher::Prefix(format!("http://other{n}/"));
-            log.purge(request(matcher, Mode::Soft, 0)).await;
+            log.purge(request(matcher, PurgeMode::Soft, 0)).await;
         }
         assert_eq!(log.mirror().collapses(), 1);
-        assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Void);
+        assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Purged);
         let younger = log.applied() - 10;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", younger)), Verdict::Valid);
     }
@@ -399,14 +399,14 @@ mod tests {
                     1 => Matcher::Tag(which.to_string()),
                     _ => Matcher::Prefix(format!("http://h/{which}")),
                 };
-                let mode = if *is_hard { Mode::Hard } else { Mode::Soft };
+                let mode = if *is_hard { PurgeMode::Hard } else { PurgeMode::Soft };
                 let content = Content::purge(request(matcher, mode, u128::from(*which)), None, "");
                 mirror.apply(seq, &content, 0);
                 if *which == 1 && seq > born {
                     hard |= *is_hard;
                     soft |= !*is_hard;
                 }
-                let expected = if hard { Verdict::Void } else if soft { Verdict::Soft } else { Verdict::Valid };
+                let expected = if hard { Verdict::Purged } else if soft { Verdict::Soft } else { Verdict::Valid };
                 proptest::prop_assert_eq!(mirror.verdict(&subject), expected);
             }
         }

@@ -12,7 +12,7 @@ use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use outrigger_store::Entry;
 
 use crate::Seq;
-use crate::event::{Action, Content, Matcher, Mode};
+use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::{Ends, Holds};
 
 /// With more matchers than this the older half is shed.
@@ -30,7 +30,7 @@ pub enum Verdict {
     /// A soft purge made it stale.
     Soft,
     /// A hard purge: it must not be served.
-    Void,
+    Purged,
 }
 
 /// The latest positions that named a matcher.
@@ -41,10 +41,10 @@ struct Marks {
 }
 
 impl Marks {
-    fn set(&mut self, mode: Mode, seq: Seq) {
+    fn set(&mut self, mode: PurgeMode, seq: Seq) {
         match mode {
-            Mode::Hard => self.hard = self.hard.max(seq),
-            Mode::Soft => self.soft = self.soft.max(seq),
+            PurgeMode::Hard => self.hard = self.hard.max(seq),
+            PurgeMode::Soft => self.soft = self.soft.max(seq),
         }
     }
 
@@ -86,7 +86,7 @@ impl Tables {
         self.urls.retain(|_, marks| latest(marks) > until);
         self.tags.retain(|_, marks| latest(marks) > until);
         self.prefixes.retain(|(_, marks)| latest(marks) > until);
-        self.all.set(Mode::Hard, until);
+        self.all.set(PurgeMode::Hard, until);
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
@@ -174,9 +174,9 @@ impl Mirror {
             Action::Hold => {
                 let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
                 tables.holds.place(content.matcher.clone(), content.uri_digest, ends);
-                Mode::Hard
+                PurgeMode::Hard
             }
-            Action::Reset => Mode::Hard,
+            Action::Reset => PurgeMode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
         match &content.matcher {
@@ -206,8 +206,8 @@ impl Mirror {
     }
 
     /// Takes everything born before a position as purged.
-    pub fn void_before(&self, seq: Seq) {
-        self.write().all.set(Mode::Hard, seq);
+    pub fn purge_before(&self, seq: Seq) {
+        self.write().all.set(PurgeMode::Hard, seq);
         // What was checked before must be checked again: the next event to be applied, which comes
         // right behind, sees to that.
     }
@@ -274,7 +274,7 @@ impl Mirror {
     pub fn verdict(&self, entry: &Entry) -> Verdict {
         let applied = self.applied();
         if self.holds() > 0 && self.is_held(entry.uri(), entry.uri_digest, Some(&entry.tags)) {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         if entry.born_seq >= applied {
             return Verdict::Valid;
@@ -287,7 +287,7 @@ impl Mirror {
         let marks = tables.marks_for(entry);
         drop(tables);
         if marks.hard > entry.born_seq {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         let soft = marks.soft > entry.born_seq;
         // `applied` was read before the tables, so that this never claims too much.
