@@ -17,11 +17,13 @@ pub mod lease;
 pub mod log;
 pub mod mirror;
 pub mod redis;
+mod state;
 
 pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record};
-pub use log::{Acks, LogError, PurgeLog, Purged};
+pub use log::{LogScope, PurgeLog};
 pub use mirror::{Mirror, Verdict};
 pub use redis::{HoldGuard, RedisLog, RedisLogSettings};
+pub use state::{Acks, LogError, Purged};
 
 /// A position in the purge log. Zero is before the first event.
 pub type Seq = u64;

@@ -1,134 +1,26 @@
-//! The purge log as its users see it: append an event, ask about an entry, wait for the others.
+//! The purge log as its users see it: append an event, ask about an entry, wait for other pods.
+//!
+//! The proxy knows this type alone, whether the log belongs to this process or to a namespace.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use outrigger_store::Entry;
-use tokio::sync::watch;
 
 use crate::Seq;
-use crate::event::{Action, Content, Event, PurgeRequest};
-use crate::follow::{Absorbed, Follower};
+use crate::event::{Content, Event, PurgeRequest};
 use crate::mirror::{Mirror, Verdict};
 use crate::redis::RedisLog;
+use crate::state::{Acks, Purged, State};
 
-/// Events kept for an operator to look at.
-const RECENT_MAX: usize = 256;
-
-/// Why something could not be done with the log.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LogError {
-    /// The log cannot be reached.
-    #[error("the purge log cannot be reached: {0}")]
-    Unreachable(String),
-}
-
-/// What became of a purge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purged {
-    /// It has its place in the log and is in effect in this pod.
-    Applied(Event),
-    /// The log cannot be reached. It is in effect in this pod, and will be appended.
-    Queued,
-}
-
-/// Who has applied an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Acks {
-    /// Live pods that have.
-    pub applied: usize,
-    /// Live pods.
-    pub live: usize,
-    /// Live pods that have not, or not yet.
-    pub missing: Vec<String>,
-    /// Whether the list of pods is known to hold all that may still serve: not within a lease of its
-    /// beginning, or of the connection's.
-    pub complete: bool,
-}
-
-/// What one process knows of the log: shared between those who follow it and those who ask.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) mirror: Mirror,
-    recent: Mutex<VecDeque<Event>>,
-    applied: watch::Sender<Seq>,
-    gaps: AtomicU64,
-    /// Up to this position there may have been holds that this pod has not heard of.
-    pub(crate) unheard: AtomicU64,
-    clock: std::time::Instant,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        State::starting_at(0)
-    }
-}
-
-impl State {
-    fn starting_at(seq: Seq) -> Self {
-        State {
-            mirror: Mirror::starting_at(seq),
-            recent: Mutex::default(),
-            applied: watch::Sender::new(seq),
-            gaps: AtomicU64::new(0),
-            unheard: AtomicU64::new(0),
-            clock: std::time::Instant::now(),
-        }
-    }
-
-    /// Milliseconds of the process's clock, which only goes forward.
-    pub(crate) fn now(&self) -> u64 {
-        self.at(std::time::Instant::now())
-    }
-
-    /// The same for a moment.
-    pub(crate) fn at(&self, moment: std::time::Instant) -> u64 {
-        let since = moment.saturating_duration_since(self.clock);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Applies what a shared log said.
-    pub(crate) fn absorb(&self, follower: &mut Follower, record: &crate::event::Record) {
-        let before = self.mirror.applied();
-        let absorbed = follower.absorb(&self.mirror, record, self.now());
-        let is_reset =
-            record.content.as_ref().is_none_or(|content| content.action == Action::Reset);
-        if absorbed != Absorbed::Known && is_reset {
-            self.unheard.fetch_max(record.seq, Ordering::AcqRel);
-        } else if absorbed != Absorbed::Known && record.prev != before {
-            // A log that went back has lost everything up to here.
-            let missing = if record.prev < before { record.seq } else { record.prev };
-            self.unheard.fetch_max(missing, Ordering::AcqRel);
-        }
-        if absorbed == Absorbed::AfterGap {
-            self.gaps.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(seq = record.seq, "purge log has a gap: what was stored before is void");
-        }
-        if let (false, Some(content)) = (absorbed == Absorbed::Known, &record.content) {
-            // Positions of a shared log are microseconds of its server's clock.
-            self.remember(record.seq, record.seq / 1000, content.clone());
-        }
-        self.applied.send_replace(self.mirror.applied());
-    }
-
-    fn remember(&self, seq: Seq, at_unix_millis: u64, content: Content) -> Event {
-        let event = Event { seq, at_unix_millis, content };
-        let mut recent = self.recent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if recent.len() == RECENT_MAX {
-            recent.pop_front();
-        }
-        recent.push_back(event.clone());
-        event
-    }
-
-    /// Waits until a position has been applied.
-    pub(crate) async fn until_applied(&self, seq: Seq, limit: Duration) -> bool {
-        let mut applied = self.applied.subscribe();
-        let reached = applied.wait_for(|applied| *applied >= seq);
-        tokio::time::timeout(limit, reached).await.is_ok_and(|reached| reached.is_ok())
-    }
+/// Who shares a purge log. Serialized as `pod` or `namespace`, which is stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogScope {
+    /// This process alone.
+    Pod,
+    /// All pods of a namespace.
+    Namespace,
 }
 
 enum Order {
@@ -139,7 +31,7 @@ enum Order {
     Redis(Arc<RedisLog>),
 }
 
-/// The purge log.
+/// The purge log, as one process uses it.
 pub struct PurgeLog {
     state: Arc<State>,
     order: Order,
@@ -152,7 +44,7 @@ impl std::fmt::Debug for PurgeLog {
 }
 
 impl PurgeLog {
-    /// A log of this process alone.
+    /// A log of this process alone. Its positions begin at the wall clock.
     pub fn local() -> Self {
         // Later than whatever a process before this one has told its clients.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -163,16 +55,16 @@ impl PurgeLog {
         }
     }
 
-    /// The log of a namespace.
+    /// The log of a namespace, which lives in Redis.
     pub fn in_redis(log: Arc<RedisLog>) -> Self {
         PurgeLog { state: Arc::clone(log.state()), order: Order::Redis(log) }
     }
 
-    /// Who shares the log: `pod` or `namespace`.
-    pub fn scope(&self) -> &'static str {
+    /// Who shares the log.
+    pub fn scope(&self) -> LogScope {
         match self.order {
-            Order::Local(_) => "pod",
-            Order::Redis(_) => "namespace",
+            Order::Local(_) => LogScope::Pod,
+            Order::Redis(_) => LogScope::Namespace,
         }
     }
 
@@ -189,14 +81,14 @@ impl PurgeLog {
         self.state.mirror.applied()
     }
 
-    /// The mirror, for figures.
+    /// The mirror: what the log has said so far.
     pub fn mirror(&self) -> &Mirror {
         &self.state.mirror
     }
 
     /// How often records were missing.
     pub fn gaps(&self) -> u64 {
-        self.state.gaps.load(Ordering::Relaxed)
+        self.state.gaps()
     }
 
     /// What the log says about an entry now.
@@ -206,8 +98,7 @@ impl PurgeLog {
 
     /// The latest events, oldest first.
     pub fn recent(&self) -> Vec<Event> {
-        let recent = self.state.recent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        recent.iter().cloned().collect()
+        self.state.recent()
     }
 
     /// Appends a purge. When this returns, this pod serves nothing that it forbids, whether the log
@@ -228,8 +119,7 @@ impl PurgeLog {
         let mut last = order.lock().await;
         *last += 1;
         let seq = *last;
-        self.state.mirror.apply(seq, &content, self.state.now());
-        self.state.applied.send_replace(seq);
+        self.state.apply_own(seq, &content);
         drop(last);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);

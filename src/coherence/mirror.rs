@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use outrigger_store::Entry;
+use parking_lot::RwLock;
 
 use crate::Seq;
 use crate::event::{Action, Content, Matcher, PurgeMode};
@@ -131,14 +131,6 @@ impl Mirror {
         Mirror { applied: AtomicU64::new(seq), ..Mirror::default() }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// The position applied last. A fetch reads it before it begins.
     pub fn applied(&self) -> Seq {
         self.applied.load(Ordering::Acquire)
@@ -151,7 +143,7 @@ impl Mirror {
 
     /// Number of matchers remembered.
     pub fn matchers(&self) -> usize {
-        let tables = self.read();
+        let tables = self.tables.read();
         tables.len() + tables.prefixes.len()
     }
 
@@ -164,7 +156,7 @@ impl Mirror {
     /// up to a position is not checked against earlier ones again. `now` is in milliseconds of the
     /// process's clock, for the end of a hold.
     pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
         let mode = match content.action {
             Action::Purge { mode, ends } => {
@@ -207,14 +199,14 @@ impl Mirror {
 
     /// Takes everything born before a position as purged.
     pub fn purge_before(&self, seq: Seq) {
-        self.write().all.set(PurgeMode::Hard, seq);
+        self.tables.write().all.set(PurgeMode::Hard, seq);
         // What was checked before must be checked again: the next event to be applied, which comes
         // right behind, sees to that.
     }
 
     /// Places a hold that does not come from the log.
     pub fn hold(&self, matcher: Matcher, uri_digest: u128, ends: Ends) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         if matches!(ends, Ends::Applied(seq) if seq <= self.applied()) {
             return;
         }
@@ -224,7 +216,7 @@ impl Mirror {
 
     /// Ends a hold that does not come from the log.
     pub fn release(&self, id: u64) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|ends| ends == Ends::Released(id));
         self.held.store(tables.holds.len(), Ordering::Release);
     }
@@ -234,7 +226,7 @@ impl Mirror {
         if self.holds() == 0 {
             return;
         }
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|ends| matches!(ends, Ends::Event(_, until) if until <= now));
         self.held.store(tables.holds.len(), Ordering::Release);
     }
@@ -242,7 +234,7 @@ impl Mirror {
     /// Whether a response of this URL may neither be served nor stored now. While its tags are not
     /// known, any tag may be one of them.
     pub fn is_held(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
-        self.holds() > 0 && self.read().holds.covers(uri, uri_digest, tags)
+        self.holds() > 0 && self.tables.read().holds.covers(uri, uri_digest, tags)
     }
 
     /// Whether an event after `born_seq` may concern what a fetch for this URI brings. While its
@@ -254,7 +246,7 @@ impl Mirror {
         tags: Option<&[Box<str>]>,
         born_seq: Seq,
     ) -> bool {
-        let tables = self.read();
+        let tables = self.tables.read();
         if tables.holds.covers(uri, uri_digest, tags) {
             return true;
         }
@@ -283,7 +275,7 @@ impl Mirror {
         if checked >= applied {
             return if soft { Verdict::Soft } else { Verdict::Valid };
         }
-        let tables = self.read();
+        let tables = self.tables.read();
         let marks = tables.marks_for(entry);
         drop(tables);
         if marks.hard > entry.born_seq {
