@@ -12,11 +12,11 @@ pub(super) fn tier(redis: Option<&Redis>) -> Value {
     let Some(Redis { tier, .. }) = redis else { return Value::Null };
     let counts = tier.counts();
     let mut lookups = Map::new();
-    for result in LookupResult::ALL {
+    for &result in LookupResult::ALL {
         lookups.insert(result.as_str().to_owned(), counts.lookups(result).into());
     }
     let mut writes = Map::new();
-    for result in WriteResult::ALL {
+    for &result in WriteResult::ALL {
         writes.insert(result.as_str().to_owned(), counts.writes(result).into());
     }
     let servers: Vec<Value> = tier

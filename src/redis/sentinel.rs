@@ -1,5 +1,6 @@
-//! Who the master is: all sentinels are asked, once a second and whenever a connection is in doubt,
-//! and the answer with the highest configuration epoch counts. The client library asks only once.
+//! Which server is the master. All sentinels are asked, once a second and whenever a connection is
+//! in doubt, and the answer with the highest configuration epoch counts. The client library would
+//! ask only once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,16 +8,18 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::connect::{Conn, ConnectSettings, open_sentinel};
+use crate::conn::Conn;
+use crate::connect::open_sentinel;
 use crate::error::ConnectError;
 use crate::location::Server;
+use crate::settings::ConnectSettings;
 
-/// Pause between questions.
+/// Pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a doubt, so that a master that is down is not asked about without end.
+/// Least pause between two rounds, so that a master that is down is not asked about without end.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// Follows the master of one name.
+/// Follows the master that the sentinels know under one name.
 pub(crate) struct MasterWatch {
     master: watch::Receiver<Option<Server>>,
     trouble: watch::Receiver<String>,
@@ -53,7 +56,7 @@ impl MasterWatch {
         })
     }
 
-    /// Asks again at once.
+    /// Starts the next round of questions at once.
     pub(crate) fn ask_now(&self) {
         self.now.notify_one();
     }
@@ -64,8 +67,8 @@ struct Asker {
     sentinels: Vec<Server>,
     name: String,
     conns: HashMap<usize, Conn>,
-    /// The highest configuration epoch so far: a sentinel that was cut off still tells of an
-    /// earlier one.
+    /// The highest configuration epoch so far. A sentinel that was cut off still names an earlier
+    /// one.
     epoch_seen: u64,
 }
 
@@ -125,7 +128,7 @@ impl Asker {
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("MASTER").arg(&self.name);
         let asked = cmd.query_async::<HashMap<String, String>>(&mut conn);
-        let limit = self.settings.timeouts.connect;
+        let limit = self.settings.connect_timeout;
         let fields = tokio::time::timeout(limit, asked)
             .await
             .map_err(|_| ConnectError::Timeout { server: name.clone(), millis: limit.as_millis() })?

@@ -1,73 +1,52 @@
-//! What the shared tier counts.
+//! What the Redis tier counts: lookups and writes, by result.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strum::{EnumCount, IntoStaticStr, VariantArray};
+
 use crate::envelope::Refused;
 
-/// How a lookup ended. The names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a lookup ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum LookupResult {
-    /// A usable value was there.
+    /// A usable value was found.
     Hit,
-    /// Nothing was there.
+    /// No value was found.
     Miss,
-    /// Something was there for other selecting fields.
+    /// A value was found, but for other selecting fields.
     VaryMiss,
-    /// What was there had been purged.
+    /// A value was found that a purge had invalidated.
+    #[strum(serialize = "voided")]
     Purged,
-    /// What was there is damaged.
+    /// The value is damaged.
     Corrupt,
-    /// What was there is not ours.
+    /// The value was not written by Outrigger, or by a version that this one does not read.
     Foreign,
-    /// What was there is sealed with an unknown key, or forged.
+    /// The value is sealed with an unknown key, or forged.
     Seal,
-    /// What was there is not sealed although it has to be.
+    /// The value is not sealed although it has to be.
     Unsealed,
-    /// What was there was stored by other rules.
+    /// The value was stored by other caching rules.
     Policy,
-    /// No answer in time.
+    /// Redis did not answer in time.
     Deadline,
-    /// Not asked, since the breaker is open.
+    /// Redis was not asked, since the breaker is open.
     Breaker,
-    /// It failed.
+    /// Redis answered with an error, or there is no connection.
     Error,
 }
 
 impl LookupResult {
-    /// All results.
-    pub const ALL: [Self; 12] = [
-        Self::Hit,
-        Self::Miss,
-        Self::VaryMiss,
-        Self::Purged,
-        Self::Corrupt,
-        Self::Foreign,
-        Self::Seal,
-        Self::Unsealed,
-        Self::Policy,
-        Self::Deadline,
-        Self::Breaker,
-        Self::Error,
-    ];
+    /// All results, in the order of metrics.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The stable name.
+    /// The stable name in metrics and answers to operators.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Purged => "voided",
-            Self::Corrupt => "corrupt",
-            Self::Foreign => "foreign",
-            Self::Seal => "seal",
-            Self::Unsealed => "unsealed",
-            Self::Policy => "policy",
-            Self::Deadline => "deadline",
-            Self::Breaker => "breaker",
-            Self::Error => "error",
-        }
+        self.into()
     }
 
+    /// The result of a lookup whose value was refused.
     pub(super) fn of_refused(refused: Refused) -> Self {
         match refused {
             Refused::Foreign => Self::Foreign,
@@ -78,18 +57,19 @@ impl LookupResult {
     }
 }
 
-/// How a write ended. The names are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum WriteResult {
-    /// Stored.
+    /// Redis has stored the value.
     Stored,
-    /// Not queued, or taken from the queue unwritten, since Redis does not keep up.
+    /// The queue was full, or Redis was down when the write's turn came.
     Dropped,
-    /// Redis did not take it.
+    /// The command failed.
     Failed,
     /// Redis is out of memory.
     OutOfMemory,
-    /// Redis takes no writes.
+    /// Redis takes no writes: it is a replica, or lacks replicas or disk.
     ReadOnly,
     /// The namespace has used up its quota.
     Quota,
@@ -100,38 +80,20 @@ pub enum WriteResult {
 }
 
 impl WriteResult {
-    /// All results.
-    pub const ALL: [Self; 8] = [
-        Self::Stored,
-        Self::Dropped,
-        Self::Failed,
-        Self::OutOfMemory,
-        Self::ReadOnly,
-        Self::Quota,
-        Self::TooLarge,
-        Self::ShortLived,
-    ];
+    /// All results, in the order of metrics.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The stable name.
+    /// The stable name in metrics and answers to operators.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Dropped => "dropped",
-            Self::Failed => "failed",
-            Self::OutOfMemory => "out-of-memory",
-            Self::ReadOnly => "read-only",
-            Self::Quota => "quota",
-            Self::TooLarge => "too-large",
-            Self::ShortLived => "short-lived",
-        }
+        self.into()
     }
 }
 
-/// Counts since the start.
+/// Numbers of lookups and writes since the start.
 #[derive(Debug, Default)]
 pub struct Counts {
-    lookups: [AtomicU64; LookupResult::ALL.len()],
-    writes: [AtomicU64; WriteResult::ALL.len()],
+    lookups: [AtomicU64; LookupResult::COUNT],
+    writes: [AtomicU64; WriteResult::COUNT],
 }
 
 impl Counts {
@@ -143,12 +105,12 @@ impl Counts {
         self.writes[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lookups that ended so.
+    /// Number of lookups with this result.
     pub fn lookups(&self, result: LookupResult) -> u64 {
         self.lookups[result as usize].load(Ordering::Relaxed)
     }
 
-    /// Writes that ended so.
+    /// Number of writes with this result.
     pub fn writes(&self, result: WriteResult) -> u64 {
         self.writes[result as usize].load(Ordering::Relaxed)
     }

@@ -1,25 +1,16 @@
-//! Which keys are hot: a sample of the hits, added up over all pods in Redis, so that a pod that
-//! starts can ask for the hottest.
+//! Which keys are hot: a sample of this pod's hits. The sample is added up over all pods in Redis,
+//! so that a pod that starts can ask for the hottest.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, Weak};
-use std::time::Duration;
 
-use outrigger_redis::client;
+use parking_lot::Mutex;
 
-use super::RedisTier;
-use super::write::now_ms;
+use super::clock::now_ms;
 
-/// Names noted between two flushes.
+/// Number of names noted between two flushes.
 const NAMES_MAX: usize = 4096;
-/// How often they are added up.
-const FLUSH_EVERY: Duration = Duration::from_secs(2);
-/// How long one sum goes on, milliseconds.
-const BUCKET_MS: i64 = 300_000;
-/// Names kept in one sum.
-const KEPT_MAX: isize = 10_000;
-/// Longest time for a flush.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Span of time over which one sum is kept, milliseconds.
+pub(super) const BUCKET_MS: i64 = 300_000;
 
 /// Hits noted since the last flush.
 #[derive(Debug, Default)]
@@ -28,42 +19,21 @@ pub(super) struct HotKeys {
 }
 
 impl HotKeys {
-    /// Notes a hit. A sample may be lost; a request never waits for another's.
+    /// Notes a hit. The note is lost rather than waiting for another request.
     pub(super) fn note(&self, name: Vec<u8>) {
-        let Ok(mut hits) = self.hits.try_lock() else { return };
+        let Some(mut hits) = self.hits.try_lock() else { return };
         if hits.len() < NAMES_MAX || hits.contains_key(&name) {
             *hits.entry(name).or_default() += 1;
         }
     }
 
-    fn take(&self) -> HashMap<Vec<u8>, u32> {
-        std::mem::take(&mut self.hits.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    /// Takes the hits noted since the last time.
+    pub(super) fn take(&self) -> HashMap<Vec<u8>, u32> {
+        std::mem::take(&mut self.hits.lock())
     }
 }
 
-/// The sum that is under way.
+/// Number of the span of time that is now.
 pub(super) fn bucket() -> u64 {
     now_ms().div_euclid(BUCKET_MS).unsigned_abs()
-}
-
-/// Adds up for as long as the tier lives.
-pub(super) async fn flush(tier: Weak<RedisTier>) {
-    loop {
-        tokio::time::sleep(FLUSH_EVERY).await;
-        let Some(tier) = tier.upgrade() else { return };
-        let hits = tier.hot.take();
-        if hits.is_empty() {
-            continue;
-        }
-        let name = tier.settings.names.hot(bucket());
-        let Ok((mut conn, _)) = tier.shard(&name).usable() else { continue };
-        let mut pipeline = client::pipe();
-        for (key, count) in hits {
-            pipeline.cmd("ZINCRBY").arg(&name).arg(count).arg(key).ignore();
-        }
-        pipeline.cmd("ZREMRANGEBYRANK").arg(&name).arg(0).arg(-KEPT_MAX - 1).ignore();
-        pipeline.cmd("PEXPIRE").arg(&name).arg(3 * BUCKET_MS).ignore();
-        // A lost sample is no loss.
-        let _ = tokio::time::timeout(LIMIT, pipeline.query_async::<()>(&mut conn)).await;
-    }
 }
