@@ -2,13 +2,13 @@
 //!
 //! All invalidation is one totally ordered log. Every stored response carries the position that
 //! its pod had applied **before** its fetch began; it is valid only while no matching event has a
-//! later position. So a purge beats a fill that was already on its way, tags need no index, and
-//! purging a tag costs the same however many responses carry it.
+//! later position. So a purge also invalidates what a fetch under way brings, tags need no index, and
+//! a purge by tag costs the same however many responses carry the tag.
 //!
 //! The log belongs to this process alone ([`PurgeLog::local`]) or to a namespace, in Redis
-//! ([`RedisLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
-//! [`follow`] (that nothing it said is missing), [`holds`] and [`lease`] (when a pod may answer from
-//! its store); `tests/simulation.rs` runs these through thousands of schedules.
+//! ([`RedisLog`]). The deciding parts do no input or output: [`mirror`] (what the log has said),
+//! [`follow`] (that no event is missing), [`holds`] and [`lease`] (when a pod may answer from its
+//! store). `tests/simulation` runs them through thousands of schedules.
 
 pub mod event;
 pub mod follow;

@@ -17,7 +17,7 @@ use crate::state::{Acks, Purged, State};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogScope {
-    /// This process alone.
+    /// This process alone: the log is in its memory.
     Pod,
     /// All pods of a namespace.
     Namespace,

@@ -1,9 +1,8 @@
 //! The mirror: for each matcher the latest position that named it, in memory.
 //!
-//! A hit asks one question of it, and mostly the answer is one comparison: an entry remembers the
-//! position up to which it was found valid. The mirror is bounded; when it has seen too many
-//! matchers it forgets the older half and takes everything from before them as purged, which is
-//! always safe.
+//! Each hit asks it once, and mostly the answer is one comparison: an entry remembers the position up
+//! to which it was found valid. The mirror is bounded; when it has seen too many matchers it forgets
+//! the older half and counts everything born before them as purged, which is always safe.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -70,7 +69,7 @@ impl Tables {
         self.urls.len() + self.tags.len()
     }
 
-    /// Forgets the older half of the matchers, and takes everything from before them as purged.
+    /// Forgets the older half of the matchers, and counts everything born before them as purged.
     fn shed(&mut self) {
         let latest = |marks: &Marks| marks.hard.max(marks.soft);
         let mut positions: Vec<Seq> = self
@@ -115,7 +114,7 @@ impl Tables {
     }
 }
 
-/// The mirror of the log in this process.
+/// What the log has said, as far as this process has applied it.
 #[derive(Debug, Default)]
 pub struct Mirror {
     applied: AtomicU64,
@@ -136,7 +135,7 @@ impl Mirror {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// How often the mirror outgrew its bound.
+    /// How often the mirror has outgrown its bound.
     pub fn collapses(&self) -> u64 {
         self.collapses.load(Ordering::Relaxed)
     }
@@ -147,7 +146,7 @@ impl Mirror {
         tables.len() + tables.prefixes.len()
     }
 
-    /// Number of holds.
+    /// Number of holds in this pod.
     pub fn holds(&self) -> usize {
         self.held.load(Ordering::Acquire)
     }
@@ -197,11 +196,11 @@ impl Mirror {
         self.applied.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Takes everything born before a position as purged.
+    /// Counts everything born before a position as purged.
     pub fn purge_before(&self, seq: Seq) {
         self.tables.write().all.set(PurgeMode::Hard, seq);
-        // What was checked before must be checked again: the next event to be applied, which comes
-        // right behind, sees to that.
+        // Entries that were checked must be checked again. The next event, which the caller applies
+        // right afterwards, brings that about by raising the applied position.
     }
 
     /// Places a hold that does not come from the log.

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 /// One connection, which may be cloned and used by many at once.
 #[derive(Clone)]
 pub enum Conn {
-    /// To one server.
+    /// A connection to one server.
     Single(MultiplexedConnection),
-    /// To the nodes of a cluster.
+    /// Connections to the nodes of a cluster.
     Cluster(ClusterConnection),
 }
 

@@ -27,7 +27,7 @@ pub enum ConnectError {
     /// No sentinel knows the master.
     #[error("no sentinel tells who the master \"{master}\" is: {detail}")]
     NoMaster {
-        /// The master's name.
+        /// Name under which the sentinels know the master.
         master: String,
         /// The last error of a sentinel.
         detail: String,
@@ -43,7 +43,7 @@ pub enum ConnectError {
     Timeout {
         /// Address of the server.
         server: String,
-        /// The limit, milliseconds.
+        /// Longest time for an answer, milliseconds.
         millis: u128,
     },
     /// Any other error, of the network or of the server.

@@ -14,11 +14,11 @@ const DEFAULT_SENTINEL_PORT: u16 = 26379;
 /// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Server {
-    /// Host and port.
+    /// Reached over TCP.
     Tcp {
         /// Name or address, without brackets.
         host: String,
-        /// TCP port.
+        /// TCP port, never zero.
         port: u16,
     },
     /// Path of a Unix socket.
@@ -111,7 +111,7 @@ pub enum LocationError {
 }
 
 impl Location {
-    /// Reads a URL.
+    /// Reads a URL as operators write it.
     ///
     /// # Errors
     /// When it is none of the forms that are understood.

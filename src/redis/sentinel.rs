@@ -48,7 +48,10 @@ impl MasterWatch {
         self.master.clone()
     }
 
-    /// The master now.
+    /// The master as last heard.
+    ///
+    /// # Errors
+    /// With the last trouble, if no sentinel has named one.
     pub(crate) fn current(&self) -> Result<Server, ConnectError> {
         self.master.borrow().clone().ok_or_else(|| ConnectError::NoMaster {
             master: self.name.clone(),

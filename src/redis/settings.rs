@@ -24,7 +24,7 @@ pub struct TlsFiles {
 /// Everything needed to open connections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectSettings {
-    /// Where Redis is.
+    /// Where Redis is, as its URL says.
     pub location: Location,
     /// User name; wins over the URL's.
     pub username: Option<String>,

@@ -77,7 +77,7 @@ impl Target {
         }
     }
 
-    /// Opens a connection.
+    /// Opens a connection to the server, to the present master, or to the cluster.
     pub(crate) async fn open(&self) -> Result<Opened, ConnectError> {
         match &self.place {
             Place::Server(server) => open_single(&self.settings, server).await,

@@ -12,7 +12,7 @@ use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, Hea
 use outrigger_semantics::partial::Part;
 use outrigger_semantics::{Lifetimes, UnixMillis, Variant, fields, tags};
 
-/// A stored response.
+/// A stored response, shared by all requests that it is served to.
 #[derive(Debug)]
 pub struct Entry {
     /// The canonical key. It begins with the canonical URI.
@@ -64,7 +64,7 @@ pub struct LogSpan {
 /// What an entry is made from.
 #[derive(Debug)]
 pub struct Draft<'a> {
-    /// The canonical key.
+    /// The canonical key, which begins with the canonical URI.
     pub key: &'a [u8],
     /// Digest of the canonical key.
     pub digest: u128,

@@ -54,7 +54,7 @@ impl Unavailable {
 pub struct Wanted<'a> {
     /// Digest of the canonical key.
     pub digest: u128,
-    /// The canonical key.
+    /// The canonical key, which stored keys are compared with.
     pub key: &'a [u8],
     /// Header fields of the request.
     pub headers: &'a HeaderMap,
@@ -85,9 +85,9 @@ pub enum ShareScope {
 /// Which responses of a route go to the tiers that pods share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareRules {
-    /// Whether any do.
+    /// Whether any responses do.
     pub enabled: bool,
-    /// Who shares them.
+    /// Which pods share the responses.
     pub scope: ShareScope,
     /// Bytes of the largest body; `None` leaves the tier's own limit.
     pub object_bytes_max: Option<u64>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::log::RedisLog;
 
-/// Pause between attempts.
+/// Pause after an append that failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Appends what waits, the oldest first. Runs for ever.

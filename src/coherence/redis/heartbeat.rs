@@ -15,7 +15,7 @@ const PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 /// Number of unanswered beats in a row after which the connection is opened anew.
 const UNANSWERED_MAX: u32 = 6;
 
-/// Runs for ever.
+/// Beats until this pod leaves, or the link ends.
 pub(super) async fn run(log: Arc<RedisLog>) {
     let pause = (log.settings.lease / BEATS).min(PAUSE_MAX);
     let mut links = log.commands.state();

@@ -54,9 +54,9 @@ pub(super) const DRIFT_DIVISOR: u32 = 10;
 pub struct RedisLog {
     pub(super) settings: RedisLogSettings,
     pub(super) state: Arc<State>,
-    /// For short commands.
+    /// The connection for short commands.
     pub(super) commands: Link,
-    /// For the one command that waits for events.
+    /// The connection that waits for events.
     pub(super) reading: Link,
     pub(super) lease: Mutex<Lease>,
     /// A copy of the lease's end and need, for the data path.

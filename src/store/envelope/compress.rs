@@ -18,7 +18,7 @@ pub enum Compression {
     Snappy,
     /// Zstandard, level 3: smaller and slower.
     Zstd,
-    /// No compression.
+    /// Values are not compressed.
     None,
 }
 

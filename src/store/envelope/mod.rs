@@ -35,11 +35,11 @@ const CRC_AT: usize = 12;
 /// The content of a value.
 #[derive(Debug)]
 pub enum Value {
-    /// A stored response.
+    /// A stored response with all its fields.
     Entry(Box<Entry>),
     /// The response under this key varies by these fields; each variant has a name of its own.
     Descriptor {
-        /// The canonical key.
+        /// The canonical key that varies.
         key: Vec<u8>,
         /// Names of the selecting fields.
         names: Vec<HeaderName>,

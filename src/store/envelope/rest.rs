@@ -43,7 +43,7 @@ impl Rest {
         Rest { buffer, from, to }
     }
 
-    /// The bytes.
+    /// The bytes behind the head.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.from..self.to]
     }

@@ -65,7 +65,7 @@ pub enum WriteResult {
     Stored,
     /// The queue was full, or Redis was down when the write's turn came.
     Dropped,
-    /// The command failed.
+    /// Redis answered with an error, or not in time.
     Failed,
     /// Redis is out of memory.
     OutOfMemory,

@@ -18,7 +18,7 @@ const COMMAND_BYTES: usize = 1024;
 pub(super) enum WriteCommand {
     /// Store an entry under a name.
     Put { name: Vec<u8>, entry: Arc<Entry>, scope: ShareScope },
-    /// End a claim.
+    /// End the claim to fetch a key.
     Settle { ticket: Ticket, how: Settled },
 }
 

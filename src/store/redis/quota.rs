@@ -64,7 +64,7 @@ impl Quota {
         quota
     }
 
-    /// The bound, bytes.
+    /// The bound on the sum, bytes.
     pub(super) fn bytes_max(&self) -> u64 {
         self.bytes_max
     }

@@ -1,4 +1,4 @@
-//! The holds that a pod has placed, and repeats while they last; as `shared/active.rs` does.
+//! The holds that a pod has placed, and repeats while they last; as `redis/active.rs` does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

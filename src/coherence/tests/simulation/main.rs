@@ -1,4 +1,4 @@
-//! The protocol of the shared log in thousands of schedules, each of which a seed brings about
+//! The protocol of the log in Redis in thousands of schedules, each of which a seed brings about
 //! again: what a test with real processes shows once in a million times shows here in seconds.
 //!
 //! What decides is real: mirror, follower, holds, lease, entries. What surrounds it is modelled, line
