@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use outrigger_proxy::{LimiterState, Shared};
-use outrigger_store::shared::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, WriteResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -30,8 +30,10 @@ pub fn register(registry: &mut Registry, shared: &Arc<Shared>, redis: Option<&Re
 fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<(), std::fmt::Error> {
     let tier = &redis.tier;
     let counts = tier.counts();
-    let lookups = LookupResult::ALL.map(|result| (result.as_str(), counts.lookups(result)));
-    let writes = WriteResult::ALL.map(|result| (result.as_str(), counts.writes(result)));
+    let lookups: Vec<_> =
+        LookupResult::ALL.iter().map(|result| (result.as_str(), counts.lookups(*result))).collect();
+    let writes: Vec<_> =
+        WriteResult::ALL.iter().map(|result| (result.as_str(), counts.writes(*result))).collect();
     for (name, help, values) in [
         ("tier_lookups", "Shared tier: lookups by result", &lookups[..]),
         ("tier_writes", "Shared tier: writes by result", &writes[..]),

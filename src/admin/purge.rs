@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use outrigger_coherence::{Action, Event, Matcher, Mode, Purged};
+use outrigger_coherence::{Action, Event, Matcher, PurgeMode, Purged};
 use outrigger_policy::values::Span;
 use outrigger_proxy::{PurgeCommand, purge};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ struct PurgeBody {
     tag: Option<String>,
     prefix: Option<String>,
     all: Option<bool>,
-    mode: Mode,
+    mode: PurgeMode,
     wait: Wait,
     timeout: Option<Span>,
     reason: Option<String>,
@@ -104,7 +104,7 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
     let mode = event.content.action.as_str();
     tracing::info!(seq = event.seq, matcher = ?event.content.matcher, mode, "purged");
     let mut answer = json!({"seq": event.seq, "scope": log.scope()});
-    if wait == Wait::All || log.scope() == "pod" {
+    if wait == Wait::All || log.scope() == outrigger_coherence::LogScope::Pod {
         let acks = log.acknowledged(event.seq, limit).await;
         answer["applied"] = acks.applied.into();
         answer["live"] = acks.live.into();
@@ -150,7 +150,7 @@ mod tests {
             command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}"),
             Ok(PurgeCommand {
                 matcher: Matcher::Tag("a".into()),
-                mode: Mode::Soft,
+                mode: PurgeMode::Soft,
                 reason: Some("r".to_owned())
             })
         );

@@ -1,6 +1,6 @@
 //! What Redis does, for `/stats`.
 
-use outrigger_store::shared::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, WriteResult};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Admin;
@@ -12,11 +12,11 @@ pub(super) fn tier(redis: Option<&Redis>) -> Value {
     let Some(Redis { tier, .. }) = redis else { return Value::Null };
     let counts = tier.counts();
     let mut lookups = Map::new();
-    for result in LookupResult::ALL {
+    for &result in LookupResult::ALL {
         lookups.insert(result.as_str().to_owned(), counts.lookups(result).into());
     }
     let mut writes = Map::new();
-    for result in WriteResult::ALL {
+    for &result in WriteResult::ALL {
         writes.insert(result.as_str().to_owned(), counts.writes(result).into());
     }
     let servers: Vec<Value> = tier
@@ -50,7 +50,7 @@ pub(super) async fn log(admin: &Admin) -> Value {
         "gaps": log.gaps(),
         "recent": recent,
     });
-    if let Some(shared) = log.as_shared() {
+    if let Some(shared) = log.as_redis() {
         let pods = shared.pods().await.unwrap_or_default();
         let pods: Vec<Value> = pods
             .into_iter()

@@ -1,41 +1,41 @@
-//! What a purge says, and what the log says besides.
+//! The events of the purge log: purges, holds, and the beginning of a log.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::Seq;
 
 /// Which stored responses an event concerns.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Matcher {
     /// All responses stored for one canonical URI, in every partition and variant.
     Url(String),
-    /// All that carry a tag.
+    /// All responses that carry a tag.
     Tag(String),
-    /// All whose canonical URI begins so.
+    /// All responses whose canonical URI begins with this.
     Prefix(String),
-    /// Everything.
+    /// All responses that are stored.
     All,
 }
 
 impl Matcher {
-    /// The kind, for metrics.
+    /// The kind, as metrics name it.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Url(_) => "url",
-            Self::Tag(_) => "tag",
-            Self::Prefix(_) => "prefix",
-            Self::All => "all",
-        }
+        self.into()
     }
 }
 
 /// What becomes of the responses concerned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+#[strum(serialize_all = "lowercase")]
+pub enum PurgeMode {
     /// They are never served again.
     #[default]
     Hard,
@@ -43,13 +43,10 @@ pub enum Mode {
     Soft,
 }
 
-impl Mode {
-    /// The stable name.
+impl PurgeMode {
+    /// The stable name in metrics, logs and answers to operators.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hard => "hard",
-            Self::Soft => "soft",
-        }
+        self.into()
     }
 }
 
@@ -57,23 +54,23 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Voids what was stored before it.
+    /// Invalidates what was stored before it.
     Purge {
-        /// Hard or soft.
-        mode: Mode,
-        /// The hold that it ends.
+        /// Whether the responses may still be served stale.
+        mode: PurgeMode,
+        /// Position of the hold that it ends.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         ends: Option<Seq>,
     },
-    /// Voids what was stored before it, and keeps anything from being served or stored until a
-    /// purge ends it: a write is on its way to the upstream.
+    /// Invalidates what was stored before it, and keeps matching responses from being served or
+    /// stored until a purge ends it: a write is on its way to the upstream.
     Hold,
-    /// The log began anew, and what it said before is lost: voids everything before it.
+    /// The log began anew, and its earlier events are lost: invalidates everything before it.
     Reset,
 }
 
 impl Action {
-    /// The stable name.
+    /// The stable name in metrics, logs and answers to operators.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Purge { mode, .. } => mode.as_str(),
@@ -86,31 +83,31 @@ impl Action {
 /// A purge before it has a place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeRequest {
-    /// Which responses.
+    /// Which responses are concerned.
     pub matcher: Matcher,
-    /// What becomes of them.
-    pub mode: Mode,
+    /// Whether they may still be served stale.
+    pub mode: PurgeMode,
     /// Who asked: `admin`, or `unsafe-method`.
     pub by: &'static str,
-    /// Why, in the words of who asked.
+    /// Why, as the one who asked has put it.
     pub reason: Option<String>,
     /// Digest of the URI, for [`Matcher::Url`].
     pub uri_digest: u128,
 }
 
-/// What an event says, without its place.
+/// The content of an event, without its position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// Which responses.
+    /// Which responses are concerned.
     pub matcher: Matcher,
-    /// What it does.
+    /// What the event does.
     pub action: Action,
-    /// Who asked.
+    /// Who asked: `admin`, `unsafe-method`, or `log`.
     pub by: Cow<'static, str>,
-    /// The pod that asked.
+    /// Name of the pod that asked.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub pod: Cow<'static, str>,
-    /// Why.
+    /// Why, if that was said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Digest of the URI, for [`Matcher::Url`]; hexadecimal in the log.
@@ -154,7 +151,7 @@ impl Content {
         Self::of(request, Action::Hold, pod)
     }
 
-    /// The beginning of a log.
+    /// The first event of a log that began anew.
     pub fn reset(pod: &str) -> Self {
         Content {
             matcher: Matcher::All,
@@ -183,9 +180,9 @@ impl Content {
     }
 }
 
-/// Bytes of a URL that are kept for people to read.
+/// Longest URL in an event, bytes. The rest is cut off: the digest decides, the text is for people.
 const URL_BYTES_MAX: usize = 512;
-/// Bytes of a reason.
+/// Longest reason in an event, bytes.
 const REASON_BYTES_MAX: usize = 1024;
 
 fn cut(mut text: String, bytes_max: usize) -> String {
@@ -200,23 +197,24 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 /// An event with its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its position.
+    /// Its position in the log.
     pub seq: Seq,
     /// When it was appended, milliseconds since the Unix epoch.
     pub at_unix_millis: u64,
-    /// What it says.
+    /// What the event does, to which responses.
     pub content: Content,
 }
 
-/// An event as a shared log hands it out: with the position of the one before, by which a reader
-/// sees that nothing is missing between.
+/// An event as a log in Redis hands it out. It names the position of the event before it, by which
+/// a reader notices that an event is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its position.
+    /// Its position in the log.
     pub seq: Seq,
     /// The position of the event before it; zero if it is the first.
     pub prev: Seq,
-    /// What it says. `None` if it cannot be understood: then it is taken as a purge of everything.
+    /// What the event does. `None` if it cannot be understood: then it counts as a purge of
+    /// everything.
     pub content: Option<Content>,
 }
 
@@ -228,7 +226,7 @@ mod tests {
     fn events_travel_as_json() {
         let request = PurgeRequest {
             matcher: Matcher::Url("http://a/".to_owned()),
-            mode: Mode::Soft,
+            mode: PurgeMode::Soft,
             by: "admin",
             reason: Some("price change".to_owned()),
             uri_digest: u128::MAX - 5,

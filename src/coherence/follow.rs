@@ -1,20 +1,21 @@
-//! Following a shared log: each record says what came before it, so that whatever is missing shows.
+//! Following a log that several processes write: each record names the position before it, so that
+//! a missing record is noticed.
 //!
-//! A record that is missing may have purged anything. What was trimmed away before the pod came by
-//! voids what is older than the gap; a log that has lost what it once said (a flush, a fail-over to
-//! a replica that lagged) voids everything.
+//! A missing record may have purged anything. If records were trimmed before this pod read them,
+//! everything born before the gap counts as purged. If the log has lost records that it once had (a
+//! flush, a fail-over to a replica that lagged), everything does.
 
 use crate::event::{Action, Content, Record};
 use crate::mirror::Mirror;
 
-/// What a record turned out to be.
+/// How a record continues what was applied before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Absorbed {
-    /// The next one.
+    /// It is the next record.
     Next,
-    /// One that was applied before.
+    /// It was applied before.
     Known,
-    /// Records before it are missing; what they may have voided is void.
+    /// Records before it are missing; what they may have concerned now counts as purged.
     AfterGap,
 }
 
@@ -35,19 +36,19 @@ impl Follower {
         let absorbed = if record.prev == applied {
             Absorbed::Next
         } else if record.prev > applied {
-            // What is born at or after `prev` has no missing record behind it.
-            mirror.void_before(record.prev);
-            // A pod that has just begun misses what was before its time, as it must.
+            // For what was born at or after `prev`, no record is missing.
+            mirror.purge_before(record.prev);
+            // A pod that has just started always misses what was appended before.
             if self.begun || applied > 0 { Absorbed::AfterGap } else { Absorbed::Next }
         } else {
-            mirror.void_before(record.seq);
+            mirror.purge_before(record.seq);
             Absorbed::AfterGap
         };
         self.begun = true;
         let unknown = Content::reset("");
         let content = record.content.as_ref().unwrap_or(&unknown);
         if content.action == Action::Reset {
-            mirror.void_before(record.seq);
+            mirror.purge_before(record.seq);
         }
         mirror.apply(record.seq, content, now);
         absorbed

@@ -1,12 +1,12 @@
-//! Holds: what may neither be served nor stored for the time being, because a write is on its way
-//! to the upstream, or because a purge could not be appended to the log yet.
+//! Holds: which responses may neither be served nor stored for the time being, because a write is on
+//! its way to the upstream, or because a purge could not be appended to the log yet.
 
 use std::collections::HashMap;
 
 use crate::Seq;
 use crate::event::Matcher;
 
-/// More holds than this are taken as one of everything.
+/// Number of holds from which on every response is held.
 pub const HOLDS_MAX: usize = 4096;
 
 /// What ends a hold.
@@ -17,7 +17,7 @@ pub enum Ends {
     Event(Seq, u64),
     /// Applying the event at this position.
     Applied(Seq),
-    /// Being released by the one who placed it.
+    /// A call of [`Mirror::release`](crate::Mirror::release) with this number.
     Released(u64),
 }
 
@@ -30,16 +30,16 @@ struct Hold {
 /// The holds of one pod.
 #[derive(Debug, Default)]
 pub struct Holds {
-    /// Those of a URL, which most are, by its digest.
+    /// Holds of a URL, by its digest. Most are such.
     urls: HashMap<u128, Vec<Ends>>,
     url_count: usize,
     list: Vec<Hold>,
-    /// Holds that did not fit the list: as long as there are any, everything is held.
+    /// Holds beyond the bound: as long as there are any, every response is held.
     spilled: Vec<Ends>,
 }
 
 impl Holds {
-    /// Places a hold.
+    /// Places a hold until what `ends` says.
     pub fn place(&mut self, matcher: Matcher, uri_digest: u128, ends: Ends) {
         if self.url_count + self.list.len() >= HOLDS_MAX {
             self.spilled.push(ends);
@@ -51,7 +51,7 @@ impl Holds {
         }
     }
 
-    /// How many there are.
+    /// Number of holds that are placed.
     pub fn len(&self) -> usize {
         self.url_count + self.list.len() + self.spilled.len()
     }
@@ -61,7 +61,7 @@ impl Holds {
         self.len() == 0
     }
 
-    /// Ends the holds for which this is so.
+    /// Ends the holds for which `is_over` is true.
     pub fn end(&mut self, is_over: impl Fn(Ends) -> bool) {
         self.list.retain(|hold| !is_over(hold.ends));
         self.urls.retain(|_, holds| {

@@ -2,11 +2,11 @@
 //!
 //! A writer waits for every live pod to acknowledge, or for its lease to run out. So a pod may serve
 //! while its lease runs even if it lags behind the log: the writers of what it has not applied are
-//! still waiting for it. What was appended while it had no lease nobody waited for; that it must
-//! apply before a new lease is of use.
+//! still waiting for it. For events that were appended while it had no lease no writer waited; it
+//! must apply those before it may use a new lease.
 //!
 //! Time is in milliseconds of a clock that only goes forward. The pod counts from before it asked,
-//! the log from when it answered: the pod always thinks that its lease ends first.
+//! the server from when it answered, so that the lease ends earlier for the pod.
 
 use crate::Seq;
 
@@ -27,7 +27,7 @@ impl Lease {
         self.until = self.until.max(asked.saturating_add(length));
     }
 
-    /// Gives the lease up: the log may be another one from now on.
+    /// Gives the lease up: the next server may not know it.
     pub fn dropped(&mut self) {
         *self = Lease::default();
     }
@@ -37,12 +37,12 @@ impl Lease {
         now < self.until && applied >= self.need
     }
 
-    /// When it runs out.
+    /// When the lease runs out, milliseconds.
     pub fn until(&self) -> u64 {
         self.until
     }
 
-    /// The position that must have been applied.
+    /// The position that must have been applied before the lease may be used.
     pub fn need(&self) -> Seq {
         self.need
     }
@@ -60,10 +60,10 @@ mod tests {
         assert!(!lease.holds(100, 6));
         assert!(lease.holds(149, 7));
         assert!(!lease.holds(150, 7));
-        // Renewed in time: who wrote meanwhile has waited for us.
+        // Renewed in time: writers have waited for this pod meanwhile.
         lease.granted(140, 50, 9);
         assert!(lease.holds(189, 7));
-        // Renewed too late: nobody has.
+        // Renewed too late: no writer has waited.
         lease.granted(200, 50, 12);
         assert!(!lease.holds(201, 9));
         assert!(lease.holds(201, 12));

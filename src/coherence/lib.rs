@@ -2,13 +2,13 @@
 //!
 //! All invalidation is one totally ordered log. Every stored response carries the position that
 //! its pod had applied **before** its fetch began; it is valid only while no matching event has a
-//! later position. So a purge beats a fill that was already on its way, tags need no index, and
-//! purging a tag costs the same however many responses carry it.
+//! later position. So a purge also invalidates what a fetch under way brings, tags need no index, and
+//! a purge by tag costs the same however many responses carry the tag.
 //!
 //! The log belongs to this process alone ([`PurgeLog::local`]) or to a namespace, in Redis
-//! ([`SharedLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
-//! [`follow`] (that nothing it said is missing), [`holds`] and [`lease`] (when a pod may answer from
-//! its store); `tests/simulation.rs` runs these through thousands of schedules.
+//! ([`RedisLog`]). The deciding parts do no input or output: [`mirror`] (what the log has said),
+//! [`follow`] (that no event is missing), [`holds`] and [`lease`] (when a pod may answer from its
+//! store). `tests/simulation` runs them through thousands of schedules.
 
 pub mod event;
 pub mod follow;
@@ -16,12 +16,14 @@ pub mod holds;
 pub mod lease;
 pub mod log;
 pub mod mirror;
-pub mod shared;
+pub mod redis;
+mod state;
 
-pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record};
-pub use log::{Acks, LogError, PurgeLog, Purged};
+pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record};
+pub use log::{LogScope, PurgeLog};
 pub use mirror::{Mirror, Verdict};
-pub use shared::{HoldGuard, SharedLog, SharedSettings};
+pub use redis::{HoldGuard, RedisLog, RedisLogSettings};
+pub use state::{Acks, LogError, Purged};
 
 /// A position in the purge log. Zero is before the first event.
 pub type Seq = u64;

@@ -1,18 +1,17 @@
 //! The mirror: for each matcher the latest position that named it, in memory.
 //!
-//! A hit asks one question of it, and mostly the answer is one comparison: an entry remembers the
-//! position up to which it was found valid. The mirror is bounded; when it has seen too many
-//! matchers it forgets the older half and takes everything from before them as purged, which is
-//! always safe.
+//! Each hit asks it once, and mostly the answer is one comparison: an entry remembers the position up
+//! to which it was found valid. The mirror is bounded; when it has seen too many matchers it forgets
+//! the older half and counts everything born before them as purged, which is always safe.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use outrigger_store::Entry;
+use parking_lot::RwLock;
 
 use crate::Seq;
-use crate::event::{Action, Content, Matcher, Mode};
+use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::{Ends, Holds};
 
 /// With more matchers than this the older half is shed.
@@ -30,7 +29,7 @@ pub enum Verdict {
     /// A soft purge made it stale.
     Soft,
     /// A hard purge: it must not be served.
-    Void,
+    Purged,
 }
 
 /// The latest positions that named a matcher.
@@ -41,10 +40,10 @@ struct Marks {
 }
 
 impl Marks {
-    fn set(&mut self, mode: Mode, seq: Seq) {
+    fn set(&mut self, mode: PurgeMode, seq: Seq) {
         match mode {
-            Mode::Hard => self.hard = self.hard.max(seq),
-            Mode::Soft => self.soft = self.soft.max(seq),
+            PurgeMode::Hard => self.hard = self.hard.max(seq),
+            PurgeMode::Soft => self.soft = self.soft.max(seq),
         }
     }
 
@@ -70,7 +69,7 @@ impl Tables {
         self.urls.len() + self.tags.len()
     }
 
-    /// Forgets the older half of the matchers, and takes everything from before them as purged.
+    /// Forgets the older half of the matchers, and counts everything born before them as purged.
     fn shed(&mut self) {
         let latest = |marks: &Marks| marks.hard.max(marks.soft);
         let mut positions: Vec<Seq> = self
@@ -86,7 +85,7 @@ impl Tables {
         self.urls.retain(|_, marks| latest(marks) > until);
         self.tags.retain(|_, marks| latest(marks) > until);
         self.prefixes.retain(|(_, marks)| latest(marks) > until);
-        self.all.set(Mode::Hard, until);
+        self.all.set(PurgeMode::Hard, until);
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
@@ -115,7 +114,7 @@ impl Tables {
     }
 }
 
-/// The mirror of the log in this process.
+/// What the log has said, as far as this process has applied it.
 #[derive(Debug, Default)]
 pub struct Mirror {
     applied: AtomicU64,
@@ -131,31 +130,23 @@ impl Mirror {
         Mirror { applied: AtomicU64::new(seq), ..Mirror::default() }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
-        self.tables.write().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Tables> {
-        self.tables.read().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
     /// The position applied last. A fetch reads it before it begins.
     pub fn applied(&self) -> Seq {
         self.applied.load(Ordering::Acquire)
     }
 
-    /// How often the mirror outgrew its bound.
+    /// How often the mirror has outgrown its bound.
     pub fn collapses(&self) -> u64 {
         self.collapses.load(Ordering::Relaxed)
     }
 
     /// Number of matchers remembered.
     pub fn matchers(&self) -> usize {
-        let tables = self.read();
+        let tables = self.tables.read();
         tables.len() + tables.prefixes.len()
     }
 
-    /// Number of holds.
+    /// Number of holds in this pod.
     pub fn holds(&self) -> usize {
         self.held.load(Ordering::Acquire)
     }
@@ -164,7 +155,7 @@ impl Mirror {
     /// up to a position is not checked against earlier ones again. `now` is in milliseconds of the
     /// process's clock, for the end of a hold.
     pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
         let mode = match content.action {
             Action::Purge { mode, ends } => {
@@ -174,9 +165,9 @@ impl Mirror {
             Action::Hold => {
                 let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
                 tables.holds.place(content.matcher.clone(), content.uri_digest, ends);
-                Mode::Hard
+                PurgeMode::Hard
             }
-            Action::Reset => Mode::Hard,
+            Action::Reset => PurgeMode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
         match &content.matcher {
@@ -205,16 +196,16 @@ impl Mirror {
         self.applied.fetch_max(seq, Ordering::AcqRel);
     }
 
-    /// Takes everything born before a position as purged.
-    pub fn void_before(&self, seq: Seq) {
-        self.write().all.set(Mode::Hard, seq);
-        // What was checked before must be checked again: the next event to be applied, which comes
-        // right behind, sees to that.
+    /// Counts everything born before a position as purged.
+    pub fn purge_before(&self, seq: Seq) {
+        self.tables.write().all.set(PurgeMode::Hard, seq);
+        // Entries that were checked must be checked again. The next event, which the caller applies
+        // right afterwards, brings that about by raising the applied position.
     }
 
     /// Places a hold that does not come from the log.
     pub fn hold(&self, matcher: Matcher, uri_digest: u128, ends: Ends) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         if matches!(ends, Ends::Applied(seq) if seq <= self.applied()) {
             return;
         }
@@ -224,7 +215,7 @@ impl Mirror {
 
     /// Ends a hold that does not come from the log.
     pub fn release(&self, id: u64) {
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|ends| ends == Ends::Released(id));
         self.held.store(tables.holds.len(), Ordering::Release);
     }
@@ -234,7 +225,7 @@ impl Mirror {
         if self.holds() == 0 {
             return;
         }
-        let mut tables = self.write();
+        let mut tables = self.tables.write();
         tables.holds.end(|ends| matches!(ends, Ends::Event(_, until) if until <= now));
         self.held.store(tables.holds.len(), Ordering::Release);
     }
@@ -242,7 +233,7 @@ impl Mirror {
     /// Whether a response of this URL may neither be served nor stored now. While its tags are not
     /// known, any tag may be one of them.
     pub fn is_held(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
-        self.holds() > 0 && self.read().holds.covers(uri, uri_digest, tags)
+        self.holds() > 0 && self.tables.read().holds.covers(uri, uri_digest, tags)
     }
 
     /// Whether an event after `born_seq` may concern what a fetch for this URI brings. While its
@@ -254,7 +245,7 @@ impl Mirror {
         tags: Option<&[Box<str>]>,
         born_seq: Seq,
     ) -> bool {
-        let tables = self.read();
+        let tables = self.tables.read();
         if tables.holds.covers(uri, uri_digest, tags) {
             return true;
         }
@@ -274,7 +265,7 @@ impl Mirror {
     pub fn verdict(&self, entry: &Entry) -> Verdict {
         let applied = self.applied();
         if self.holds() > 0 && self.is_held(entry.uri(), entry.uri_digest, Some(&entry.tags)) {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         if entry.born_seq >= applied {
             return Verdict::Valid;
@@ -283,11 +274,11 @@ impl Mirror {
         if checked >= applied {
             return if soft { Verdict::Soft } else { Verdict::Valid };
         }
-        let tables = self.read();
+        let tables = self.tables.read();
         let marks = tables.marks_for(entry);
         drop(tables);
         if marks.hard > entry.born_seq {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         let soft = marks.soft > entry.born_seq;
         // `applied` was read before the tables, so that this never claims too much.

@@ -1,7 +1,7 @@
 //! Purging on behalf of an operator: from what a person writes to an event of the log.
 
 use http::{HeaderMap, Method, Uri};
-use outrigger_coherence::{Matcher, Mode, PurgeRequest, Purged};
+use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged};
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::{RequestTarget, Snapshot};
@@ -17,7 +17,7 @@ pub struct PurgeCommand {
     /// Which stored responses: URLs and prefixes as people write them.
     pub matcher: Matcher,
     /// Hard or soft.
-    pub mode: Mode,
+    pub mode: PurgeMode,
     /// Why, in the operator's words.
     pub reason: Option<String>,
 }

@@ -212,7 +212,7 @@ impl Shared {
     /// # Errors
     /// Why it was not taken.
     pub(crate) fn keep_in_memory(&self, entry: &Arc<Entry>) -> Result<(), NotStored> {
-        let valid = |entry: &Entry| self.log.verdict(entry) != Verdict::Void;
+        let valid = |entry: &Entry| self.log.verdict(entry) != Verdict::Purged;
         if !valid(entry) {
             return Err(NotStored::Overtaken);
         }

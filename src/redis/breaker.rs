@@ -1,13 +1,16 @@
-//! The breaker of the shared tier: after some failures in a row nobody asks any more, until a probe
-//! of our own has been answered. No client's request is used as a probe.
+//! The breaker of a target: some failures in a row open it, and an answered probe closes it. No
+//! client's request is used as a probe.
 //!
-//! Requests that were under way together fail together: one hiccup of a few milliseconds is one
-//! failure, however many waited. So the row must also have lasted for a while.
+//! Requests that were under way together fail together: a hiccup of a few milliseconds is one
+//! failure, however many requests waited. So the row must also have lasted for a while.
+//!
+//! It is not the breaker of `outrigger-guard`, which judges upstreams by the share of failures and
+//! probes with requests.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Whether asking is worth while.
+/// Whether a target should be asked. Open means that it should not.
 #[derive(Debug)]
 pub struct Breaker {
     open: AtomicBool,
@@ -31,12 +34,12 @@ impl Breaker {
         }
     }
 
-    /// Whether nobody should ask.
+    /// Whether the target should not be asked.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes an answer.
+    /// Notes an operation that was answered.
     pub fn succeeded(&self) {
         // Written only when it changes: all workers read this.
         if self.failures.load(Ordering::Relaxed) != 0 {
@@ -44,8 +47,8 @@ impl Breaker {
         }
     }
 
-    /// Notes a failure at `now`, microseconds of any clock that goes forward; `true` if this one
-    /// opened the breaker.
+    /// Notes a failure at `now`, in microseconds of any clock that only goes forward; `true` if this
+    /// failure opened the breaker.
     pub fn failed(&self, now: u64) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         if failures == 1 {
@@ -55,12 +58,12 @@ impl Breaker {
         failures >= self.failures_max && lasted >= self.row_micros_min && self.trip()
     }
 
-    /// Opens at once; `true` if it was closed.
+    /// Opens the breaker at once; `true` if it was closed.
     pub fn trip(&self) -> bool {
         !self.open.swap(true, Ordering::AcqRel)
     }
 
-    /// Closes; `true` if it was open.
+    /// Closes the breaker after an answered probe; `true` if it was open.
     pub fn close(&self) -> bool {
         self.failures.store(0, Ordering::Relaxed);
         self.open.swap(false, Ordering::AcqRel)

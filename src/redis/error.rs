@@ -1,4 +1,5 @@
-//! Why Redis cannot be reached, for the operator who must act.
+//! Why Redis cannot be reached, in sentences that tell an operator what to do; and what an error of
+//! a command means for the connection.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -10,53 +11,53 @@ pub enum ConnectError {
         "{server} refused the credentials ({detail}): check redis.username and redis.passwordFile"
     )]
     Credentials {
-        /// The server.
+        /// Address of the server.
         server: String,
-        /// Its words.
+        /// The server's own message.
         detail: String,
     },
     /// A file could not be read.
     #[error("{path}: cannot read it: {detail}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The reason.
+        /// The system's or the server's message.
         detail: String,
     },
     /// No sentinel knows the master.
     #[error("no sentinel tells who the master \"{master}\" is: {detail}")]
     NoMaster {
-        /// The master's name.
+        /// Name under which the sentinels know the master.
         master: String,
-        /// The last reason.
+        /// The last error of a sentinel.
         detail: String,
     },
     /// The server is not the master it was said to be.
     #[error("{server} is a replica, not the master")]
     NotMaster {
-        /// The server.
+        /// Address of the server.
         server: String,
     },
     /// It did not answer in time.
     #[error("{server} did not answer within {millis} ms")]
     Timeout {
-        /// The server.
+        /// Address of the server.
         server: String,
-        /// The limit.
+        /// Longest time for an answer, milliseconds.
         millis: u128,
     },
-    /// Anything else.
+    /// Any other error, of the network or of the server.
     #[error("{server}: {detail}")]
     Failed {
-        /// The server.
+        /// Address of the server.
         server: String,
-        /// The reason.
+        /// The system's or the server's message.
         detail: String,
     },
 }
 
 impl ConnectError {
-    /// Sorts an error of the client library.
+    /// Tells wrong credentials from other errors of the client library.
     pub(crate) fn from_redis(server: &str, error: &RedisError) -> Self {
         let server = server.to_owned();
         if is_about_credentials(error) {
@@ -71,8 +72,8 @@ fn is_about_credentials(error: &RedisError) -> bool {
         || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
 }
 
-/// Whether an error says that the connection leads to the wrong place or is gone, so that a new
-/// one must be opened.
+/// Whether an error says that the connection is gone or leads to the wrong server, so that a new one
+/// must be opened.
 pub fn wants_reconnect(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_connection_dropped()

@@ -1,37 +1,39 @@
-//! Whether one target can be used: the breaker, the probes that close it, and one log line for each
-//! change.
+//! Whether one target can be used: its breaker, the probes that close the breaker, and one log line
+//! for each change. Probes are commands of this process alone; no client's request is one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::RedisError;
 use tokio::sync::{Notify, watch};
 
 use crate::breaker::Breaker;
+use crate::conn::Conn;
 use crate::link::{Link, LinkState};
 
-/// After this many probes without an answer connections are opened anew.
+/// Number of unanswered probes after which connections are opened anew.
 const PROBES_BEFORE_REOPEN: u32 = 3;
 
 /// A row of failures opens the breaker when it has lasted for so many deadlines.
 const ROW_DEADLINES: u32 = 2;
 
-/// How long a better reason for a lost connection is waited for.
+/// How long to wait for a better reason for a lost connection, before the log line is written.
 const REASON_AFTER: Duration = Duration::from_millis(300);
 
-/// Who stays up for so long is well again.
+/// After a target has stayed up for this long, probes begin at their shortest pause again.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
-/// How the breaker of a tier behaves.
+/// How the breaker of a target behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tier {
+pub struct HealthSettings {
     /// A probe must be answered within this.
     pub deadline: Duration,
     /// Failures in a row that open the breaker, if the row lasts for two deadlines.
     pub failures_max: u32,
-    /// First pause between probes.
+    /// First pause between probes, while the breaker is open.
     pub open: Duration,
-    /// Longest pause.
+    /// Longest pause between probes.
     pub open_max: Duration,
 }
 
@@ -40,42 +42,42 @@ pub struct Tier {
 pub struct Health {
     breaker: Breaker,
     clock: std::time::Instant,
-    settings: Tier,
+    settings: HealthSettings,
     opened: Notify,
-    /// Raised when all links should be opened anew.
+    /// Raised by one to have all links opened anew.
     generation: watch::Sender<u64>,
-    reason: std::sync::Mutex<String>,
+    reason: Mutex<String>,
 }
 
 impl Health {
     /// A state that becomes usable with the first probe.
-    pub fn new(settings: Tier) -> Arc<Self> {
+    pub fn new(settings: HealthSettings) -> Arc<Self> {
         Arc::new(Health {
             breaker: Breaker::new(settings.failures_max, settings.deadline * ROW_DEADLINES),
             clock: std::time::Instant::now(),
             settings,
             opened: Notify::new(),
             generation: watch::Sender::new(0),
-            reason: std::sync::Mutex::new("not connected yet".to_owned()),
+            reason: Mutex::new("not connected yet".to_owned()),
         })
     }
 
-    /// Whether the target should be left alone.
+    /// Whether the target should not be asked.
     pub fn is_down(&self) -> bool {
         self.breaker.is_open()
     }
 
     /// Why it is down, or was last.
     pub fn reason(&self) -> String {
-        self.reason.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.reason.lock().clone()
     }
 
-    /// Notes an answer.
+    /// Notes an operation that was answered.
     pub fn succeeded(&self) {
         self.breaker.succeeded();
     }
 
-    /// Notes that an operation did not end in time.
+    /// Notes an operation that was not answered in time.
     pub fn timed_out(&self) {
         if self.breaker.failed(self.now_micros()) {
             let millis = self.settings.deadline.as_millis();
@@ -83,7 +85,8 @@ impl Health {
         }
     }
 
-    /// Notes a failed operation. What the server says about one command is no failure of it.
+    /// Notes an operation that ended with an error. An error about one command is no failure of the
+    /// server.
     pub fn failed(&self, error: &RedisError) {
         if error.is_io_error() || error.is_unrecoverable_error() || error.is_cluster_error() {
             if self.breaker.failed(self.now_micros()) {
@@ -99,7 +102,7 @@ impl Health {
     }
 
     fn tell_down(&self, reason: &str) {
-        *self.reason.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = reason.to_owned();
+        *self.reason.lock() = reason.to_owned();
         self.opened.notify_one();
     }
 
@@ -130,7 +133,7 @@ impl Health {
             if since.elapsed() >= GOOD_AFTER {
                 pause = self.settings.open;
             } else {
-                // It answers probes and nothing else: those who ask are spared for longer each time.
+                // It answers probes and little else, so the breaker stays open for longer each time.
                 tokio::time::sleep(pause).await;
             }
         }
@@ -167,14 +170,14 @@ impl Health {
                 self.tell_down(&reason);
                 tracing::warn!(server = link.target().name(), reason, "redis tier is down");
             }
-            // A new connection is worth a probe at once; the pause has passed otherwise.
+            // A change of the link ends the pause early: a new connection is probed at once.
             let jittered = pause.mul_f64(0.75 + fastrand::f64() / 2.0);
             let _ = tokio::time::timeout(jittered, state.changed()).await;
             *pause = (*pause * 2).min(self.settings.open_max);
         }
     }
 
-    async fn probe(&self, mut conn: crate::connect::Conn) -> bool {
+    async fn probe(&self, mut conn: Conn) -> bool {
         let cmd = redis::cmd("PING");
         let answered = tokio::time::timeout(
             self.settings.deadline.max(Duration::from_millis(5)),
@@ -183,13 +186,14 @@ impl Health {
         .await;
         match answered {
             Ok(Ok(_)) => true,
-            // An ACL may forbid the command; the server has answered all the same.
+            // An ACL may forbid the command, but the server has answered.
             Ok(Err(error)) => error.code() == Some("NOPERM"),
             Err(_) => false,
         }
     }
 
-    /// A lost connection says little; why it cannot be opened again says more.
+    /// Waits briefly for the error of opening the connection again, which says more than that it
+    /// was lost.
     async fn better_reason(
         &self,
         reason: String,
@@ -199,7 +203,7 @@ impl Health {
         if !is_down(&state.borrow()) {
             return reason;
         }
-        // Looking for it delays nothing but the line in the log.
+        // This delays nothing but the line in the log.
         let _ = tokio::time::timeout(REASON_AFTER, state.changed()).await;
         match &*state.borrow_and_update() {
             LinkState::Down(error) => {

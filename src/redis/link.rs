@@ -1,5 +1,5 @@
-//! One connection that is kept alive. Who wants to use it gets it at once, or is told at once that
-//! there is none: opening a connection is never a request's business.
+//! One connection that is kept alive. Whoever asks for it gets it, or learns at once that there is
+//! none: no request ever waits for a connection to be opened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,15 @@ use arc_swap::ArcSwapOption;
 use redis::{PushInfo, PushKind, RedisError};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::connect::{Conn, Target};
+use crate::conn::Conn;
 use crate::error::{ConnectError, is_read_only, wants_reconnect};
+use crate::target::Target;
 
-/// First pause after a failure.
+/// First pause before a connection is opened again.
 const BACKOFF: Duration = Duration::from_millis(50);
-/// Longest pause.
+/// Longest pause before a connection is opened again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// A connection that lived this long was a good one.
+/// After a connection that lived this long the pause begins at its shortest again.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
 /// A connection that is kept alive by a task of the runtime on which it was started.
@@ -32,21 +33,21 @@ struct Inner {
     state: watch::Sender<LinkState>,
 }
 
-/// A connection with the moment from which it was there.
+/// A connection with the moment at which it was opened.
 #[derive(Debug)]
 struct Connected {
     conn: Conn,
     since: std::time::Instant,
 }
 
-/// What a link is doing.
+/// The state of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkState {
     /// Opening the first connection.
     Starting,
-    /// Connected; counts connections, so that each new one is a change.
+    /// Connected; with the number of connections so far, so that each new one is a change.
     Up(u64),
-    /// Not connected, with the reason.
+    /// Not connected, and why.
     Down(Arc<ConnectError>),
 }
 
@@ -68,12 +69,13 @@ impl Link {
         self.inner.conn.load().as_ref().map(|connected| connected.conn.clone())
     }
 
-    /// Since when there has been the connection that is there.
+    /// When the present connection was opened, if there is one.
     pub fn since(&self) -> Option<std::time::Instant> {
         self.inner.conn.load().as_ref().map(|connected| connected.since)
     }
 
-    /// Notes an error of a command: some mean that the connection is of no use any more.
+    /// Takes note of an error of a command. Some mean that the connection is no longer of use, and
+    /// then another is opened.
     pub fn note(&self, error: &RedisError) {
         let deposed = is_read_only(error) && self.inner.target.moves().is_some();
         if wants_reconnect(error) || deposed {
@@ -92,7 +94,7 @@ impl Link {
         self.inner.state.subscribe()
     }
 
-    /// Where it leads.
+    /// The target that it connects to.
     pub fn target(&self) -> &Arc<Target> {
         &self.inner.target
     }
@@ -104,13 +106,13 @@ async fn keep(link: std::sync::Weak<Inner>) {
     loop {
         let Some(inner) = link.upgrade() else { return };
         let mut moves = inner.target.moves();
-        // What is there now is what we open; only later changes count.
+        // The present master is the one that is opened; only later changes count.
         moves.as_mut().map(watch::Receiver::mark_unchanged);
         match inner.target.open().await {
             Ok(opened) => {
                 count += 1;
                 let since = tokio::time::Instant::now();
-                // Complaints about the connection before this one are not about this one.
+                // Errors that were noted before belong to the connection before this one.
                 tokio::select! {
                     biased;
                     () = inner.broken.notified() => {}

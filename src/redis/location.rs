@@ -1,21 +1,24 @@
-//! Where Redis is: the URL as operators write it.
+//! Where Redis is: the URL as operators write it, read into servers, credentials and database.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
 
 /// The port of a server when the URL names none.
 const DEFAULT_PORT: u16 = 6379;
 /// The port of a sentinel when the URL names none.
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
-/// One server.
+/// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Server {
-    /// Host and port.
+    /// Reached over TCP.
     Tcp {
         /// Name or address, without brackets.
         host: String,
-        /// Port.
+        /// TCP port, never zero.
         port: u16,
     },
     /// Path of a Unix socket.
@@ -39,7 +42,7 @@ pub enum Topology {
     Servers(Vec<Server>),
     /// The master that these sentinels name.
     Sentinel {
-        /// The sentinels.
+        /// Addresses of the sentinels.
         sentinels: Vec<Server>,
         /// Name of the master.
         master: String,
@@ -51,7 +54,7 @@ pub enum Topology {
 /// What a URL says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Location {
-    /// Servers.
+    /// The servers, and how they belong together.
     pub topology: Topology,
     /// Whether connections use TLS.
     pub tls: bool,
@@ -78,16 +81,45 @@ const FORMS: &str = "write redis://host:port, rediss://host:port (TLS), unix:/pa
      redis://host1:port,host2:port, redis+sentinel://host1:port,host2:port/master or \
      redis+cluster://host1:port,host2:port";
 
+/// What is wrong with a URL, and what to write instead. No message shows the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocationError {
+    /// Text without a scheme.
+    #[error("it is no URL; {forms}", forms = FORMS)]
+    NotAUrl,
+    /// A scheme that is not known.
+    #[error("the scheme \"{0}\" is not known; {forms}", forms = FORMS)]
+    Scheme(String),
+    /// A Unix socket without a path.
+    #[error("the socket has no path; {forms}", forms = FORMS)]
+    NoPath,
+    /// A server that is not `host:port`.
+    #[error("\"{0}\" is no host:port; {forms}", forms = FORMS)]
+    Server(String),
+    /// Sentinel without the name of the master.
+    #[error("the name of the master is missing; write it behind the last /")]
+    NoMaster,
+    /// A database that is not a number from 0 to 9999.
+    #[error("\"{0}\" is no database number")]
+    Database(String),
+    /// A cluster with a database.
+    #[error("a cluster has no databases; leave the number out")]
+    ClusterDatabase,
+    /// Credentials with a `%` that begins no escape, or that are not UTF-8.
+    #[error("user name or password are not percent-encoded")]
+    Credentials,
+}
+
 impl Location {
-    /// Reads a URL.
+    /// Reads a URL as operators write it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write; it never holds the password.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    /// When it is none of the forms that are understood.
+    pub fn parse(url: &str) -> Result<Self, LocationError> {
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
-                return Err(format!("the socket has no path; {FORMS}"));
+                return Err(LocationError::NoPath);
             }
             return Ok(Location {
                 topology: Topology::Servers(vec![Server::Unix(path.into())]),
@@ -97,8 +129,7 @@ impl Location {
                 database: 0,
             });
         }
-        let (scheme, rest) =
-            url.split_once("://").ok_or_else(|| format!("it is no URL; {FORMS}"))?;
+        let (scheme, rest) = url.split_once("://").ok_or(LocationError::NotAUrl)?;
         let (tls, kind) = match scheme {
             "redis" => (false, ""),
             "rediss" => (true, ""),
@@ -106,7 +137,7 @@ impl Location {
             "rediss+sentinel" => (true, "sentinel"),
             "redis+cluster" => (false, "cluster"),
             "rediss+cluster" => (true, "cluster"),
-            _ => return Err(format!("the scheme \"{scheme}\" is not known; {FORMS}")),
+            _ => return Err(LocationError::Scheme(scheme.to_owned())),
         };
         // Credentials come off first: whatever they hold, no message may show it.
         let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(u, r)| (Some(u), r));
@@ -119,9 +150,7 @@ impl Location {
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
-                    return Err(
-                        "the name of the master is missing; write it behind the last /".to_owned()
-                    );
+                    return Err(LocationError::NoMaster);
                 }
                 let master = master.to_owned();
                 (Topology::Sentinel { sentinels: servers, master }, database)
@@ -135,44 +164,43 @@ impl Location {
                 .parse()
                 .ok()
                 .filter(|n| (0..=9999).contains(n))
-                .ok_or_else(|| format!("\"{number}\" is no database number"))?,
+                .ok_or_else(|| LocationError::Database(number.to_owned()))?,
         };
         if database != 0 && kind == "cluster" {
-            return Err("a cluster has no databases; leave the number out".to_owned());
+            return Err(LocationError::ClusterDatabase);
         }
         Ok(Location { topology, tls, username, password, database })
     }
 }
 
-fn credentials(user: Option<&str>) -> Result<(Option<String>, Option<String>), String> {
+/// User name and password of the part before the `@`.
+fn credentials(user: Option<&str>) -> Result<(Option<String>, Option<String>), LocationError> {
     let Some(user) = user else { return Ok((None, None)) };
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
     let decode = |text: &str| {
         if text.is_empty() {
             return Ok(None);
         }
-        decoded(text).map(Some).ok_or("user name or password are not percent-encoded".to_owned())
+        decoded(text).map(Some).ok_or(LocationError::Credentials)
     };
     Ok((decode(name)?, decode(password)?))
 }
 
 fn decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let digit = |b: Option<u8>| (b? as char).to_digit(16);
-            let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
-            out.push(u8::try_from(value).ok()?);
-        } else {
-            out.push(byte);
-        }
+    // The library leaves a % that begins no escape as it is; here it is a mistake.
+    let is_escape = |rest: &str| {
+        rest.as_bytes()
+            .first_chunk::<2>()
+            .is_some_and(|pair| pair.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(out).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
-fn server(text: &str, default_port: u16) -> Result<Server, String> {
-    let wrong = || format!("\"{text}\" is no host:port; {FORMS}");
+fn server(text: &str, default_port: u16) -> Result<Server, LocationError> {
+    let wrong = || LocationError::Server(text.to_owned());
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
         (host, rest.strip_prefix(':'))
@@ -235,7 +263,7 @@ mod tests {
             "redis://u:secret@r/x",
             "unix:",
         ] {
-            let error = Location::parse(url).unwrap_err();
+            let error = Location::parse(url).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

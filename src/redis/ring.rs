@@ -1,5 +1,5 @@
-//! Which server holds a key, where keys are spread over several: ketama, with virtual nodes, so
-//! that a server more or less moves few keys. All pods compute the same.
+//! Which server holds a key, where keys are spread over several: ketama hashing with virtual nodes,
+//! so that a server more or less moves few keys. All pods compute the same place.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -7,10 +7,10 @@ use pingora_ketama::{Bucket, Continuum};
 
 use crate::location::Server;
 
-/// The ring of several servers.
+/// The hash ring of several servers.
 pub struct Ring {
     continuum: Continuum,
-    /// Stand-in addresses, by which the ring names servers.
+    /// The addresses by which the ring names servers, in their order.
     names: Vec<SocketAddr>,
 }
 
@@ -21,9 +21,9 @@ impl std::fmt::Debug for Ring {
 }
 
 impl Ring {
-    /// A ring of servers. Their order does not matter.
+    /// A ring of servers. Their order does not change where keys are placed.
     pub fn new(servers: &[Server]) -> Self {
-        let names: Vec<SocketAddr> = servers.iter().map(stand_in).collect();
+        let names: Vec<SocketAddr> = servers.iter().map(ring_address).collect();
         let buckets: Vec<Bucket> = names.iter().map(|name| Bucket::new(*name, 1)).collect();
         Ring { continuum: Continuum::new(&buckets), names }
     }
@@ -35,8 +35,9 @@ impl Ring {
     }
 }
 
-/// The ring wants addresses; a server's name may resolve to another one tomorrow.
-fn stand_in(server: &Server) -> SocketAddr {
+/// An address made from a server's name. The ring wants addresses, and the one that a name resolves
+/// to may change.
+fn ring_address(server: &Server) -> SocketAddr {
     let hash = blake3::hash(server.to_string().as_bytes());
     let mut address = [0; 16];
     address.copy_from_slice(&hash.as_bytes()[..16]);

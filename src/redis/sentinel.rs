@@ -1,5 +1,6 @@
-//! Who the master is: all sentinels are asked, once a second and whenever a connection is in doubt,
-//! and the answer with the highest configuration epoch counts. The client library asks only once.
+//! Which server is the master. All sentinels are asked, once a second and whenever a connection is
+//! in doubt, and the answer with the highest configuration epoch counts. The client library would
+//! ask only once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,33 +8,39 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::connect::{Conn, Settings, open_sentinel};
+use crate::conn::Conn;
+use crate::connect::open_sentinel;
 use crate::error::ConnectError;
 use crate::location::Server;
+use crate::settings::ConnectSettings;
 
-/// Pause between questions.
+/// Pause between two rounds of questions.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pause after a doubt, so that a master that is down is not asked about without end.
+/// Least pause between two rounds, so that a master that is down is not asked about without end.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
-/// Follows the master of one name.
-pub(crate) struct Watch {
+/// Follows the master that the sentinels know under one name.
+pub(crate) struct MasterWatch {
     master: watch::Receiver<Option<Server>>,
     trouble: watch::Receiver<String>,
     name: String,
     now: Arc<Notify>,
 }
 
-impl Watch {
+impl MasterWatch {
     /// Starts asking, on the current runtime.
-    pub(crate) fn start(settings: Arc<Settings>, sentinels: Vec<Server>, name: String) -> Self {
+    pub(crate) fn start(
+        settings: Arc<ConnectSettings>,
+        sentinels: Vec<Server>,
+        name: String,
+    ) -> Self {
         let (master_sender, master) = watch::channel(None);
         let (trouble_sender, trouble) = watch::channel("not asked yet".to_owned());
         let now = Arc::new(Notify::new());
         let asker =
             Asker { settings, sentinels, name: name.clone(), conns: HashMap::new(), epoch_seen: 0 };
         tokio::spawn(asker.run(master_sender, trouble_sender, Arc::clone(&now)));
-        Watch { master, trouble, name, now }
+        MasterWatch { master, trouble, name, now }
     }
 
     /// The master as it changes.
@@ -41,7 +48,10 @@ impl Watch {
         self.master.clone()
     }
 
-    /// The master now.
+    /// The master as last heard.
+    ///
+    /// # Errors
+    /// With the last trouble, if no sentinel has named one.
     pub(crate) fn current(&self) -> Result<Server, ConnectError> {
         self.master.borrow().clone().ok_or_else(|| ConnectError::NoMaster {
             master: self.name.clone(),
@@ -49,19 +59,19 @@ impl Watch {
         })
     }
 
-    /// Asks again at once.
+    /// Starts the next round of questions at once.
     pub(crate) fn ask_now(&self) {
         self.now.notify_one();
     }
 }
 
 struct Asker {
-    settings: Arc<Settings>,
+    settings: Arc<ConnectSettings>,
     sentinels: Vec<Server>,
     name: String,
     conns: HashMap<usize, Conn>,
-    /// The highest configuration epoch so far: a sentinel that was cut off still tells of an
-    /// earlier one.
+    /// The highest configuration epoch so far. A sentinel that was cut off still names an earlier
+    /// one.
     epoch_seen: u64,
 }
 
@@ -121,7 +131,7 @@ impl Asker {
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("MASTER").arg(&self.name);
         let asked = cmd.query_async::<HashMap<String, String>>(&mut conn);
-        let limit = self.settings.timeouts.connect;
+        let limit = self.settings.connect_timeout;
         let fields = tokio::time::timeout(limit, asked)
             .await
             .map_err(|_| ConnectError::Timeout { server: name.clone(), millis: limit.as_millis() })?

@@ -1,7 +1,7 @@
-//! One stored response, prepared for serving.
+//! One stored response (RFC 9111 §2), prepared for serving.
 //!
-//! Header values and body are copied into memory of exactly their size: what arrives from a
-//! connection are slices of its read buffers, and one small slice would keep a large buffer alive.
+//! Header values are copied into one allocation of exactly their size: what arrives from a connection
+//! are slices of its read buffers, and a small slice would keep a large buffer alive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,10 +12,10 @@ use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, Hea
 use outrigger_semantics::partial::Part;
 use outrigger_semantics::{Lifetimes, UnixMillis, Variant, fields, tags};
 
-/// A stored response.
+/// A stored response, shared by all requests that it is served to.
 #[derive(Debug)]
 pub struct Entry {
-    /// The canonical key.
+    /// The canonical key. It begins with the canonical URI.
     pub key: Arc<[u8]>,
     /// Digest of the canonical key.
     pub digest: u128,
@@ -23,31 +23,32 @@ pub struct Entry {
     pub uri_len: usize,
     /// Digest of the canonical URI, by which purges name the entry.
     pub uri_digest: u128,
-    /// Status.
+    /// Status code of the response.
     pub status: StatusCode,
-    /// Header fields as served. `Age` and `Cache-Status` are there as places that a hit fills.
+    /// Header fields as served. `Age` and `Cache-Status` are present, and a hit sets their values.
     pub headers: HeaderMap,
-    /// Body.
+    /// The complete body, or one part of it.
     pub body: Bytes,
     /// Set if the body is a part of the representation (RFC 9111 §3.3).
     pub part: Option<Part>,
-    /// The selecting fields.
+    /// The selecting fields (RFC 9111 §4.1).
     pub variant: Variant,
     /// Points in time that reuse depends on.
     pub lifetimes: Lifetimes,
-    /// Tags for purging.
+    /// Tags by which purges name the entry.
     pub tags: Box<[Box<str>]>,
     /// Position of the purge log that this pod had applied before the fetch began.
     pub born_seq: u64,
-    /// Position that the purge log had reached when the response was there: what a reader has seen.
+    /// Position that the purge log had reached when the response had arrived: what a client that
+    /// reads the response has seen.
     pub seen_seq: u64,
-    /// Which caching rules it was stored by: a hash of the route's.
-    pub policy_epoch: u64,
-    /// When it was stored.
+    /// Hash of the caching rules by which it was stored. Values in Redis carry it as a field.
+    pub rules_fingerprint: u64,
+    /// When it was stored, by the proxy's clock.
     pub stored_at: UnixMillis,
-    /// How long the upstream took, milliseconds.
+    /// How long the upstream took for it, milliseconds.
     pub fetch_millis: u32,
-    /// See [`Entry::checked`].
+    /// Position and mark of [`Entry::checked`], in one word.
     pub(crate) checked: AtomicU64,
 }
 
@@ -56,14 +57,14 @@ pub struct Entry {
 pub struct LogSpan {
     /// What this pod had applied before the fetch began.
     pub born: u64,
-    /// What the log had reached when the response was there; never less than `born`.
+    /// What the log had reached when the response had arrived; never less than `born`.
     pub seen: u64,
 }
 
 /// What an entry is made from.
 #[derive(Debug)]
 pub struct Draft<'a> {
-    /// The canonical key.
+    /// The canonical key, which begins with the canonical URI.
     pub key: &'a [u8],
     /// Digest of the canonical key.
     pub digest: u128,
@@ -71,27 +72,27 @@ pub struct Draft<'a> {
     pub uri_len: usize,
     /// Digest of the canonical URI.
     pub uri_digest: u128,
-    /// Status.
+    /// Status code of the response.
     pub status: StatusCode,
     /// Header fields of the response, hop-by-hop fields already removed.
     pub headers: &'a HeaderMap,
     /// Fields that must not be stored.
     pub omit: &'a [HeaderName],
-    /// Complete body.
+    /// The complete body, or one part of it.
     pub body: Bytes,
-    /// Set if the body is a part.
+    /// Set if the body is a part of the representation (RFC 9111 §3.3).
     pub part: Option<Part>,
-    /// The selecting fields.
+    /// The selecting fields (RFC 9111 §4.1).
     pub variant: Variant,
     /// Points in time that reuse depends on.
     pub lifetimes: Lifetimes,
     /// Positions of the purge log around the fetch.
     pub log: LogSpan,
-    /// Which caching rules it is stored by.
-    pub policy_epoch: u64,
-    /// Now.
+    /// Hash of the caching rules by which it is stored.
+    pub rules_fingerprint: u64,
+    /// The time of storing, by the proxy's clock.
     pub now: UnixMillis,
-    /// How long the upstream took, milliseconds.
+    /// How long the upstream took for it, milliseconds.
     pub fetch_millis: u32,
 }
 
@@ -122,14 +123,14 @@ impl Entry {
             lifetimes: draft.lifetimes,
             born_seq: draft.log.born,
             seen_seq: draft.log.seen.max(draft.log.born),
-            policy_epoch: draft.policy_epoch,
+            rules_fingerprint: draft.rules_fingerprint,
             stored_at: draft.now,
             fetch_millis: draft.fetch_millis,
             checked: AtomicU64::new(0),
         }
     }
 
-    /// The same body under new header fields and lifetimes: what a 304 makes of an entry.
+    /// The same body under new header fields and lifetimes, as a 304 asks for (RFC 9111 §4.3.4).
     pub fn freshened(
         &self,
         headers: &HeaderMap,
@@ -152,22 +153,22 @@ impl Entry {
             variant,
             lifetimes,
             log,
-            policy_epoch: self.policy_epoch,
+            rules_fingerprint: self.rules_fingerprint,
             now,
             fetch_millis: self.fetch_millis,
         })
     }
 
-    /// The canonical URI.
+    /// The canonical URI, as bytes of the key.
     pub fn uri(&self) -> &[u8] {
         &self.key[..self.uri_len.min(self.key.len())]
     }
 
-    /// Bytes of memory that the entry takes, index included.
+    /// Bytes of memory that the entry takes, with its part of the memory tier's index.
     pub fn weight(&self) -> usize {
-        // The entry, its slot and the reference counts; what the memory tier's index adds.
+        // The entry, its slot, the reference counts, and its part of the memory tier's index.
         const FIXED: usize = 1100;
-        // A bucket of the header table; a name that is not a standard one is a value of its own.
+        // A bucket of the header table, and the allocation of a name that is not a standard one.
         const PER_FIELD: usize = 120;
         let headers: usize =
             self.headers.iter().map(|(n, v)| PER_FIELD + n.as_str().len() + v.len()).sum();
@@ -175,9 +176,9 @@ impl Entry {
         FIXED + self.key.len() + headers + tags + self.variant.weight() + self.body.len()
     }
 
-    /// Whether the entry may replace a good one.
+    /// Whether the entry may replace a good one: neither a server error nor a 200 without a body.
     pub fn is_good_enough(&self) -> bool {
-        // Other statuses have their meaning without a body.
+        // Responses with other statuses mean something without a body.
         let empty = self.status == StatusCode::OK && self.body.is_empty();
         self.status.as_u16() < 500 && !empty
     }
@@ -258,7 +259,7 @@ pub(crate) mod tests {
                 source: FreshnessSource::MaxAge,
             },
             log: LogSpan::default(),
-            policy_epoch: 0,
+            rules_fingerprint: 0,
             now: UnixMillis(0),
             fetch_millis: 1,
         })

@@ -1,4 +1,4 @@
-//! What a tier answers, and by what it is asked.
+//! The question that a tier is asked, its answer, and which responses may be shared.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::entry::Entry;
 pub enum Lookup {
     /// A stored response for this key whose selecting fields match.
     Hit(Arc<Entry>),
-    /// Nothing to use.
+    /// No stored response that can be used.
     Miss(Miss),
     /// The tier could not answer.
     Unavailable(Unavailable),
@@ -24,30 +24,27 @@ pub enum Miss {
     Uri,
     /// Something is stored, but for other selecting fields (RFC 9111 §4.1).
     Variant,
-    /// Something is stored that is not believed, or was stored by other rules; the tier has counted
-    /// why.
+    /// The stored value is damaged or foreign, or was stored by other caching rules. The tier has
+    /// counted why.
     Refused,
 }
 
 /// Why a tier could not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Unavailable {
     /// It did not answer within its deadline.
     Deadline,
     /// Its breaker is open.
     Breaker,
-    /// It failed.
+    /// It answered with an error, or there is no connection to it.
     Error,
 }
 
 impl Unavailable {
     /// The stable name used in metrics and logs.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Deadline => "deadline",
-            Self::Breaker => "breaker",
-            Self::Error => "error",
-        }
+        self.into()
     }
 }
 
@@ -57,44 +54,45 @@ impl Unavailable {
 pub struct Wanted<'a> {
     /// Digest of the canonical key.
     pub digest: u128,
-    /// The canonical key.
+    /// The canonical key, which stored keys are compared with.
     pub key: &'a [u8],
     /// Header fields of the request.
     pub headers: &'a HeaderMap,
-    /// The rules by which a stored response must have been stored; only shared tiers, which
-    /// outlive a policy and are used by pods with different ones, look at it.
-    pub policy_epoch: u64,
-    /// Who shares the responses.
-    pub scope: Scope,
+    /// Fingerprint of the rules by which the response must have been stored. Only tiers that
+    /// several pods share compare it: they outlive a policy, and pods may have different ones.
+    pub rules_fingerprint: u64,
+    /// Who shares the responses that are asked for.
+    pub scope: ShareScope,
 }
 
 impl<'a> Wanted<'a> {
-    /// A key without regard to policy, for tiers within the process.
+    /// A key without regard to policy, for the memory tier.
     pub fn of(digest: u128, key: &'a [u8], headers: &'a HeaderMap) -> Self {
-        Wanted { digest, key, headers, policy_epoch: 0, scope: Scope::Workload }
+        Wanted { digest, key, headers, rules_fingerprint: 0, scope: ShareScope::Workload }
     }
 }
 
-/// Who shares the responses that a shared tier holds.
+/// Who shares the responses in a tier below memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum ShareScope {
     /// The pods of one workload.
     #[default]
     Workload,
-    /// All workloads of the namespace that say so too.
+    /// All workloads of the namespace whose rules say so too.
     Namespace,
 }
 
-/// What of a route goes to shared tiers.
+/// Which responses of a route go to the tiers that pods share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShareRules {
-    /// Whether anything does.
+    /// Whether any responses do.
     pub enabled: bool,
-    /// Who shares it.
-    pub scope: Scope,
+    /// Which pods share the responses.
+    pub scope: ShareScope,
     /// Bytes of the largest body; `None` leaves the tier's own limit.
     pub object_bytes_max: Option<u64>,
-    /// Shorter freshness lifetimes stay local, milliseconds; `None` leaves the tier's own limit.
+    /// Responses with a shorter freshness lifetime stay in memory, milliseconds; `None` leaves the
+    /// tier's own limit.
     pub ttl_ms_min: Option<i64>,
 }
 
@@ -102,7 +100,7 @@ impl Default for ShareRules {
     fn default() -> Self {
         ShareRules {
             enabled: true,
-            scope: Scope::Workload,
+            scope: ShareScope::Workload,
             object_bytes_max: None,
             ttl_ms_min: None,
         }

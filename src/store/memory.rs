@@ -1,9 +1,11 @@
-//! The memory tier: responses in this pod's memory, bounded by bytes.
+//! The memory tier: stored responses in this pod's memory, bounded by bytes.
 //!
 //! The digest of the canonical key finds a slot; the full key is compared, so that a collision of
 //! digests is a miss and never a wrong answer. All variants of a key share its slot, so that they
-//! go together. Which entries stay is moka's W-TinyLFU; weights count index and header memory, not
-//! only bodies.
+//! are evicted together. Which slots stay is decided by moka's W-TinyLFU; weights count index and
+//! header memory, not only bodies.
+//!
+//! It does not implement [`Tier`](crate::Tier): it answers without waiting, and cannot fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +32,7 @@ struct Slot {
     variants: SmallVec<[Arc<Entry>; 1]>,
 }
 
-/// The digest is already uniform, so hashing it again would be waste.
+/// Takes the digest as its own hash: it is uniform already.
 #[derive(Clone, Copy, Debug, Default)]
 struct DigestHasher(u64);
 
@@ -52,7 +54,7 @@ impl std::hash::Hasher for DigestHasher {
 
 type BuildDigestHasher = std::hash::BuildHasherDefault<DigestHasher>;
 
-/// Removes entries that nothing can be done with any more.
+/// Expires slots of which no entry can be served or validated any more.
 #[derive(Debug)]
 struct Usefulness;
 
@@ -96,16 +98,16 @@ fn useful_for(entry: &Entry) -> Duration {
     (usable + kept).clamp(Duration::from_secs(1), Duration::from_secs(86_400 * 3650))
 }
 
-/// Counts that the memory tier keeps itself.
+/// Numbers that the memory tier counts itself.
 #[derive(Debug, Default)]
 pub struct MemoryCounts {
-    /// Entries removed to make room.
+    /// Slots removed to make room.
     pub evicted: AtomicU64,
     /// Variants dropped because a key had too many.
     pub variants_dropped: AtomicU64,
 }
 
-/// The memory tier.
+/// Stored responses in this pod's memory.
 #[derive(Debug)]
 pub struct MemoryTier {
     cache: Cache<u128, Arc<Slot>, BuildDigestHasher>,
@@ -131,7 +133,7 @@ impl MemoryTier {
         MemoryTier { cache, variants_max: variants_max.max(1), counts }
     }
 
-    /// Looks for a stored response.
+    /// Looks for a stored response whose selecting fields match. Waits for nothing.
     pub fn get(&self, wanted: Wanted<'_>) -> Lookup {
         let Some(slot) = self.cache.get(&wanted.digest) else { return Lookup::Miss(Miss::Uri) };
         if *slot.key != *wanted.key {
@@ -190,12 +192,12 @@ impl MemoryTier {
                 if replaces_good && still_valid(have) {
                     return Err(NotStored::KeptGood);
                 }
-                // A copy from another tier may have been on its way for a while.
+                // A copy from another tier may have been read before this one was stored.
                 if (have.born_seq, have.stored_at) > (entry.born_seq, entry.stored_at) {
                     return Err(NotStored::Overtaken);
                 }
             } else if !have.variant.names().eq(entry.variant.names()) {
-                // The response varies by other fields now: the newest one says by which.
+                // The response now varies by other fields; the newest response says by which.
                 dropped += 1;
             } else if variants.len() < self.variants_max {
                 variants.push(Arc::clone(have));
@@ -217,22 +219,22 @@ impl MemoryTier {
         self.cache.run_pending_tasks();
     }
 
-    /// Bytes held, as of the last housekeeping.
+    /// Bytes held, as of the last [`MemoryTier::run_pending_tasks`].
     pub fn bytes(&self) -> u64 {
         self.cache.weighted_size()
     }
 
-    /// The bound in bytes.
+    /// The bound on the bytes held.
     pub fn bytes_max(&self) -> u64 {
         self.cache.policy().max_capacity().unwrap_or(0)
     }
 
-    /// Number of keys held, as of the last housekeeping.
+    /// Number of keys held, as of the last [`MemoryTier::run_pending_tasks`].
     pub fn keys(&self) -> u64 {
         self.cache.entry_count()
     }
 
-    /// Counts since the start.
+    /// Evictions and dropped variants since the start.
     pub fn counts(&self) -> &MemoryCounts {
         &self.counts
     }

@@ -1,4 +1,30 @@
-//! The contract of tiers that may take time or fail.
+//! The contract that every tier below memory keeps. Today there is one, in Redis; a tier on disk
+//! would be a second one.
+//!
+//! **Lookup order.** Memory is asked first, then the tiers in the order of the process's list, from
+//! fast to slow. The first hit that the purge log and RFC 9111 allow to be used ends the search; a
+//! miss or a failure of one tier leads to the next. A tier is asked by [`Tier::lookup`], which adds
+//! the deadline, and never waits for another tier.
+//!
+//! **Copy up.** The caller puts what a tier has found into memory. A tier neither knows the tiers
+//! above it nor copies between tiers.
+//!
+//! **Copy down.** What is stored in memory is offered to every tier. [`Tier::offer`] must not wait: a
+//! tier queues the write behind the response, or drops it. An error or an empty body must not replace
+//! a good response in a tier ([`Entry::is_good_enough`]).
+//!
+//! **Validity.** A tier deletes nothing because of a purge, and judges no freshness: an entry keeps
+//! the log positions of its fetch, and the caller compares them when it has been read. What a tier
+//! must compare itself is the key, the selecting fields and the fingerprint of the caching rules,
+//! since its entries outlive policies and processes.
+//!
+//! **Failure.** A tier that fails answers [`Lookup::Unavailable`] and never [`Lookup::Miss`]: the
+//! metrics tell them apart, and an unavailable tier must not look like an empty one. A damaged value
+//! is a miss ([`Miss::Refused`](crate::Miss::Refused)) and is counted by the tier.
+//!
+//! **Optional parts.** A tier that no other pod shares needs no [`Tier::claim`] and
+//! [`Tier::settle`]; one without connections needs no [`Tier::attach`]; one without warm start needs
+//! no [`Tier::note_hot`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,40 +37,41 @@ use crate::lookup::{Lookup, ShareRules, Unavailable, Wanted};
 /// A tier below memory. Implementors write [`Tier::fetch`]; callers use [`Tier::lookup`].
 #[async_trait]
 pub trait Tier: Send + Sync {
-    /// The name in metrics and `Cache-Status`.
+    /// The stable name in metrics and in answers to operators.
     fn name(&self) -> &'static str;
 
-    /// The longest time a lookup may take.
+    /// The longest time that a lookup may take.
     fn deadline(&self) -> Duration;
 
-    /// Asks the tier, without regard to time.
+    /// Looks for a stored response, without regard to time. The future is dropped at the deadline.
     async fn fetch(&self, wanted: Wanted<'_>) -> Lookup;
 
-    /// Hands a stored response to the tier. Must not wait: work is queued or dropped. `false` if
-    /// the tier will not have it.
+    /// Hands a stored response to the tier; `false` if the tier does not take it. Must not wait.
     fn offer(&self, entry: &Arc<Entry>, rules: &ShareRules) -> bool;
 
-    /// Called once on each worker's runtime before it takes traffic: connections that live there
-    /// need no hand-over between threads.
+    /// Called once on each worker's runtime before the worker takes traffic, so that connections can
+    /// live on the runtime that uses them. Workers are numbered from zero.
     fn attach(&self, _worker: usize) {}
 
-    /// Notes a hit on an entry of the memory tier, for tiers that want to know what is hot. Called
-    /// for a sample of the hits.
+    /// Notes a hit on an entry in memory. Called for a sample of the hits, on the hit path: it must
+    /// not wait.
     fn note_hot(&self, _entry: &Entry, _rules: &ShareRules) {}
 
-    /// Counts a lookup on behalf of a client, once it is known what came of it.
+    /// Counts a lookup on behalf of a client, once the caller knows what came of it. Lookups that were
+    /// refused or failed are counted by the tier itself.
     fn count(&self, _found: Counted) {}
 
     /// Asks for the right to fetch what is missing, where pods fetch one at a time. While another
-    /// pod has it this waits for a stored response that is `usable`.
+    /// pod has the right, this waits for a stored response that is `usable`, within a bound of its
+    /// own.
     async fn claim(&self, _wanted: Wanted<'_>, _usable: &Usable<'_>) -> Claim {
         Claim::Free
     }
 
-    /// Ends a claim, so that the others need not wait for its end in time.
+    /// Ends a claim, so that other pods need not wait until its time has passed. Must not wait.
     fn settle(&self, _ticket: Ticket, _how: Settled) {}
 
-    /// Asks the tier within its deadline.
+    /// Looks for a stored response within the tier's deadline.
     async fn lookup(&self, wanted: Wanted<'_>) -> Lookup {
         match tokio::time::timeout(self.deadline(), self.fetch(wanted)).await {
             Ok(found) => found,
@@ -53,50 +80,50 @@ pub trait Tier: Send + Sync {
     }
 }
 
-/// Whether a stored response answers a request.
+/// Decides whether a stored response answers the request that waits for it.
 pub type Usable<'a> = dyn Fn(&Arc<Entry>) -> bool + Send + Sync + 'a;
 
-/// What came of a lookup.
+/// What came of a lookup that a tier has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counted {
-    /// Something was there.
+    /// A stored response was found.
     Hit,
-    /// Something was there, and a purge had voided it.
-    Voided,
-    /// Nothing was there.
+    /// A stored response was found that a purge had invalidated.
+    Purged,
+    /// No stored response was found.
     Miss,
-    /// Nothing was there for these selecting fields.
+    /// Stored responses were found, but for other selecting fields.
     VaryMiss,
 }
 
-/// The answer to a claim.
+/// The answer to the question who may fetch.
 #[derive(Debug)]
 pub enum Claim {
-    /// Nobody keeps order here: fetch.
+    /// The tier does not coordinate fetches, or cannot now: fetch.
     Free,
-    /// Fetch, and settle the claim.
+    /// Fetch on behalf of all pods, and settle the claim afterwards.
     Lead(Ticket),
-    /// Another pod has fetched it meanwhile.
+    /// Another pod has fetched the response meanwhile.
     Fetched(Arc<Entry>),
-    /// Another pod found out that the response cannot be shared: fetch, without waiting.
+    /// Another pod has found out that the response cannot be shared: fetch without waiting.
     Uncacheable,
 }
 
 /// The right to fetch one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The key in the tier.
+    /// The claim's name in the tier.
     pub name: Arc<[u8]>,
-    /// What tells this claim from others.
+    /// A random number that distinguishes this claim from later ones under the name.
     pub token: u64,
 }
 
 /// How a claimed fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// What there is to share has been offered, or there was an error.
+    /// What can be shared has been offered, or the fetch has failed.
     Done,
-    /// The response is not for others.
+    /// The response cannot be shared.
     Uncacheable,
 }
 

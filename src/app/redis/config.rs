@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use outrigger_policy::values::ByteSize;
+use outrigger_redis::TlsFiles;
+use outrigger_store::envelope::Compression;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -26,7 +28,7 @@ pub struct RedisConfig {
     pub sentinel: SentinelConfig,
     /// Files for TLS.
     #[serde(default)]
-    pub tls: RedisTlsConfig,
+    pub tls: TlsFiles,
     /// Namespace of this workload. Absent: that of the pod (`mesh.namespace`).
     #[serde(default)]
     pub namespace: Option<String>,
@@ -106,7 +108,7 @@ impl RedisConfig {
             username: None,
             password_file: None,
             sentinel: SentinelConfig::default(),
-            tls: RedisTlsConfig::default(),
+            tls: TlsFiles::default(),
             namespace: None,
             workload: None,
             pod: None,
@@ -163,47 +165,20 @@ pub struct SentinelConfig {
     pub password_file: Option<PathBuf>,
 }
 
-/// Files for TLS, all PEM. The server's certificate is always verified.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct RedisTlsConfig {
-    /// Trust these certificates in place of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate.
-    pub cert_file: Option<PathBuf>,
-    /// Its key.
-    pub key_file: Option<PathBuf>,
-}
-
 /// Compression of values.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CompressionConfig {
     /// How values are written. All kinds are read.
-    pub algorithm: AlgorithmConfig,
+    pub algorithm: Compression,
     /// Smaller values are not compressed.
     pub min_bytes: ByteSize,
 }
 
 impl Default for CompressionConfig {
     fn default() -> Self {
-        CompressionConfig { algorithm: AlgorithmConfig::Lz4, min_bytes: ByteSize(1 << 10) }
+        CompressionConfig { algorithm: Compression::Lz4, min_bytes: ByteSize(1 << 10) }
     }
-}
-
-/// Kinds of compression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AlgorithmConfig {
-    /// Fast.
-    #[default]
-    Lz4,
-    /// Fast, and known to other systems.
-    Snappy,
-    /// Smaller and slower.
-    Zstd,
-    /// None.
-    None,
 }
 
 /// Encryption of values with AES-256-GCM.

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use outrigger_coherence::SharedSettings;
-use outrigger_redis::{Location, Settings as ConnectSettings, Timeouts, TlsFiles};
-use outrigger_store::envelope::{Codec, Compression};
-use outrigger_store::shared::{Names, RedisSettings, WarmSettings};
+use outrigger_coherence::RedisLogSettings;
+use outrigger_redis::{ConnectSettings, Location};
+use outrigger_store::envelope::Codec;
+use outrigger_store::redis::{Names, RedisSettings, WarmSettings};
 
 use crate::app::build::PlanError;
 use crate::app::mesh::Who;
-use crate::app::redis::config::{AlgorithmConfig, RedisConfig};
+use crate::app::redis::config::RedisConfig;
 
 /// What a value may be larger than its body: header fields and keys.
 const VALUE_EXTRA_BYTES: u64 = 1 << 20;
@@ -23,7 +23,7 @@ pub struct RedisPlan {
     /// Folder of the sealing keys.
     pub keys: Option<PathBuf>,
     /// The purge log; `None` leaves it to this process alone.
-    pub log: Option<SharedSettings>,
+    pub log: Option<RedisLogSettings>,
     /// The warm start, with whether readiness waits for it.
     pub warm: Option<(WarmSettings, bool)>,
 }
@@ -54,8 +54,8 @@ pub fn plan(
     let from_env = || env("OUTRIGGER_WORKLOAD").filter(|text| !text.is_empty());
     let workload = config.workload.clone().or_else(from_env).or_else(|| who.workload());
     let workload = workload.unwrap_or_else(|| "default".to_owned());
-    let names =
-        Names::new(&namespace, &workload).map_err(|reason| wrong("namespace, workload", reason))?;
+    let names = Names::new(&namespace, &workload)
+        .map_err(|error| wrong("namespace, workload", error.to_string()))?;
     let pod = config.pod.clone().or_else(|| who.pod.clone());
     let pod = pod.unwrap_or_else(|| format!("pod-{:012x}", fastrand::u64(..) >> 16));
     if pod.len() > 253 || !pod.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
@@ -91,7 +91,8 @@ pub fn plan(
 }
 
 fn connect(config: &RedisConfig) -> Result<ConnectSettings, PlanError> {
-    let location = Location::parse(&config.url.0).map_err(|reason| wrong("url", reason))?;
+    let location =
+        Location::parse(&config.url.0).map_err(|error| wrong("url", error.to_string()))?;
     let tls = &config.tls;
     if !location.tls && (tls.ca_file.is_some() || tls.cert_file.is_some()) {
         return Err(wrong("tls", "the URL has no TLS; write rediss://… or leave tls out"));
@@ -118,12 +119,8 @@ fn connect(config: &RedisConfig) -> Result<ConnectSettings, PlanError> {
         password_file: config.password_file.clone(),
         sentinel_username: config.sentinel.username.clone(),
         sentinel_password_file: config.sentinel.password_file.clone(),
-        tls: TlsFiles {
-            ca_file: tls.ca_file.clone(),
-            cert_file: tls.cert_file.clone(),
-            key_file: tls.key_file.clone(),
-        },
-        timeouts: Timeouts { connect: millis("connectTimeoutMs", config.connect_timeout_ms)? },
+        tls: tls.clone(),
+        connect_timeout: millis("connectTimeoutMs", config.connect_timeout_ms)?,
     })
 }
 
@@ -135,12 +132,7 @@ fn codec(config: &RedisConfig) -> Result<Codec, PlanError> {
         return Err(wrong("objectBytesMax", format!("{object} is more than 1GiB; lower it")));
     }
     Ok(Codec {
-        compression: match config.compression.algorithm {
-            AlgorithmConfig::Lz4 => Compression::Lz4,
-            AlgorithmConfig::Snappy => Compression::Snappy,
-            AlgorithmConfig::Zstd => Compression::Zstd,
-            AlgorithmConfig::None => Compression::None,
-        },
+        compression: config.compression.algorithm,
         compress_bytes_min: usize::try_from(config.compression.min_bytes.0).unwrap_or(usize::MAX),
         value_bytes_max: usize::try_from(object.0 + VALUE_EXTRA_BYTES).unwrap_or(usize::MAX),
     })
@@ -150,7 +142,7 @@ fn log(
     config: &RedisConfig,
     namespace: &str,
     pod: String,
-) -> Result<Option<SharedSettings>, PlanError> {
+) -> Result<Option<RedisLogSettings>, PlanError> {
     let log = &config.log;
     if !log.enabled {
         return Ok(None);
@@ -164,7 +156,7 @@ fn log(
             format!("{} is too short; write 100 or more", log.lease_ms),
         ));
     }
-    Ok(Some(SharedSettings {
+    Ok(Some(RedisLogSettings {
         namespace: namespace.to_owned(),
         pod,
         events_max: log.events_max,
@@ -203,7 +195,10 @@ mod tests {
     #[test]
     fn one_word_is_enough() {
         let plan = planned(&RedisConfig::at("redis://r")).unwrap();
-        assert_eq!(plan.tier.names.prefix(outrigger_store::Scope::Workload), "or:shop:default:");
+        assert_eq!(
+            plan.tier.names.prefix(outrigger_store::ShareScope::Workload),
+            "or:shop:default:"
+        );
         assert_eq!(plan.log.map(|log| log.namespace).as_deref(), Some("shop"));
         assert!(plan.keys.is_none());
     }

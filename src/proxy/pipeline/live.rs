@@ -147,7 +147,7 @@ fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
     let verdict = request.shared.log.verdict(&entry);
     let soft = verdict == Verdict::Soft;
     let state = match (verdict, entry.lifetimes.reuse(request.directives, now, soft)) {
-        (Verdict::Void, _) => "purged",
+        (Verdict::Purged, _) => "purged",
         (_, Reuse::Fresh) => "hit",
         _ => "stale",
     };

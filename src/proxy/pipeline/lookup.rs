@@ -146,7 +146,7 @@ pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
     for tier in &request.shared.tiers {
         match tier.lookup(request.wanted()).await {
             Lookup::Hit(entry) => match judge(request, Arc::clone(&entry)) {
-                Found::Nothing(_) => tier.count(Counted::Voided),
+                Found::Nothing(_) => tier.count(Counted::Purged),
                 found => {
                     tier.count(Counted::Hit);
                     request.shared.remember(&entry);
@@ -175,7 +175,7 @@ pub(crate) fn is_usable(request: RequestView<'_>, entry: &Arc<Entry>) -> bool {
 /// What may be done with a stored response, by the purge log and RFC 9111 §4.
 fn judge(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
     let soft = match request.shared.log.verdict(&entry) {
-        Verdict::Void => return Found::Nothing(Forwarded::UriMiss),
+        Verdict::Purged => return Found::Nothing(Forwarded::UriMiss),
         Verdict::Soft => true,
         Verdict::Valid => false,
     };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::{HeaderMap, Method};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_store::tier::Usable;
-use outrigger_store::{Claim, Entry, Scope, Settled, Ticket, Tier};
+use outrigger_store::{Claim, Entry, Settled, ShareScope, Ticket, Tier};
 
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::scope;
@@ -69,7 +69,7 @@ pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockO
 
 /// Copies what another pod has stored into memory, if it is valid and its route's rules are those
 /// by which it was stored. `false` if it was not taken.
-pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
+pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: ShareScope) -> bool {
     let Ok(uri) = std::str::from_utf8(entry.uri()) else { return false };
     let Some((_, rest)) = uri.split_once("://") else { return false };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -84,6 +84,6 @@ pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
     let by_the_rules = route.cache_enabled
         && route.redis.enabled
         && scope(route) == from
-        && route.epoch == entry.policy_epoch;
+        && route.rules_fingerprint == entry.rules_fingerprint;
     by_the_rules && shared.remember(entry)
 }

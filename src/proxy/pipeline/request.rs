@@ -65,7 +65,7 @@ impl<'a> RequestView<'a> {
             digest: self.key.digest(),
             key: self.key.text(),
             headers: self.headers,
-            policy_epoch: self.route.epoch,
+            rules_fingerprint: self.route.rules_fingerprint,
             scope: scope(self.route),
         }
     }

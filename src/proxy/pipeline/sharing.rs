@@ -1,7 +1,7 @@
 //! What of a route goes to the tiers that pods share.
 
 use outrigger_policy::Route;
-use outrigger_store::{Scope, ShareRules};
+use outrigger_store::{ShareRules, ShareScope};
 
 /// What of a route goes to the tiers that pods share.
 pub(crate) fn share_rules(route: &Route) -> ShareRules {
@@ -14,6 +14,6 @@ pub(crate) fn share_rules(route: &Route) -> ShareRules {
 }
 
 /// Who shares the responses of a route.
-pub(crate) fn scope(route: &Route) -> Scope {
-    if route.redis.for_namespace { Scope::Namespace } else { Scope::Workload }
+pub(crate) fn scope(route: &Route) -> ShareScope {
+    if route.redis.for_namespace { ShareScope::Namespace } else { ShareScope::Workload }
 }

@@ -11,7 +11,7 @@ use crate::pipeline::request::RequestView;
 pub(crate) fn may_serve_on_error(request: RequestView<'_>, entry: &Entry) -> bool {
     entry.part.is_none()
         && entry.is_good()
-        && request.shared.log.verdict(entry) != Verdict::Void
+        && request.shared.log.verdict(entry) != Verdict::Purged
         && entry.lifetimes.may_serve_on_error(request.directives, request.now)
 }
 

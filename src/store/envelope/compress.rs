@@ -1,21 +1,25 @@
-//! Compression of values. The reader understands every kind, whatever it writes itself.
+//! Compression of values. Every kind is read, whichever one is written.
 
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::Rest;
+use super::rest::Rest;
 
-/// How values are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Kinds of compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(rename = "AlgorithmConfig")]
+#[serde(rename_all = "camelCase")]
 pub enum Compression {
-    /// Not at all.
-    None,
-    /// LZ4 block: fast.
+    /// LZ4 block format: fast.
     #[default]
     Lz4,
-    /// Snappy raw format.
+    /// Snappy raw format: fast, and known to other systems.
     Snappy,
-    /// Zstandard, level 3: smaller, slower.
+    /// Zstandard, level 3: smaller and slower.
     Zstd,
+    /// Values are not compressed.
+    None,
 }
 
 /// A value must shrink by at least an eighth to be worth expanding on every read.
@@ -23,6 +27,7 @@ const WORTH_DIVISOR: usize = 8;
 const ZSTD_LEVEL: i32 = 3;
 
 impl Compression {
+    /// The number in the head of a value.
     pub(super) fn code(self) -> u8 {
         match self {
             Self::None => 0,
@@ -32,11 +37,13 @@ impl Compression {
         }
     }
 
+    /// The kind with a number.
     pub(super) fn of(code: u8) -> Option<Self> {
         [Self::None, Self::Lz4, Self::Snappy, Self::Zstd].into_iter().find(|c| c.code() == code)
     }
 
-    /// Compresses, or leaves the payload as it is where that does not pay.
+    /// Compresses the payload, or leaves it as it is where compression does not pay. Returns what was
+    /// done.
     pub(super) fn shrink(self, payload: Vec<u8>) -> (Self, Vec<u8>) {
         let shrunk = match self {
             Self::None => None,
@@ -52,11 +59,10 @@ impl Compression {
         }
     }
 
-    /// Expands to exactly `raw_length` bytes, or refuses.
+    /// Expands to exactly `raw_length` bytes; `None` if that is not what comes of it.
     pub(super) fn expand(self, rest: Rest, raw_length: usize) -> Option<Bytes> {
         if self == Self::None {
-            let Rest { buffer, from, to } = rest;
-            return (to - from == raw_length).then(|| Bytes::from(buffer).slice(from..to));
+            return (rest.bytes().len() == raw_length).then(|| rest.into_bytes());
         }
         let packed = rest.bytes();
         let expanded = match self {

@@ -1,4 +1,5 @@
-//! The fields of a value: number, length, bytes. Unknown numbers are skipped.
+//! The fields of a value: each is its number, the length of its content, and the content. Unknown
+//! numbers are skipped.
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,13 +20,13 @@ const BODY: u8 = 5;
 const LIFETIMES: u8 = 6;
 const TAG: u8 = 7;
 const LOG: u8 = 8;
-const POLICY_EPOCH: u8 = 9;
+const RULES_FINGERPRINT: u8 = 9;
 const STORED_AT: u8 = 10;
 const FETCH_MILLIS: u8 = 11;
 const PART: u8 = 12;
 const SELECTOR: u8 = 13;
 
-/// More fields, tags or selectors than this are not ours.
+/// Bound on fields, tags and selectors of a value. No writer of ours exceeds it.
 const MANY: usize = 4096;
 
 /// Whether compressing is likely to pay.
@@ -42,7 +43,7 @@ pub(super) fn is_compressible(entry: &Entry) -> bool {
 fn put(out: &mut Vec<u8>, number: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     out.push(number);
-    // A value is refused as a whole when it is larger than this can tell.
+    // Values longer than this can express are refused as a whole.
     out.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     for part in parts {
         out.extend_from_slice(part);
@@ -70,7 +71,7 @@ pub(super) fn write_entry(entry: &Entry) -> Vec<u8> {
         put(&mut out, TAG, &[tag.as_bytes()]);
     }
     put(&mut out, LOG, &[&entry.born_seq.to_le_bytes(), &entry.seen_seq.to_le_bytes()]);
-    put(&mut out, POLICY_EPOCH, &[&entry.policy_epoch.to_le_bytes()]);
+    put(&mut out, RULES_FINGERPRINT, &[&entry.rules_fingerprint.to_le_bytes()]);
     put(&mut out, STORED_AT, &[&entry.stored_at.0.to_le_bytes()]);
     put(&mut out, FETCH_MILLIS, &[&entry.fetch_millis.to_le_bytes()]);
     if let Some(part) = &entry.part {
@@ -140,7 +141,7 @@ fn source_of(code: u8) -> Option<FreshnessSource> {
     .find(|source| source_code(*source) == code)
 }
 
-/// Walks over the fields of a payload.
+/// Reads the fields of a payload, one after the other.
 struct Reader<'a> {
     payload: &'a Bytes,
     at: usize,
@@ -161,7 +162,7 @@ impl Reader<'_> {
     }
 }
 
-/// Splits a name from what follows it.
+/// Splits a header name from what follows it.
 fn named(field: &Bytes) -> Option<(HeaderName, Bytes)> {
     let (length, rest) = field.split_first_chunk::<2>()?;
     let length = u16::from_le_bytes(*length) as usize;
@@ -190,7 +191,7 @@ struct Partial {
     lifetimes: Option<Lifetimes>,
     tags: Vec<Box<str>>,
     log: Option<LogSpan>,
-    policy_epoch: u64,
+    rules_fingerprint: u64,
     stored_at: Option<UnixMillis>,
     fetch_millis: u32,
     part: Option<Part>,
@@ -236,7 +237,7 @@ impl Partial {
                 let [born, seen] = u64s(&field)?;
                 self.log = Some(LogSpan { born, seen });
             }
-            POLICY_EPOCH => [self.policy_epoch] = u64s(&field)?,
+            RULES_FINGERPRINT => [self.rules_fingerprint] = u64s(&field)?,
             STORED_AT => {
                 let [at] = u64s(&field)?;
                 self.stored_at = Some(UnixMillis(at.cast_signed()));
@@ -262,7 +263,7 @@ impl Partial {
         let key = self.key?;
         let uri_len = self.uri_len.filter(|length| *length <= key.len())?;
         let body = self.body?;
-        // What is sent must be framed by what is there.
+        // Content-Length and body must agree, or the response would be framed wrongly.
         let mut lengths = self.headers.get_all(CONTENT_LENGTH).iter();
         let announced = lengths.next();
         let framed = match (announced, &self.part) {
@@ -293,7 +294,7 @@ impl Partial {
             tags: self.tags.into_boxed_slice(),
             born_seq: self.log?.born,
             seen_seq: self.log?.seen,
-            policy_epoch: self.policy_epoch,
+            rules_fingerprint: self.rules_fingerprint,
             stored_at: self.stored_at?,
             fetch_millis: self.fetch_millis,
             checked: AtomicU64::new(0),

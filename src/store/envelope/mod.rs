@@ -1,10 +1,10 @@
-//! The form in which a stored response travels to a shared tier and back.
+//! The format of stored responses outside of this process.
 //!
 //! A value is a fixed head, then the fields of the entry, optionally compressed and sealed. The head
-//! names the version: a reader that does not know it takes the value as foreign, and never guesses.
-//! Within a version fields are told by numbers, and unknown ones are skipped, so that a later writer
-//! can add to what an earlier reader understands. Everything that comes from outside is bounded
-//! before it is believed: a hostile value costs a miss and a count.
+//! names the version; a reader that does not know the version refuses the value as foreign. Within a
+//! version fields have numbers, and unknown ones are skipped, so that a later writer can add fields
+//! that an earlier reader ignores. Every length that a value states is checked before it is used: a
+//! hostile value costs a miss and a count.
 //!
 //! ```text
 //! "OR" | version | kind | compression | sealing | 2 bytes zero | length before compression (u32)
@@ -15,12 +15,15 @@
 
 mod compress;
 mod fields;
+mod rest;
 pub mod seal;
 
 use http::HeaderName;
 
 use crate::entry::Entry;
 pub use compress::Compression;
+pub use rest::Refused;
+use rest::Rest;
 use seal::Keyring;
 
 /// The version that is written.
@@ -29,46 +32,21 @@ const MAGIC: [u8; 2] = *b"OR";
 const HEAD_BYTES: usize = 16;
 const CRC_AT: usize = 12;
 
-/// What a value holds.
+/// The content of a value.
 #[derive(Debug)]
 pub enum Value {
-    /// A stored response.
+    /// A stored response with all its fields.
     Entry(Box<Entry>),
     /// The response under this key varies by these fields; each variant has a name of its own.
     Descriptor {
-        /// The canonical key.
+        /// The canonical key that varies.
         key: Vec<u8>,
-        /// The selecting fields.
+        /// Names of the selecting fields.
         names: Vec<HeaderName>,
     },
 }
 
-/// Why a value was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// It is not ours, or of a version that this reader does not know.
-    Foreign,
-    /// It is ours and damaged.
-    Corrupt,
-    /// It is sealed with a key that is not there, or by somebody else, or for another name.
-    Seal,
-    /// It is not sealed although it has to be.
-    Unsealed,
-}
-
-impl Refused {
-    /// The stable name in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Foreign => "foreign",
-            Self::Corrupt => "corrupt",
-            Self::Seal => "seal",
-            Self::Unsealed => "unsealed",
-        }
-    }
-}
-
-/// Writes and reads values.
+/// Writes and reads values. It does no input or output.
 #[derive(Clone, Debug)]
 pub struct Codec {
     /// How values are compressed.
@@ -196,24 +174,6 @@ impl Kind {
             2 => Some(Self::Descriptor),
             _ => None,
         }
-    }
-}
-
-/// The part of a value behind what has been read, without copying it.
-pub(crate) struct Rest {
-    buffer: Vec<u8>,
-    from: usize,
-    to: usize,
-}
-
-impl Rest {
-    fn whole(buffer: Vec<u8>, from: usize) -> Self {
-        let to = buffer.len();
-        Rest { buffer, from, to }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.from..self.to]
     }
 }
 

@@ -1,6 +1,6 @@
-//! Sealing: AES-256-GCM with several keys, one of which seals and all of which open, so that keys
-//! change without a flush. Keys are files of a folder, as a mounted Secret is, and may change while
-//! the process runs.
+//! Sealing: encryption and authentication of values with AES-256-GCM. One key seals and all keys
+//! open, so that keys can be changed without losing what is stored. Keys are files of a folder, such
+//! as a mounted Secret, and may change while the process runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use base64::Engine;
 
-use super::{Refused, Rest};
+use super::rest::{Refused, Rest};
 
-/// Number of the key, then the nonce.
+/// Bytes between head and content of a sealed value: number of the key, then the nonce.
 pub(super) const EXTRA_BYTES: usize = 4 + NONCE_BYTES;
 const NONCE_BYTES: usize = 12;
-/// What sealing adds at the end.
+/// Bytes that sealing adds at the end.
 pub(super) const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
-/// How often the folder is looked at.
+/// How often the folder is read again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Why keys cannot be used.
@@ -30,21 +30,21 @@ pub enum KeyError {
     Unreadable {
         /// The folder or file.
         path: String,
-        /// The system's reason.
+        /// The system's message.
         reason: String,
     },
-    /// There is no key.
+    /// The folder holds no key.
     #[error("{0}: no key in it; put 32 random bytes into a file named 1.key")]
     Empty(String),
-    /// A file is no key.
+    /// A file does not hold a key in any of the accepted forms.
     #[error("{0}: not a key; write 32 bytes, 64 hexadecimal digits, or their base64")]
     NotAKey(String),
     /// `active` names a key that is not there.
     #[error("{path}: it names key \"{wanted}\", which is not there")]
     NoSuchKey {
-        /// The file.
+        /// Path of the file `active`.
         path: String,
-        /// What it says.
+        /// The number in it.
         wanted: String,
     },
 }
@@ -110,7 +110,7 @@ impl Keyring {
         Ok(Keyring { keys, active, fingerprint: *hasher.finalize().as_bytes() })
     }
 
-    /// Seals in place; returns what goes between head and rest.
+    /// Seals `rest` in place; returns what goes between the head and it. `None` if encryption fails.
     pub(super) fn seal(
         &self,
         head: &[u8],
@@ -126,7 +126,7 @@ impl Keyring {
         Some(extra)
     }
 
-    /// Opens in place what stands behind `from`.
+    /// Opens in place the part of a value behind `from`.
     pub(super) fn open(
         &self,
         head: &[u8],
@@ -144,7 +144,7 @@ impl Keyring {
         let opened = key.open_in_place(nonce, Aad::from(aad), sealed).map_err(|_| Refused::Seal)?;
         let from = from + EXTRA_BYTES;
         let to = from + opened.len();
-        Ok(Rest { buffer: value, from, to })
+        Ok(Rest::part(value, from, to))
     }
 
     /// Number of the key that seals.
@@ -152,13 +152,13 @@ impl Keyring {
         self.active
     }
 
-    /// Numbers of all keys.
+    /// Numbers of all keys, in order.
     pub fn numbers(&self) -> Vec<u32> {
         self.keys.keys().copied().collect()
     }
 }
 
-/// Head, key number and name: what a seal vouches for besides the content.
+/// The associated data: head, key number and name, which the seal protects besides the content.
 fn associated(head: &[u8], number: u32, name: &[u8]) -> Vec<u8> {
     let mut aad = Vec::with_capacity(head.len() + 4 + name.len());
     aad.extend_from_slice(head);
@@ -205,7 +205,8 @@ impl Keys {
         self.ring.load_full()
     }
 
-    /// Follows the folder for ever. Keys that cannot be used leave the last good ones in force.
+    /// Reads the folder again whenever it has changed, for ever. While its keys cannot be used, the
+    /// last good ones stay in force.
     pub async fn follow(self) {
         let mut complained = None;
         loop {

@@ -1,4 +1,4 @@
-//! The holds that a pod has placed, and repeats while they last; as `shared/active.rs` does.
+//! The holds that a pod has placed, and repeats while they last; as `redis/active.rs` does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ impl ActiveHolds {
 }
 
 impl Pod {
-    /// `SharedLog::repeat_holds`.
+    /// `RedisLog::repeat_holds`.
     pub async fn repeat_holds(&self) {
         let Some(before) = self.now().checked_sub(LEASE_MS / 2) else { return };
         if !self.sim.rules.has(Rule::RepeatHolds) {

@@ -16,7 +16,7 @@ pub enum Rule {
     ListAgeAtAnswer,
     /// A strong write that cannot be announced is refused.
     RefuseUnreachable,
-    /// What may be missing from the log voids what it may have concerned.
+    /// What a missing event may have concerned counts as purged.
     GapDetection,
     /// The first heartbeat that another server gets has the log begin anew: its end may be lost, and
     /// nobody left who had applied it.

@@ -117,7 +117,7 @@ impl Storing<'_> {
             variant: head.variant.clone(),
             lifetimes: head.lifetimes,
             log,
-            policy_epoch: route.epoch,
+            rules_fingerprint: route.rules_fingerprint,
             now,
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };
@@ -150,7 +150,7 @@ impl Storing<'_> {
         match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
             Ok(Stored { lifetimes, omit }) => {
                 let mut entry = stored.freshened(&headers, &omit, variant, lifetimes, log, now);
-                entry.policy_epoch = route.epoch;
+                entry.rules_fingerprint = route.rules_fingerprint;
                 Ok(Arc::new(entry))
             }
             Err(why) => {

@@ -10,7 +10,9 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
-use outrigger_coherence::{Event, HoldGuard, LogError, Matcher, Mode, PurgeRequest, Purged, Seq};
+use outrigger_coherence::{
+    Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
+};
 use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::values::Consistency;
@@ -97,7 +99,7 @@ impl Write {
     /// before the write is sent.
     async fn announce(&self) -> Result<Option<HoldGuard>, LogError> {
         let log = &self.worker.shared.log;
-        let (Some(shared), false) = (log.as_shared(), self.consistency == Consistency::Eventual)
+        let (Some(shared), false) = (log.as_redis(), self.consistency == Consistency::Eventual)
         else {
             return Ok(None);
         };
@@ -140,7 +142,7 @@ impl Write {
         for group in tags::invalidated_groups(&head.headers) {
             let request = PurgeRequest {
                 matcher: Matcher::Tag(group),
-                mode: Mode::Hard,
+                mode: PurgeMode::Hard,
                 by: "unsafe-method",
                 reason: None,
                 uri_digest: 0,
@@ -172,14 +174,14 @@ impl Write {
         PurgeRequest {
             uri_digest: digest(&uri),
             matcher: Matcher::Url(String::from_utf8_lossy(&uri).into_owned()),
-            mode: Mode::Hard,
+            mode: PurgeMode::Hard,
             by: "unsafe-method",
             reason: None,
         }
     }
 
     fn count(&self, kind: &'static str) {
-        self.worker.shared.metrics.count_purge(kind, Mode::Hard.as_str());
+        self.worker.shared.metrics.count_purge(kind, PurgeMode::Hard.as_str());
     }
 
     async fn purge(&self, request: PurgeRequest) -> Purged {

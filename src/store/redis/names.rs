@@ -1,13 +1,23 @@
-//! The names under which things are stored. All begin with `or:`, the namespace and mostly the
-//! workload, so that an access list can keep workloads apart.
+//! The names under which values are stored in Redis. All begin with `or:` and the namespace, most of
+//! them with the workload, so that an ACL can keep workloads apart.
 
 use outrigger_semantics::{Variant, digest};
 
 use crate::entry::Entry;
-use crate::lookup::Scope;
+use crate::lookup::ShareScope;
 
-/// Stands for the workload where a whole namespace shares; no workload can have this name.
-const SHARED: &str = "_shared";
+/// Takes the place of the workload where a whole namespace shares. No workload can have this name.
+const WHOLE_NAMESPACE: &str = "_shared";
+
+/// Why a namespace or a workload cannot be part of a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {what} \"{text}\" must be 1 to 253 letters, digits, '-' or '.'")]
+pub struct NameError {
+    /// `namespace` or `workload`.
+    pub what: &'static str,
+    /// What it was given as.
+    pub text: String,
+}
 
 /// The names of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,48 +27,47 @@ pub struct Names {
 }
 
 impl Names {
-    /// Names for a workload.
+    /// The names of a workload in a namespace.
     ///
     /// # Errors
-    /// A sentence, when one of the two cannot be part of a name.
-    pub fn new(namespace: &str, workload: &str) -> Result<Self, String> {
+    /// When one of the two is empty, too long, or holds another character than letters, digits, `-`
+    /// and `.`.
+    pub fn new(namespace: &str, workload: &str) -> Result<Self, NameError> {
         for (what, text) in [("namespace", namespace), ("workload", workload)] {
             let good = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
             if text.is_empty() || text.len() > 253 || !text.chars().all(good) {
-                return Err(format!(
-                    "the {what} \"{text}\" must be 1 to 253 letters, digits, '-' or '.'"
-                ));
+                return Err(NameError { what, text: text.to_owned() });
             }
         }
         Ok(Names { namespace: namespace.to_owned(), workload: workload.to_owned() })
     }
 
-    /// The namespace.
+    /// The namespace, as given to [`Names::new`].
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The workload.
+    /// The workload, as given to [`Names::new`].
     pub fn workload(&self) -> &str {
         &self.workload
     }
 
-    /// What all names of a scope begin with.
-    pub fn prefix(&self, scope: Scope) -> String {
+    /// The prefix of all names of a scope.
+    pub fn prefix(&self, scope: ShareScope) -> String {
         let workload = match scope {
-            Scope::Workload => self.workload.as_str(),
-            Scope::Namespace => SHARED,
+            ShareScope::Workload => self.workload.as_str(),
+            ShareScope::Namespace => WHOLE_NAMESPACE,
         };
         format!("or:{}:{workload}:", self.namespace)
     }
 
     /// The name of an entry, or of the descriptor of its variants.
-    pub(super) fn entry(&self, scope: Scope, digest: u128) -> Vec<u8> {
+    pub(super) fn entry(&self, scope: ShareScope, digest: u128) -> Vec<u8> {
         format!("{}e:{digest:032x}", self.prefix(scope)).into_bytes()
     }
 
-    /// The name of one variant.
-    pub(super) fn variant(&self, scope: Scope, key: &[u8], variant: &Variant) -> Vec<u8> {
+    /// The name of one variant of a key.
+    pub(super) fn variant(&self, scope: ShareScope, key: &[u8], variant: &Variant) -> Vec<u8> {
         let mut text = key.to_vec();
         text.push(0);
         text.extend_from_slice(&variant.fingerprint());
@@ -66,7 +75,7 @@ impl Names {
     }
 
     /// The name of a stored response.
-    pub(super) fn of(&self, scope: Scope, entry: &Entry) -> Vec<u8> {
+    pub(super) fn of(&self, scope: ShareScope, entry: &Entry) -> Vec<u8> {
         if entry.variant.is_invariant() {
             self.entry(scope, entry.digest)
         } else {
@@ -74,14 +83,14 @@ impl Names {
         }
     }
 
-    /// The name of the claim to fetch a key.
-    pub(super) fn claim(&self, scope: Scope, digest: u128) -> Vec<u8> {
+    /// The name of the claim by which one pod fetches a key for all.
+    pub(super) fn claim(&self, scope: ShareScope, digest: u128) -> Vec<u8> {
         format!("{}f:{digest:032x}", self.prefix(scope)).into_bytes()
     }
 
-    /// The name of the hot keys of a span of time.
+    /// The name of the sum of hits in one span of time.
     pub(super) fn hot(&self, bucket: u64) -> Vec<u8> {
-        format!("{}hot:{bucket}", self.prefix(Scope::Workload)).into_bytes()
+        format!("{}hot:{bucket}", self.prefix(ShareScope::Workload)).into_bytes()
     }
 
     /// The name of the quota's ledger. The braces are a hash tag, as for the purge log.
@@ -101,9 +110,9 @@ mod tests {
             assert!(Names::new(namespace, workload).is_err(), "{namespace} {workload}");
         }
         let names = Names::new("shop", "cart").unwrap();
-        let name = String::from_utf8(names.entry(Scope::Workload, 0xab)).unwrap();
+        let name = String::from_utf8(names.entry(ShareScope::Workload, 0xab)).unwrap();
         assert_eq!(name, format!("or:shop:cart:e:{:032x}", 0xab));
-        assert_eq!(names.prefix(Scope::Namespace), "or:shop:_shared:");
+        assert_eq!(names.prefix(ShareScope::Namespace), "or:shop:_shared:");
         assert_eq!(names.ledger(), b"or:{shop}:ledger");
     }
 }

@@ -1,23 +1,24 @@
-//! A bound on the bytes that a namespace may store. Redis tells no such sum, so that the pods keep a
-//! ledger: a hash with the bytes that expire in each minute. What has expired falls out by itself,
-//! and a pod that dies takes nothing of the account with it.
+//! A bound on the bytes that a namespace may store. Redis has no such sum, so the pods keep a
+//! ledger: a hash with the bytes that expire in each minute. Expired bytes drop out of the sum by
+//! themselves, and what a pod has booked stays booked when it dies.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_redis::client;
+use parking_lot::{Mutex, MutexGuard};
 
+use super::clock::now_ms;
 use super::shard::Shard;
-use super::write::now_ms;
 
 /// Width of a field of the ledger, milliseconds.
 const SPAN_MS: i64 = 60_000;
 /// How often the ledger is written and read.
 const EVERY: Duration = Duration::from_millis(500);
-/// Longest time for that.
+/// Longest time for writing and reading it.
 const LIMIT: Duration = Duration::from_secs(1);
-/// The ledger outlives the longest expiry of an entry.
+/// Expiry of the ledger, milliseconds: longer than the longest expiry of an entry.
 const LEDGER_MS: i64 = 2 * 86_400_000;
 
 /// The quota of a namespace.
@@ -27,14 +28,14 @@ pub(super) struct Quota {
     account: Mutex<Account>,
 }
 
-/// What is known of the sum.
+/// What this pod knows of the sum.
 #[derive(Debug, Default)]
 struct Account {
     /// The ledger as last read.
     ledger: i64,
     /// What this pod has changed and not yet written into the ledger, by span.
     changes: HashMap<i64, i64>,
-    /// What is on its way to Redis.
+    /// Bytes of the values that are being written.
     reserved: i64,
 }
 
@@ -63,14 +64,16 @@ impl Quota {
         quota
     }
 
+    /// The bound on the sum, bytes.
     pub(super) fn bytes_max(&self) -> u64 {
         self.bytes_max
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
-        self.account.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.account.lock()
     }
 
+    /// Bytes in use as far as this pod knows.
     pub(super) fn used(&self) -> u64 {
         self.account().sum().max(0).unsigned_abs()
     }
@@ -87,7 +90,7 @@ impl Quota {
         fits
     }
 
-    /// Gives the room back: the value was not stored.
+    /// Gives the room of a value back that was not stored.
     pub(super) fn release(&self, bytes: usize) {
         self.account().reserved -= i64::try_from(bytes).unwrap_or(0);
     }
@@ -130,8 +133,8 @@ impl Quota {
         pipeline.cmd("PEXPIRE").arg(name).arg(LEDGER_MS).ignore();
         pipeline.cmd("HGETALL").arg(name);
         let asked = pipeline.query_async::<(HashMap<i64, i64>,)>(&mut conn);
-        // What was not written is written the next time; after a time-out perhaps twice, which
-        // expires like the rest.
+        // Changes that were not written are written the next time. After a time-out that may be the
+        // second time; the error expires with the values.
         let Ok(Ok((ledger,))) = tokio::time::timeout(LIMIT, asked).await else { return };
         let now = now_ms().div_euclid(SPAN_MS);
         let (live, past): (Vec<_>, Vec<_>) = ledger.into_iter().partition(|(span, _)| *span > now);
@@ -143,7 +146,7 @@ impl Quota {
                 cmd.arg(span);
             });
             let swept = cmd.query_async::<client::Value>(&mut conn);
-            // Another pod, or the next round, will do it.
+            // If this fails, another pod or the next round will do it.
             let _ = tokio::time::timeout(LIMIT, swept).await;
         }
     }

@@ -1,5 +1,5 @@
-//! One fetch for many pods: who wins the claim in Redis fetches, the others wait for the value to
-//! appear. Whatever goes wrong, everybody fetches: a claim saves work, nothing depends on it.
+//! One fetch for many pods: the pod that wins the claim in Redis fetches, the others wait for the
+//! value to appear. When anything goes wrong, every pod fetches for itself: a claim only saves work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +7,19 @@ use std::time::Duration;
 use outrigger_redis::client;
 use tokio::time::Instant;
 
-use super::RedisTier;
+use super::commands::UNCACHEABLE;
+use super::tier::RedisTier;
 use crate::entry::Entry;
 use crate::lookup::{Lookup, Wanted};
 use crate::tier::{Claim, Settled, Ticket, Tier, Usable};
 
-/// What a claim says once it is known that the response is not for others.
-pub(super) const UNCACHEABLE: &str = "-";
-/// First pause between looks, and the longest.
+/// First pause between two looks at the claim.
 const PAUSE: Duration = Duration::from_millis(4);
+/// Longest pause between two looks at the claim.
 const PAUSE_MAX: Duration = Duration::from_millis(32);
 
-/// Gives a claim back that nobody will use. Where it is another's, that changes nothing.
+/// Ends a claim that will not be used when it is dropped. If another pod holds the claim, that
+/// changes nothing.
 struct GivingUp<'a> {
     tier: &'a RedisTier,
     ticket: Option<Ticket>,
@@ -38,7 +39,7 @@ impl Drop for GivingUp<'_> {
     }
 }
 
-/// What stands under the claim's name.
+/// Who holds the claim.
 enum Held {
     Ours,
     Others,
@@ -58,14 +59,14 @@ impl RedisTier {
         let until = Instant::now() + limit;
         let mut pause = PAUSE;
         let mut waited = false;
-        // A claim may be ours although its answer never came.
+        // The claim may have been won although the answer was lost.
         let mut giving_up = GivingUp { tier: self, ticket: Some(Ticket { name, token }) };
         loop {
             match self.try_claim(giving_up.name(), token, limit).await {
                 None => return Claim::Free,
                 Some(Held::Uncacheable) => return Claim::Uncacheable,
                 Some(Held::Ours) => {
-                    // The one before us may have ended between two looks.
+                    // The pod that held it before may have stored the value between two looks.
                     if waited && let Some(entry) = self.fetched(wanted, usable).await {
                         return Claim::Fetched(entry);
                     }
@@ -85,7 +86,7 @@ impl RedisTier {
         }
     }
 
-    /// What has been fetched meanwhile. What was there before, void or stale, is of no use.
+    /// What another pod has stored meanwhile. Purged and stale values do not count.
     async fn fetched(&self, wanted: Wanted<'_>, usable: &Usable<'_>) -> Option<Arc<Entry>> {
         match self.lookup(wanted).await {
             Lookup::Hit(entry) if usable(&entry) => Some(entry),
@@ -93,7 +94,7 @@ impl RedisTier {
         }
     }
 
-    /// `None` when Redis does not answer.
+    /// Tries to win the claim; `None` when Redis does not answer.
     async fn try_claim(&self, name: &[u8], token: u64, limit: Duration) -> Option<Held> {
         let (mut conn, link) = self.shard(name).usable().ok()?;
         let mut pipeline = client::pipe();

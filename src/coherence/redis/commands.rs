@@ -5,23 +5,24 @@ use std::time::Duration;
 
 use outrigger_redis::client::{self, FromRedisValue, RedisError};
 
-use super::{DRIFT_DIVISOR, SharedLog, scripts};
+use super::log::{DRIFT_DIVISOR, RedisLog};
+use super::scripts;
 use crate::Seq;
 use crate::event::Content;
-use crate::log::{Acks, LogError};
+use crate::state::{Acks, LogError};
 
 /// The answer to a question for acknowledgements.
 pub(super) struct AcksAnswer {
     /// For how long the list of pods has been kept, milliseconds.
     pub(super) known_ms: u64,
     pub(super) acks: Acks,
-    /// Whether the log still has the position.
+    /// Whether the log still has the position that was asked for.
     pub(super) is_there: bool,
 }
 
-impl SharedLog {
-    /// Runs a command on behalf of a request. A server that has just kept somebody waiting in vain
-    /// is not waited for again until it has answered a heartbeat.
+impl RedisLog {
+    /// Runs a command on behalf of a request. After a command that timed out this fails at once,
+    /// until the server has answered a heartbeat.
     async fn run<T: FromRedisValue>(&self, cmd: client::Cmd) -> Result<T, LogError> {
         if !self.responsive.load(Ordering::Acquire) {
             return Err(LogError::Unreachable("it does not answer".to_owned()));
@@ -55,7 +56,7 @@ impl SharedLog {
         serde_json::to_string(&Content::reset(&self.settings.pod)).unwrap_or_default()
     }
 
-    /// Appends an event; its position.
+    /// Appends an event; returns its position.
     pub(super) async fn append(&self, content: &Content) -> Result<Seq, LogError> {
         let text = serde_json::to_string(content)
             .map_err(|error| LogError::Unreachable(error.to_string()))?;
@@ -70,8 +71,8 @@ impl SharedLog {
         self.run(cmd).await
     }
 
-    /// Renews the lease and acknowledges `applied`: the log's last position, and the server's clock
-    /// in microseconds.
+    /// Renews the lease and acknowledges `applied`; returns the log's last position, and the
+    /// server's clock in microseconds.
     pub(super) async fn heartbeat(&self, applied: Seq) -> Result<(Seq, u64), LogError> {
         let mut cmd = client::cmd("EVAL");
         cmd.arg(scripts::HEARTBEAT)
@@ -87,7 +88,7 @@ impl SharedLog {
         self.run_anyway(cmd).await
     }
 
-    /// Who has applied a position.
+    /// Asks which pods have applied a position.
     pub(super) async fn ask_acks(&self, seq: Seq) -> Result<AcksAnswer, LogError> {
         let mut cmd = client::cmd("EVAL");
         cmd.arg(scripts::ACKS)
@@ -105,7 +106,7 @@ impl SharedLog {
         })
     }
 
-    /// The last position.
+    /// Asks for the last position of the log; zero if it is empty.
     pub(super) async fn last(&self) -> Result<Seq, LogError> {
         let mut cmd = client::cmd("XREVRANGE");
         cmd.arg(self.settings.log_name()).arg("+").arg("-").arg("COUNT").arg(1);
@@ -114,8 +115,11 @@ impl SharedLog {
         Ok(position_of(id).unwrap_or(0))
     }
 
-    /// The pods on the list whose lease may still run.
-    pub(super) async fn list_pods(&self) -> Result<Vec<(String, Seq)>, LogError> {
+    /// The live pods, by name, each with the last position that it has acknowledged.
+    ///
+    /// # Errors
+    /// When the log cannot be reached.
+    pub async fn pods(&self) -> Result<Vec<(String, Seq)>, LogError> {
         let mut cmd = client::cmd("HGETALL");
         cmd.arg(self.settings.pods_name());
         let all: Vec<(String, String)> = self.run(cmd).await?;
@@ -131,6 +135,7 @@ impl SharedLog {
         Ok(live)
     }
 
+    /// Takes this pod off the list of live pods.
     pub(super) async fn forget_me(&self) -> Result<(), LogError> {
         let mut cmd = client::cmd("HDEL");
         cmd.arg(self.settings.pods_name()).arg(&self.settings.pod);
@@ -138,7 +143,7 @@ impl SharedLog {
     }
 }
 
-pub(super) fn unreachable(error: &RedisError) -> LogError {
+fn unreachable(error: &RedisError) -> LogError {
     LogError::Unreachable(error.to_string())
 }
 

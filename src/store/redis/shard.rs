@@ -1,14 +1,16 @@
-//! One server (or cluster) of the shared tier: its links, its health, and reading from it.
+//! One server (or cluster) of the tier: its links, its health, its queue, and reading from it.
+//!
+//! Each worker has a link of its own on its own runtime, so that a lookup wakes no other thread.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use outrigger_redis::client;
-use outrigger_redis::{Conn, Health, Link, Target, Tier as TierHealth};
+use outrigger_redis::{Conn, Health, HealthSettings, Link, Target};
 use tokio::time::Instant;
 
 use super::counts::{Counts, LookupResult};
-use super::write::Queue;
+use super::queue::Queue;
 use crate::lookup::Unavailable;
 
 thread_local! {
@@ -16,15 +18,15 @@ thread_local! {
     static WORKER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Tells this thread which worker it is.
+/// Makes this thread known as that of a worker.
 pub(super) fn set_worker(worker: usize) {
     WORKER.with(|cell| cell.set(Some(worker)));
 }
 
-/// One server of the tier.
+/// One server (or cluster) of the tier.
 pub(super) struct Shard {
     pub(super) health: Arc<Health>,
-    /// For writes, probes, and whoever is no worker.
+    /// For writes, probes, and threads that are no workers.
     pub(super) link: Link,
     /// One for each worker, on the worker's own runtime.
     links: Vec<OnceLock<Link>>,
@@ -33,7 +35,7 @@ pub(super) struct Shard {
 
 impl Shard {
     /// Starts watching a server on the current runtime.
-    pub(super) fn start(target: Arc<Target>, health: TierHealth, workers: usize) -> Arc<Self> {
+    pub(super) fn start(target: Arc<Target>, health: HealthSettings, workers: usize) -> Arc<Self> {
         let health = Health::new(health);
         let link = Link::start(target);
         health.follow(&link);
@@ -62,7 +64,7 @@ impl Shard {
         self.links.iter().all(|link| link.get().is_some_and(|link| link.conn().is_some()))
     }
 
-    /// The link for whoever asks.
+    /// The link of the calling thread.
     fn link(&self) -> &Link {
         let worker = WORKER.with(Cell::get);
         worker.and_then(|worker| self.links.get(worker)?.get()).unwrap_or(&self.link)
@@ -77,15 +79,15 @@ impl Shard {
         link.conn().map(|conn| (conn, link)).ok_or(Unavailable::Error)
     }
 
-    /// The bytes under a name, if there are not more than `bytes_max`: what is larger is not ours,
-    /// and would keep others waiting behind it.
+    /// Reads the bytes under a name, at most `bytes_max`. A larger value is foreign, and would keep
+    /// other lookups waiting behind it.
     pub(super) async fn get(
         &self,
         name: &[u8],
         bytes_max: usize,
         until: Instant,
         counts: &Counts,
-    ) -> Result<Bytes, Unavailable> {
+    ) -> Result<RawValue, Unavailable> {
         let (mut conn, link) = self.usable().inspect_err(|why| {
             counts.lookup(match why {
                 Unavailable::Breaker => LookupResult::Breaker,
@@ -100,15 +102,15 @@ impl Shard {
         match answered {
             Ok(value) => {
                 self.health.succeeded();
-                // GETRANGE counts the last byte in: one more than may be there says enough.
+                // GETRANGE includes the last byte: it asks for one more than a value may have.
                 Ok(match value.len() {
-                    0 => Bytes::Absent,
-                    length if length > bytes_max => Bytes::Foreign,
-                    _ => Bytes::Found(value),
+                    0 => RawValue::Absent,
+                    length if length > bytes_max => RawValue::Foreign,
+                    _ => RawValue::Found(value),
                 })
             }
-            // Something that is no string: not ours.
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Bytes::Foreign),
+            // Another type than a string: not written by Outrigger.
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(RawValue::Foreign),
             Err(error) => {
                 counts.lookup(LookupResult::Error);
                 self.health.failed(&error);
@@ -119,14 +121,15 @@ impl Shard {
     }
 }
 
-/// What stands under a name.
-pub(super) enum Bytes {
+/// What is stored under a name, as bytes.
+pub(super) enum RawValue {
     Found(Vec<u8>),
     Absent,
     Foreign,
 }
 
-/// A question under way. It is dropped when its deadline has passed, or when the client has gone.
+/// A lookup under way. It is dropped when its deadline has passed, or when the client has left;
+/// only the former is a failure of the server.
 struct Pending<'a> {
     shard: &'a Shard,
     counts: &'a Counts,

@@ -8,23 +8,23 @@ use outrigger_redis::client::streams::{StreamId, StreamReadReply};
 use outrigger_redis::client::{self, RedisError};
 use outrigger_redis::{Conn, client::FromRedisValue};
 
-use super::SharedLog;
 use super::commands::position_of;
+use super::log::RedisLog;
 use crate::event::{Content, Record};
 use crate::follow::Follower;
 
-/// Events of one answer.
+/// Number of events in one answer.
 const COUNT: usize = 256;
-/// How long the server waits for an event before it answers that there is none.
+/// How long the server waits for an event before it answers that there is none, milliseconds.
 const BLOCK_MS: usize = 500;
-/// Without an answer for so much longer the connection is of no use.
+/// How much longer an answer may take before the connection counts as broken.
 const GRACE: Duration = Duration::from_millis(1000);
 
 /// Pause while the connection for commands is not there yet.
 const COMPANION_PAUSE: Duration = Duration::from_millis(5);
 
-/// Runs for ever.
-pub(super) async fn run(log: Arc<SharedLog>) {
+/// Follows the log. Runs for ever, or until its link ends.
+pub(super) async fn run(log: Arc<RedisLog>) {
     let mut state = log.reading.state();
     let mut told_down = false;
     let mut follower = Follower::default();
@@ -52,9 +52,9 @@ pub(super) async fn run(log: Arc<SharedLog>) {
     }
 }
 
-/// Follows until something fails; the reason.
+/// Follows the log on one connection until that fails; returns the reason.
 async fn follow(
-    log: &SharedLog,
+    log: &RedisLog,
     mut conn: Conn,
     follower: &mut Follower,
     told_down: &mut bool,
@@ -62,11 +62,11 @@ async fn follow(
     loop {
         let caught_up = match read(log, &mut conn, follower).await {
             Ok(count) => count < COUNT,
-            Err(reason) => return reason,
+            Err(error) => return error.to_string(),
         };
         if caught_up && !log.caught_up.load(Ordering::Acquire) {
-            // The first beat may find that the log has to begin anew: before that has been read,
-            // what others have stored cannot be judged.
+            // The first beat may find that the log has to begin anew. What other pods have stored
+            // cannot be judged before that has been read.
             if log.commands.conn().is_none() {
                 // Its connection is opened beside this one, and mostly follows at once.
                 tokio::time::sleep(COMPANION_PAUSE).await;
@@ -92,19 +92,32 @@ async fn follow(
     }
 }
 
-/// Waits for events and applies them; their number.
-async fn read(log: &SharedLog, conn: &mut Conn, follower: &mut Follower) -> Result<usize, String> {
-    // The first answer comes at once, so that a pod knows soon that there is nothing to know.
+/// Why no events came.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    /// The server did not answer in time.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The connection broke, or the server refused the command.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+}
+
+/// Waits for events and applies them; returns their number.
+async fn read(
+    log: &RedisLog,
+    conn: &mut Conn,
+    follower: &mut Follower,
+) -> Result<usize, ReadError> {
+    // The first answer comes at once, so that a pod soon knows that the log is empty.
     let block = if log.connected.load(Ordering::Acquire) { BLOCK_MS } else { 1 };
     let mut cmd = client::cmd("XREAD");
     cmd.arg("COUNT").arg(COUNT).arg("BLOCK").arg(block).arg("STREAMS");
     cmd.arg(log.settings.log_name()).arg(format!("{}-0", log.state.mirror.applied()));
     let limit = Duration::from_millis(BLOCK_MS as u64) + GRACE;
     let asked = cmd.query_async::<Option<StreamReadReply>>(conn);
-    let reply = tokio::time::timeout(limit, asked)
-        .await
-        .map_err(|_| format!("no answer within {} ms", limit.as_millis()))?
-        .map_err(|error: RedisError| error.to_string())?;
+    let reply =
+        tokio::time::timeout(limit, asked).await.map_err(|_| ReadError::Timeout(limit))??;
     let ids = reply.map(|reply| reply.keys).unwrap_or_default().into_iter().flat_map(|key| key.ids);
     let mut count = 0;
     for id in ids {
@@ -119,7 +132,8 @@ async fn read(log: &SharedLog, conn: &mut Conn, follower: &mut Follower) -> Resu
     Ok(count)
 }
 
-/// `None` for what cannot be an event of ours; what cannot be understood is kept as such.
+/// Reads an entry of the stream. `None` if its identifier is no position; content that cannot be
+/// understood is `None` within the record, and counts as a purge of everything.
 fn record_of(id: StreamId) -> Option<Record> {
     let seq = position_of(&id.id)?;
     let text = |name: &str| {

@@ -1,22 +1,18 @@
-//! Purges that could not be appended. Until they can, this pod holds what they concern: it serves
-//! and stores nothing of it.
+//! Purges that could not be appended. Until they can be, this pod neither serves nor stores what
+//! they concern.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::SharedLog;
-use crate::event::{Action, Content, Matcher, Mode};
+use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::Ends;
 use crate::mirror::Mirror;
 
-/// With more than this they become one purge of everything.
+/// With more purges than this they become one purge of everything.
 const QUEUED_MAX: usize = 8192;
-/// Pause between attempts.
-const PAUSE: Duration = Duration::from_millis(100);
 
 struct Waiting {
     id: u64,
@@ -32,18 +28,31 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
+    /// Number of purges that wait.
     pub(super) fn len(&self) -> usize {
-        self.queue().len()
+        self.queue.lock().len()
     }
 
-    /// Keeps a purge; it is in effect here when this returns.
+    /// The purge that has waited longest, with its number.
+    pub(super) fn first(&self) -> Option<(u64, Content)> {
+        self.queue.lock().front().map(|waiting| (waiting.id, waiting.content.clone()))
+    }
+
+    /// Forgets a purge that was appended.
+    pub(super) fn remove(&self, id: u64) {
+        self.queue.lock().retain(|waiting| waiting.id != id);
+    }
+
+    /// Waits for the next purge to be kept.
+    pub(super) async fn until_pushed(&self) {
+        self.pushed.notified().await;
+    }
+
+    /// Keeps a purge. It is in effect in this pod when this returns.
     pub(super) fn push(&self, mirror: &Mirror, content: Content) {
-        // One that waits already says the same; the first may be on its way, and come too early.
-        let said = self.queue().iter().skip(1).any(|waiting| {
+        // A purge that waits already may say the same. The first one does not count: it may be on
+        // its way, and so come before what this one is about.
+        let said = self.queue.lock().iter().skip(1).any(|waiting| {
             let same = (&waiting.content.matcher, waiting.content.uri_digest)
                 == (&content.matcher, content.uri_digest);
             same && waiting.content.action == content.action
@@ -53,7 +62,7 @@ impl Outbox {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         mirror.hold(content.matcher.clone(), content.uri_digest, Ends::Released(id));
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         queue.push_back(Waiting { id, content });
         if queue.len() > QUEUED_MAX {
             self.collapse(&mut queue, mirror);
@@ -62,7 +71,7 @@ impl Outbox {
         self.pushed.notify_one();
     }
 
-    /// Makes one purge of all. Those that end a hold stay: the hold is other pods' too.
+    /// Makes one purge of all. Those that end a hold stay, since other pods have that hold too.
     fn collapse(&self, queue: &mut VecDeque<Waiting>, mirror: &Mirror) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         mirror.hold(Matcher::All, 0, Ends::Released(id));
@@ -77,35 +86,13 @@ impl Outbox {
             keep
         });
         let mut content = Content::reset("");
-        content.action = Action::Purge { mode: Mode::Hard, ends: None };
+        content.action = Action::Purge { mode: PurgeMode::Hard, ends: None };
         content.reason = Some("more purges than could be kept while the log was away".to_owned());
         queue.push_back(Waiting { id, content });
     }
 }
 
-/// Holds older than so many purges will have ended by themselves.
+/// Whether a purge is recent enough to be kept: older holds will have ended by themselves.
 fn queue_room(id: u64, newest: u64) -> bool {
     newest - id < QUEUED_MAX as u64 / 2
-}
-
-/// Appends what waits, for ever.
-pub(super) async fn run(log: Arc<SharedLog>) {
-    loop {
-        let first = log.outbox.queue().front().map(|waiting| (waiting.id, waiting.content.clone()));
-        let Some((id, mut content)) = first else {
-            log.outbox.pushed.notified().await;
-            continue;
-        };
-        if content.pod.is_empty() {
-            content.pod = log.settings.pod.clone().into();
-        }
-        match log.append(&content).await {
-            Ok(seq) => {
-                log.in_effect(seq, &content).await;
-                log.outbox.queue().retain(|waiting| waiting.id != id);
-                log.state.mirror.release(id);
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
 }

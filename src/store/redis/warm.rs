@@ -1,4 +1,5 @@
-//! Warm start: a pod that starts loads the hottest keys, bounded in number, bytes, rate and time.
+//! Warm start: a pod that starts loads the hottest keys, within bounds of number, bytes, rate and
+//! time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,12 +8,14 @@ use std::time::Duration;
 use outrigger_redis::client;
 use tokio::time::Instant;
 
-use super::{Read, RedisTier, hot};
+use super::hot;
+use super::read::Read;
+use super::tier::RedisTier;
 use crate::entry::Entry;
 use crate::envelope::Value;
-use crate::lookup::Scope;
+use crate::lookup::ShareScope;
 
-/// Names asked for between two looks at the clock.
+/// Number of names asked for between two looks at the clock.
 const STEP: usize = 16;
 /// How long the list of names may take.
 const LIST_LIMIT: Duration = Duration::from_millis(500);
@@ -20,36 +23,36 @@ const LIST_LIMIT: Duration = Duration::from_millis(500);
 /// Bounds of a warm start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarmSettings {
-    /// Keys.
+    /// Number of keys to load at most.
     pub keys_max: usize,
-    /// Bytes of bodies.
+    /// Bytes of bodies to load at most.
     pub bytes_max: u64,
-    /// Keys in a second.
+    /// Keys to load in a second at most.
     pub keys_per_second: u32,
-    /// Time in all.
+    /// Longest time for all of it.
     pub timeout: Duration,
 }
 
 /// What a warm start brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WarmReport {
-    /// Names that were hot.
+    /// Number of names on the list of hot keys.
     pub listed: usize,
-    /// Entries loaded.
+    /// Number of entries that were loaded.
     pub loaded: usize,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies in all.
     pub bytes: u64,
 }
 
 impl RedisTier {
     /// Loads the hottest entries and hands each to `keep`, until one of the bounds is reached.
     ///
-    /// `keep` is told who shares the entry; only it can tell whether the entry is still valid and
-    /// was stored by the rules in force.
+    /// `keep` gets each entry with who shares it. It decides whether the entry is still valid and was
+    /// stored by the rules in force, and returns whether it has kept the entry.
     pub async fn warm(
         &self,
         bounds: WarmSettings,
-        keep: impl Fn(Arc<Entry>, Scope) -> bool,
+        keep: impl Fn(Arc<Entry>, ShareScope) -> bool,
     ) -> WarmReport {
         let until = Instant::now() + bounds.timeout;
         let mut report = WarmReport::default();
@@ -77,7 +80,7 @@ impl RedisTier {
                 };
                 let bytes = entry.body.len() as u64;
                 let names = &self.settings.names;
-                let scope = [Scope::Workload, Scope::Namespace]
+                let scope = [ShareScope::Workload, ShareScope::Namespace]
                     .into_iter()
                     .find(|scope| names.of(*scope, &entry) == *name);
                 if scope.is_some_and(|scope| keep(Arc::new(*entry), scope)) {
@@ -94,7 +97,8 @@ impl RedisTier {
     async fn hottest(&self, max: usize) -> Vec<Vec<u8>> {
         let mut names = Vec::new();
         let mut seen = HashSet::new();
-        let own = [Scope::Workload, Scope::Namespace].map(|s| self.settings.names.prefix(s));
+        let own =
+            [ShareScope::Workload, ShareScope::Namespace].map(|s| self.settings.names.prefix(s));
         for bucket in [hot::bucket(), hot::bucket() - 1] {
             let list = self.settings.names.hot(bucket);
             let Ok((mut conn, _)) = self.shard(&list).usable() else { return names };
@@ -102,7 +106,7 @@ impl RedisTier {
             cmd.arg(list).arg(0).arg(max.saturating_sub(1));
             let asked = cmd.query_async::<Vec<Vec<u8>>>(&mut conn);
             let Ok(Ok(found)) = tokio::time::timeout(LIST_LIMIT, asked).await else { continue };
-            // Whoever can write the list must not choose what is read.
+            // Names outside of the workload's own are ignored: the list may be forged.
             names.extend(found.into_iter().filter(|name| {
                 own.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
                     && seen.insert(name.clone())
