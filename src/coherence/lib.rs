@@ -10,15 +10,19 @@
 //! [`follow`] (that nothing it said is missing), [`holds`] and [`lease`] (when a pod may answer from
 //! its store); `tests/simulation.rs` runs these through thousands of schedules.
 
+pub mod canonical;
 pub mod event;
 pub mod follow;
 pub mod holds;
 pub mod lease;
 pub mod log;
+mod marks;
 pub mod mirror;
 pub mod shared;
+mod wire;
 
-pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record};
+pub use canonical::Canonicaliser;
+pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record, TEXT_BYTES_MAX};
 pub use log::{Acks, LogError, PurgeLog, Purged};
 pub use mirror::{Mirror, Verdict};
 pub use shared::{HoldGuard, SharedLog, SharedSettings};

@@ -9,6 +9,7 @@ use outrigger_store::Entry;
 use tokio::sync::watch;
 
 use crate::Seq;
+use crate::canonical::Canonicaliser;
 use crate::event::{Action, Content, Event, PurgeRequest};
 use crate::follow::{Absorbed, Follower};
 use crate::mirror::{Mirror, Verdict};
@@ -194,6 +195,13 @@ impl PurgeLog {
         &self.state.mirror
     }
 
+    /// Makes a policy decide about the URIs of events, those that were applied before included.
+    /// `put_in_force` hands it to the data path, and is called between the moment from which the
+    /// policy counts and that from which the one before counts no more.
+    pub fn follow_policy(&self, policy: Arc<dyn Canonicaliser>, put_in_force: impl FnOnce()) {
+        self.state.mirror.follow(policy, put_in_force);
+    }
+
     /// How often records were missing.
     pub fn gaps(&self) -> u64 {
         self.state.gaps.load(Ordering::Relaxed)
@@ -335,15 +343,19 @@ mod tests {
         })
     }
 
-    fn request(matcher: Matcher, mode: Mode, uri_digest: u128) -> PurgeRequest {
-        PurgeRequest { matcher, mode, by: "test", reason: None, uri_digest }
+    fn request(matcher: Matcher, mode: Mode) -> PurgeRequest {
+        PurgeRequest { matcher, mode, by: "test", reason: None }
+    }
+
+    fn url(uri: &str, digest: u128) -> Matcher {
+        Matcher::Url { uri: uri.to_owned(), digests: vec![digest] }
     }
 
     #[tokio::test]
     async fn a_purge_beats_a_fill_that_was_already_on_its_way() {
         let log = PurgeLog::local();
         let born = log.applied();
-        log.purge(request(Matcher::Tag("a".into()), Mode::Hard, 0)).await;
+        log.purge(request(Matcher::Tag("a".into()), Mode::Hard)).await;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Void);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", log.applied())), Verdict::Valid);
         assert_eq!(log.verdict(&entry("http://h/", 1, "b", born)), Verdict::Valid);
@@ -351,19 +363,19 @@ mod tests {
 
     #[tokio::test]
     async fn every_matcher_finds_its_entries() {
-        for (matcher, digest) in [
-            (Matcher::Url("http://h/a".into()), 5),
-            (Matcher::Tag("t".into()), 0),
-            (Matcher::Prefix("http://h/".into()), 0),
-            (Matcher::All, 0),
+        for matcher in [
+            url("http://h/a", 5),
+            Matcher::Tag("t".into()),
+            Matcher::Prefix("http://h/".into()),
+            Matcher::All,
         ] {
             let log = PurgeLog::local();
             let hit = entry("http://h/a", 5, "t", 0);
             assert_eq!(log.verdict(&hit), Verdict::Valid);
-            log.purge(request(matcher.clone(), Mode::Soft, digest)).await;
+            log.purge(request(matcher.clone(), Mode::Soft)).await;
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}");
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}, remembered");
-            log.purge(request(matcher, Mode::Hard, digest)).await;
+            log.purge(request(matcher, Mode::Hard)).await;
             assert_eq!(log.verdict(&hit), Verdict::Void);
         }
     }
@@ -373,12 +385,89 @@ mod tests {
         let log = PurgeLog::local();
         for n in 0..=crate::mirror::PREFIXES_MAX {
             let matcher = Matcher::Prefix(format!("http://other{n}/"));
-            log.purge(request(matcher, Mode::Soft, 0)).await;
+            log.purge(request(matcher, Mode::Soft)).await;
         }
         assert_eq!(log.mirror().collapses(), 1);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Void);
         let younger = log.applied() - 10;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", younger)), Verdict::Valid);
+    }
+
+    /// A policy that adds a number to the length of a URI.
+    #[derive(Debug)]
+    struct Adds(u128);
+
+    impl Canonicaliser for Adds {
+        fn digests(&self, uri: &str) -> Vec<u128> {
+            vec![uri.len() as u128 + self.0]
+        }
+
+        fn rules(&self) -> u128 {
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pod_that_applies_an_event_says_what_its_uri_is() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let (own, writers) = (entry("http://h/x", 110, "", 0), entry("http://h/x", 5, "", 0));
+        log.purge(request(url("http://h/x", 5), Mode::Hard)).await;
+        for entry in [&own, &writers] {
+            assert_eq!(log.verdict(entry), Verdict::Void);
+        }
+        assert_eq!(log.verdict(&entry("http://h/y", 10, "", 0)), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn the_next_policy_finds_what_was_purged_before_it() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let before = log.applied();
+        log.purge(request(url("http://h/x", 5), Mode::Hard)).await;
+        log.purge(request(url("http://h/soft", 6), Mode::Soft)).await;
+        let (hard, soft) = (entry("", 210, "", before), entry("", 213, "", before));
+        let younger = entry("", 210, "", log.applied());
+        for entry in [&hard, &soft, &younger] {
+            assert_eq!(log.verdict(entry), Verdict::Valid, "checked, and remembered as valid");
+        }
+        log.follow_policy(Arc::new(Adds(200)), || {
+            // While one follows the other, both count.
+            assert_eq!(log.verdict(&hard), Verdict::Void);
+            assert_eq!(log.verdict(&entry("", 110, "", before)), Verdict::Void);
+        });
+        assert_eq!(log.verdict(&hard), Verdict::Void);
+        assert_eq!(log.verdict(&soft), Verdict::Soft);
+        assert_eq!(log.verdict(&younger), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_uri_that_an_older_pod_has_cut_off_purges_all_under_the_next_policy() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let before = log.applied();
+        log.purge(request(url("http://h/long…", 5), Mode::Hard)).await;
+        let other = entry("http://other/", 1, "", before);
+        assert_eq!(log.verdict(&other), Verdict::Valid);
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        assert_eq!(log.verdict(&other), Verdict::Valid, "the same rules");
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!(log.verdict(&other), Verdict::Void);
+        assert_eq!(log.verdict(&entry("http://other/", 1, "", log.applied())), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_hold_counts_under_the_next_policy() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let mirror = log.mirror();
+        mirror.hold(&url("http://h/x", 5), crate::holds::Ends::Released(1));
+        let held = |digest| mirror.is_held(b"http://h/x", digest, Some(&[]));
+        assert_eq!([5, 110, 210].map(held), [true, true, false]);
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!([5, 110, 210].map(held), [true, true, true]);
+        mirror.release(1);
+        assert_eq!([5, 110, 210].map(held), [false, false, false]);
     }
 
     proptest::proptest! {
@@ -395,12 +484,12 @@ mod tests {
             for (at, (kind, which, is_hard)) in events.iter().enumerate() {
                 let seq = at as u64 + 1;
                 let matcher = match kind {
-                    0 => Matcher::Url(String::new()),
+                    0 => url("http://h/", u128::from(*which)),
                     1 => Matcher::Tag(which.to_string()),
                     _ => Matcher::Prefix(format!("http://h/{which}")),
                 };
                 let mode = if *is_hard { Mode::Hard } else { Mode::Soft };
-                let content = Content::purge(request(matcher, mode, u128::from(*which)), None, "");
+                let content = Content::purge(request(matcher, mode), None, "");
                 mirror.apply(seq, &content, 0);
                 if *which == 1 && seq > born {
                     hard |= *is_hard;

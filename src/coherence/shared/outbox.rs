@@ -44,15 +44,13 @@ impl Outbox {
     pub(super) fn push(&self, mirror: &Mirror, content: Content) {
         // One that waits already says the same; the first may be on its way, and come too early.
         let said = self.queue().iter().skip(1).any(|waiting| {
-            let same = (&waiting.content.matcher, waiting.content.uri_digest)
-                == (&content.matcher, content.uri_digest);
-            same && waiting.content.action == content.action
+            (&waiting.content.matcher, waiting.content.action) == (&content.matcher, content.action)
         });
         if said {
             return;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        mirror.hold(content.matcher.clone(), content.uri_digest, Ends::Released(id));
+        mirror.hold(&content.matcher, Ends::Released(id));
         let mut queue = self.queue();
         queue.push_back(Waiting { id, content });
         if queue.len() > QUEUED_MAX {
@@ -65,7 +63,7 @@ impl Outbox {
     /// Makes one purge of all. Those that end a hold stay: the hold is other pods' too.
     fn collapse(&self, queue: &mut VecDeque<Waiting>, mirror: &Mirror) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        mirror.hold(Matcher::All, 0, Ends::Released(id));
+        mirror.hold(&Matcher::All, Ends::Released(id));
         let ends_hold = |waiting: &Waiting| {
             matches!(waiting.content.action, Action::Purge { ends: Some(_), .. })
         };

@@ -43,7 +43,6 @@ pub(crate) struct Way {
     authority: String,
     entry: Option<(Side, u16)>,
     to: Option<Named>,
-    peer_uri: Option<Box<str>>,
     upgrade: bool,
 }
 
@@ -52,10 +51,9 @@ impl Way {
         let http2 = request.version() == http::Version::HTTP_2;
         let Arrived { destination, arrival } = admitted.arrived;
         Way {
-            authority: admitted.authority.to_owned(),
+            authority: admitted.target.authority.as_sent().to_owned(),
             entry: arrival.entry,
             to: destination.map(|address| Named { address, http2 }),
-            peer_uri: arrival.peer.map(|peer| peer.uri().into()),
             upgrade: admitted.upgrade,
         }
     }
@@ -72,8 +70,6 @@ pub(crate) struct Job {
     pub(crate) authority: String,
     /// Where Envoy says that it goes; `None` for the configured upstream.
     pub(crate) to: Option<Named>,
-    /// The SPIFFE URI of the authenticated caller.
-    pub(crate) peer_uri: Option<Box<str>>,
     pub(crate) key: CacheKey,
     pub(crate) directives: RequestDirectives,
     pub(crate) now: UnixMillis,
@@ -116,7 +112,6 @@ impl Job {
             body,
             authority: way.authority,
             to: way.to,
-            peer_uri: way.peer_uri,
             upgrade: way.upgrade,
             key,
             directives,

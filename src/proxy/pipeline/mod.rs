@@ -75,8 +75,7 @@ pub(crate) async fn handle(
     let arrival = admitted.arrived.arrival;
     let (method, headers) = (request.method(), request.headers());
     let classified = admitted.route.classify(method, headers, &directives, has_body, arrival);
-    let target = admitted.target();
-    let key = CacheKey::build(target, headers, &admitted.route.key, arrival);
+    let key = CacheKey::build(admitted.target, headers, &admitted.route.key, arrival);
     let consistency = admitted.route.consistency;
     let found = match classified {
         Ok(()) => match trust::check(&shared.log, consistency, request.headers()) {
