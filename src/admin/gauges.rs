@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use outrigger_proxy::{LimiterState, Shared};
-use outrigger_store::shared::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, WriteResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;

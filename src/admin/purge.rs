@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use outrigger_coherence::{Action, Event, Mode, Purged};
+use outrigger_coherence::{Action, Event, PurgeMode, Purged};
 use outrigger_policy::values::Span;
 use outrigger_proxy::{Matched, PurgeCommand, PurgeResult, PurgeTarget, purge};
 use serde::Deserialize;
@@ -38,7 +38,7 @@ struct PurgeBody {
     tag: Option<String>,
     prefix: Option<String>,
     all: Option<bool>,
-    mode: Mode,
+    mode: PurgeMode,
     wait: Wait,
     timeout: Option<Span>,
     reason: Option<String>,
@@ -163,7 +163,7 @@ mod tests {
             command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}"),
             Ok(PurgeCommand {
                 target: PurgeTarget::Tag("a".into()),
-                mode: Mode::Soft,
+                mode: PurgeMode::Soft,
                 reason: Some("r".to_owned())
             })
         );

@@ -1,6 +1,6 @@
 //! What Redis does, for `/stats`.
 
-use outrigger_store::shared::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, WriteResult};
 use serde_json::{Map, Value, json};
 
 use crate::admin::Admin;
@@ -50,7 +50,7 @@ pub(super) async fn log(admin: &Admin) -> Value {
         "gaps": log.gaps(),
         "recent": recent,
     });
-    if let Some(shared) = log.as_shared() {
+    if let Some(shared) = log.as_redis() {
         let pods = shared.pods().await.unwrap_or_default();
         let pods: Vec<Value> = pods
             .into_iter()

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 
 use crate::Seq;
-use crate::event::{Mode, TEXT_BYTES_MAX};
+use crate::event::{PurgeMode, TEXT_BYTES_MAX};
 use crate::marks::Marks;
 
 /// A policy, as far as it decides under which canonical URIs a response is stored.
@@ -38,7 +38,7 @@ pub(crate) struct SentUris {
 
 impl SentUris {
     /// Notes that an event has named a URI.
-    pub(crate) fn note(&mut self, uri: &str, mode: Mode, seq: Seq) {
+    pub(crate) fn note(&mut self, uri: &str, mode: PurgeMode, seq: Seq) {
         // An older pod cuts long URIs off.
         if uri.len() > TEXT_BYTES_MAX || uri.is_empty() || uri.ends_with('…') {
             self.forgotten = self.forgotten.max(seq);
@@ -98,7 +98,7 @@ mod tests {
         let long = "x".repeat(TEXT_BYTES_MAX - 20);
         let count = (SENT_BYTES_MAX / TEXT_BYTES_MAX) as u64 + 100;
         for n in 1..=count {
-            sent.note(&format!("http://h/{long}{n}"), Mode::Hard, n);
+            sent.note(&format!("http://h/{long}{n}"), PurgeMode::Hard, n);
         }
         let forgotten = sent.forgotten();
         assert!(forgotten > count / 3 && forgotten < count, "{forgotten} of {count}");
@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn what_was_cut_off_counts_as_forgotten() {
         let mut sent = SentUris::default();
-        sent.note("http://h/a", Mode::Soft, 1);
+        sent.note("http://h/a", PurgeMode::Soft, 1);
         assert_eq!(sent.forgotten(), 0);
-        sent.note("http://h/long…", Mode::Hard, 2);
+        sent.note("http://h/long…", PurgeMode::Hard, 2);
         assert_eq!((sent.forgotten(), sent.all().len()), (2, 1));
         sent.purged(2);
         assert_eq!((sent.forgotten(), sent.all().len()), (0, 0));

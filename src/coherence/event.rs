@@ -73,7 +73,7 @@ impl Serialize for Matcher {
 /// What becomes of the responses concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum PurgeMode {
     /// They are never served again.
     #[default]
     Hard,
@@ -81,7 +81,7 @@ pub enum Mode {
     Soft,
 }
 
-impl Mode {
+impl PurgeMode {
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ pub enum Action {
     /// Voids what was stored before it.
     Purge {
         /// Hard or soft.
-        mode: Mode,
+        mode: PurgeMode,
         /// The hold that it ends.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         ends: Option<Seq>,
@@ -127,7 +127,7 @@ pub struct PurgeRequest {
     /// Which responses.
     pub matcher: Matcher,
     /// What becomes of them.
-    pub mode: Mode,
+    pub mode: PurgeMode,
     /// Who asked: `admin`, or `unsafe-method`.
     pub by: &'static str,
     /// Why, in the words of who asked.
@@ -229,7 +229,7 @@ mod tests {
     fn events_travel_as_json() {
         let request = PurgeRequest {
             matcher: Matcher::Url { uri: "http://a/".to_owned(), digests: vec![u128::MAX - 5, 7] },
-            mode: Mode::Soft,
+            mode: PurgeMode::Soft,
             by: "admin",
             reason: Some("price change".to_owned()),
         };

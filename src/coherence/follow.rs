@@ -36,18 +36,18 @@ impl Follower {
             Absorbed::Next
         } else if record.prev > applied {
             // What is born at or after `prev` has no missing record behind it.
-            mirror.void_before(record.prev);
+            mirror.purge_before(record.prev);
             // A pod that has just begun misses what was before its time, as it must.
             if self.begun || applied > 0 { Absorbed::AfterGap } else { Absorbed::Next }
         } else {
-            mirror.void_before(record.seq);
+            mirror.purge_before(record.seq);
             Absorbed::AfterGap
         };
         self.begun = true;
         let unknown = Content::reset("");
         let content = record.content.as_ref().unwrap_or(&unknown);
         if content.action == Action::Reset {
-            mirror.void_before(record.seq);
+            mirror.purge_before(record.seq);
         }
         mirror.apply(record.seq, content, now);
         absorbed

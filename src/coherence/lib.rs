@@ -6,7 +6,7 @@
 //! purging a tag costs the same however many responses carry it.
 //!
 //! The log belongs to this process alone ([`PurgeLog::local`]) or to a namespace, in Redis
-//! ([`SharedLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
+//! ([`RedisLog`]). What decides is free of input and output: [`mirror`] (what the log has said),
 //! [`follow`] (that nothing it said is missing), [`holds`] and [`lease`] (when a pod may answer from
 //! its store); `tests/simulation.rs` runs these through thousands of schedules.
 
@@ -18,14 +18,14 @@ pub mod lease;
 pub mod log;
 mod marks;
 pub mod mirror;
-pub mod shared;
+pub mod redis;
 mod wire;
 
 pub use canonical::Canonicaliser;
-pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record, TEXT_BYTES_MAX};
+pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record, TEXT_BYTES_MAX};
 pub use log::{Acks, LogError, PurgeLog, Purged};
 pub use mirror::{Mirror, Verdict};
-pub use shared::{HoldGuard, SharedLog, SharedSettings};
+pub use redis::{HoldGuard, RedisLog, RedisLogSettings};
 
 /// A position in the purge log. Zero is before the first event.
 pub type Seq = u64;

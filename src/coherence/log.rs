@@ -13,7 +13,7 @@ use crate::canonical::Canonicaliser;
 use crate::event::{Action, Content, Event, PurgeRequest};
 use crate::follow::{Absorbed, Follower};
 use crate::mirror::{Mirror, Verdict};
-use crate::shared::SharedLog;
+use crate::redis::RedisLog;
 
 /// Events kept for an operator to look at.
 const RECENT_MAX: usize = 256;
@@ -137,7 +137,7 @@ enum Order {
     /// applied only when all before it have been.
     Local(tokio::sync::Mutex<Seq>),
     /// The order of a log in Redis.
-    Shared(Arc<SharedLog>),
+    Redis(Arc<RedisLog>),
 }
 
 /// The purge log.
@@ -165,23 +165,23 @@ impl PurgeLog {
     }
 
     /// The log of a namespace.
-    pub fn shared(log: Arc<SharedLog>) -> Self {
-        PurgeLog { state: Arc::clone(log.state()), order: Order::Shared(log) }
+    pub fn in_redis(log: Arc<RedisLog>) -> Self {
+        PurgeLog { state: Arc::clone(log.state()), order: Order::Redis(log) }
     }
 
     /// Who shares the log: `pod` or `namespace`.
     pub fn scope(&self) -> &'static str {
         match self.order {
             Order::Local(_) => "pod",
-            Order::Shared(_) => "namespace",
+            Order::Redis(_) => "namespace",
         }
     }
 
-    /// The shared log, if it is one.
-    pub fn as_shared(&self) -> Option<&Arc<SharedLog>> {
+    /// The log in Redis, if this is one.
+    pub fn as_redis(&self) -> Option<&Arc<RedisLog>> {
         match &self.order {
             Order::Local(_) => None,
-            Order::Shared(log) => Some(log),
+            Order::Redis(log) => Some(log),
         }
     }
 
@@ -223,7 +223,7 @@ impl PurgeLog {
     pub async fn purge(&self, request: PurgeRequest) -> Purged {
         match &self.order {
             Order::Local(order) => Purged::Applied(self.append_locally(order, request).await),
-            Order::Shared(log) => log.purge(request, None).await,
+            Order::Redis(log) => log.purge(request, None).await,
         }
     }
 
@@ -248,7 +248,7 @@ impl PurgeLog {
     pub async fn acknowledged(&self, seq: Seq, limit: Duration) -> Acks {
         match &self.order {
             Order::Local(_) => Acks { applied: 1, live: 1, missing: Vec::new(), complete: true },
-            Order::Shared(log) => log.acknowledged(seq, limit).await,
+            Order::Redis(log) => log.acknowledged(seq, limit).await,
         }
     }
 
@@ -257,14 +257,14 @@ impl PurgeLog {
         self.applied() >= seq
             || match &self.order {
                 Order::Local(_) => false,
-                Order::Shared(log) => log.covers(seq),
+                Order::Redis(log) => log.covers(seq),
             }
     }
 
     /// Waits until this pod knows all up to a position; `false` if that takes longer than `limit`,
     /// and at once where nothing more is heard of the log.
     pub async fn until_covers(&self, seq: Seq, limit: Duration) -> bool {
-        if self.as_shared().is_some_and(|log| !log.is_heard()) {
+        if self.as_redis().is_some_and(|log| !log.is_heard()) {
             return self.covers(seq);
         }
         self.covers(seq) || self.state.until_applied(seq, limit).await || self.covers(seq)
@@ -275,7 +275,7 @@ impl PurgeLog {
     pub fn may_miss_holds(&self) -> bool {
         match &self.order {
             Order::Local(_) => false,
-            Order::Shared(log) => log.may_miss_holds(),
+            Order::Redis(log) => log.may_miss_holds(),
         }
     }
 
@@ -284,7 +284,7 @@ impl PurgeLog {
     pub fn has_lease(&self) -> bool {
         match &self.order {
             Order::Local(_) => true,
-            Order::Shared(log) => log.has_lease(),
+            Order::Redis(log) => log.has_lease(),
         }
     }
 
@@ -292,7 +292,7 @@ impl PurgeLog {
     pub async fn seen(&self) -> Seq {
         match &self.order {
             Order::Local(_) => self.applied(),
-            Order::Shared(log) => log.seen().await,
+            Order::Redis(log) => log.seen().await,
         }
     }
 
@@ -300,7 +300,7 @@ impl PurgeLog {
     pub fn knows_others(&self) -> bool {
         match &self.order {
             Order::Local(_) => true,
-            Order::Shared(log) => log.has_caught_up(),
+            Order::Redis(log) => log.has_caught_up(),
         }
     }
 }
@@ -308,7 +308,7 @@ impl PurgeLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Matcher, Mode};
+    use crate::event::{Matcher, PurgeMode};
     use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
     use outrigger_store::entry::Draft;
 
@@ -337,13 +337,13 @@ mod tests {
                 source: FreshnessSource::MaxAge,
             },
             log: outrigger_store::entry::LogSpan { born: born_seq, seen: born_seq },
-            policy_epoch: 0,
+            rules_fingerprint: 0,
             now: UnixMillis(0),
             fetch_millis: 0,
         })
     }
 
-    fn request(matcher: Matcher, mode: Mode) -> PurgeRequest {
+    fn request(matcher: Matcher, mode: PurgeMode) -> PurgeRequest {
         PurgeRequest { matcher, mode, by: "test", reason: None }
     }
 
@@ -355,8 +355,8 @@ mod tests {
     async fn a_purge_beats_a_fill_that_was_already_on_its_way() {
         let log = PurgeLog::local();
         let born = log.applied();
-        log.purge(request(Matcher::Tag("a".into()), Mode::Hard)).await;
-        assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Void);
+        log.purge(request(Matcher::Tag("a".into()), PurgeMode::Hard)).await;
+        assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Purged);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", log.applied())), Verdict::Valid);
         assert_eq!(log.verdict(&entry("http://h/", 1, "b", born)), Verdict::Valid);
     }
@@ -372,11 +372,11 @@ mod tests {
             let log = PurgeLog::local();
             let hit = entry("http://h/a", 5, "t", 0);
             assert_eq!(log.verdict(&hit), Verdict::Valid);
-            log.purge(request(matcher.clone(), Mode::Soft)).await;
+            log.purge(request(matcher.clone(), PurgeMode::Soft)).await;
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}");
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}, remembered");
-            log.purge(request(matcher, Mode::Hard)).await;
-            assert_eq!(log.verdict(&hit), Verdict::Void);
+            log.purge(request(matcher, PurgeMode::Hard)).await;
+            assert_eq!(log.verdict(&hit), Verdict::Purged);
         }
     }
 
@@ -385,10 +385,10 @@ mod tests {
         let log = PurgeLog::local();
         for n in 0..=crate::mirror::PREFIXES_MAX {
             let matcher = Matcher::Prefix(format!("http://other{n}/"));
-            log.purge(request(matcher, Mode::Soft)).await;
+            log.purge(request(matcher, PurgeMode::Soft)).await;
         }
         assert_eq!(log.mirror().collapses(), 1);
-        assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Void);
+        assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Purged);
         let younger = log.applied() - 10;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", younger)), Verdict::Valid);
     }
@@ -412,9 +412,9 @@ mod tests {
         let log = PurgeLog::local();
         log.follow_policy(Arc::new(Adds(100)), || {});
         let (own, writers) = (entry("http://h/x", 110, "", 0), entry("http://h/x", 5, "", 0));
-        log.purge(request(url("http://h/x", 5), Mode::Hard)).await;
+        log.purge(request(url("http://h/x", 5), PurgeMode::Hard)).await;
         for entry in [&own, &writers] {
-            assert_eq!(log.verdict(entry), Verdict::Void);
+            assert_eq!(log.verdict(entry), Verdict::Purged);
         }
         assert_eq!(log.verdict(&entry("http://h/y", 10, "", 0)), Verdict::Valid);
     }
@@ -424,8 +424,8 @@ mod tests {
         let log = PurgeLog::local();
         log.follow_policy(Arc::new(Adds(100)), || {});
         let before = log.applied();
-        log.purge(request(url("http://h/x", 5), Mode::Hard)).await;
-        log.purge(request(url("http://h/soft", 6), Mode::Soft)).await;
+        log.purge(request(url("http://h/x", 5), PurgeMode::Hard)).await;
+        log.purge(request(url("http://h/soft", 6), PurgeMode::Soft)).await;
         let (hard, soft) = (entry("", 210, "", before), entry("", 213, "", before));
         let younger = entry("", 210, "", log.applied());
         for entry in [&hard, &soft, &younger] {
@@ -433,10 +433,10 @@ mod tests {
         }
         log.follow_policy(Arc::new(Adds(200)), || {
             // While one follows the other, both count.
-            assert_eq!(log.verdict(&hard), Verdict::Void);
-            assert_eq!(log.verdict(&entry("", 110, "", before)), Verdict::Void);
+            assert_eq!(log.verdict(&hard), Verdict::Purged);
+            assert_eq!(log.verdict(&entry("", 110, "", before)), Verdict::Purged);
         });
-        assert_eq!(log.verdict(&hard), Verdict::Void);
+        assert_eq!(log.verdict(&hard), Verdict::Purged);
         assert_eq!(log.verdict(&soft), Verdict::Soft);
         assert_eq!(log.verdict(&younger), Verdict::Valid);
     }
@@ -446,13 +446,13 @@ mod tests {
         let log = PurgeLog::local();
         log.follow_policy(Arc::new(Adds(100)), || {});
         let before = log.applied();
-        log.purge(request(url("http://h/long…", 5), Mode::Hard)).await;
+        log.purge(request(url("http://h/long…", 5), PurgeMode::Hard)).await;
         let other = entry("http://other/", 1, "", before);
         assert_eq!(log.verdict(&other), Verdict::Valid);
         log.follow_policy(Arc::new(Adds(100)), || {});
         assert_eq!(log.verdict(&other), Verdict::Valid, "the same rules");
         log.follow_policy(Arc::new(Adds(200)), || {});
-        assert_eq!(log.verdict(&other), Verdict::Void);
+        assert_eq!(log.verdict(&other), Verdict::Purged);
         assert_eq!(log.verdict(&entry("http://other/", 1, "", log.applied())), Verdict::Valid);
     }
 
@@ -488,14 +488,14 @@ mod tests {
                     1 => Matcher::Tag(which.to_string()),
                     _ => Matcher::Prefix(format!("http://h/{which}")),
                 };
-                let mode = if *is_hard { Mode::Hard } else { Mode::Soft };
+                let mode = if *is_hard { PurgeMode::Hard } else { PurgeMode::Soft };
                 let content = Content::purge(request(matcher, mode), None, "");
                 mirror.apply(seq, &content, 0);
                 if *which == 1 && seq > born {
                     hard |= *is_hard;
                     soft |= !*is_hard;
                 }
-                let expected = if hard { Verdict::Void } else if soft { Verdict::Soft } else { Verdict::Valid };
+                let expected = if hard { Verdict::Purged } else if soft { Verdict::Soft } else { Verdict::Valid };
                 proptest::prop_assert_eq!(mirror.verdict(&subject), expected);
             }
         }

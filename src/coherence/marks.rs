@@ -1,7 +1,7 @@
 //! The latest positions of the log at which something was purged.
 
 use crate::Seq;
-use crate::event::Mode;
+use crate::event::PurgeMode;
 
 /// The latest hard and the latest soft purge; zero if there was none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,10 +12,10 @@ pub(crate) struct Marks {
 
 impl Marks {
     /// Notes a purge at a position.
-    pub(crate) fn set(&mut self, mode: Mode, seq: Seq) {
+    pub(crate) fn set(&mut self, mode: PurgeMode, seq: Seq) {
         match mode {
-            Mode::Hard => self.hard = self.hard.max(seq),
-            Mode::Soft => self.soft = self.soft.max(seq),
+            PurgeMode::Hard => self.hard = self.hard.max(seq),
+            PurgeMode::Soft => self.soft = self.soft.max(seq),
         }
     }
 

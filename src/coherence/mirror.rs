@@ -13,7 +13,7 @@ use outrigger_store::Entry;
 
 use crate::Seq;
 use crate::canonical::{Canonicaliser, SentUris};
-use crate::event::{Action, Content, Matcher, Mode};
+use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::{Ends, Holds};
 use crate::marks::Marks;
 
@@ -32,7 +32,7 @@ pub enum Verdict {
     /// A soft purge made it stale.
     Soft,
     /// A hard purge: it must not be served.
-    Void,
+    Purged,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Tables {
         self.tags.retain(|_, marks| marks.latest() > until);
         self.prefixes.retain(|(_, marks)| marks.latest() > until);
         self.sent.purged(until);
-        self.all.set(Mode::Hard, until);
+        self.all.set(PurgeMode::Hard, until);
     }
 
     /// A matcher with the canonical URIs that it has in this pod as well.
@@ -86,9 +86,9 @@ impl Tables {
         Matcher::Url { uri: uri.clone(), digests: all }
     }
 
-    fn purge_all(&mut self, mode: Mode, seq: Seq) {
+    fn purge_all(&mut self, mode: PurgeMode, seq: Seq) {
         self.all.set(mode, seq);
-        if mode == Mode::Hard {
+        if mode == PurgeMode::Hard {
             self.sent.purged(seq);
         }
     }
@@ -181,9 +181,9 @@ impl Mirror {
             Action::Hold => {
                 let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
                 tables.holds.place(matcher.clone(), ends);
-                Mode::Hard
+                PurgeMode::Hard
             }
-            Action::Reset => Mode::Hard,
+            Action::Reset => PurgeMode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
         match &matcher {
@@ -239,7 +239,7 @@ impl Mirror {
             tables.urls.entry(*digest).or_default().join(marks);
         }
         let forgotten = tables.sent.forgotten();
-        tables.all.set(Mode::Hard, forgotten);
+        tables.all.set(PurgeMode::Hard, forgotten);
         tables.sent.purged(forgotten);
         self.shed_if_full(&mut tables);
         // What was checked before must be checked again.
@@ -259,8 +259,8 @@ impl Mirror {
     }
 
     /// Takes everything born before a position as purged.
-    pub fn void_before(&self, seq: Seq) {
-        self.write().purge_all(Mode::Hard, seq);
+    pub fn purge_before(&self, seq: Seq) {
+        self.write().purge_all(PurgeMode::Hard, seq);
         // What was checked before must be checked again: the next event to be applied, which comes
         // right behind, sees to that.
     }
@@ -328,7 +328,7 @@ impl Mirror {
     pub fn verdict(&self, entry: &Entry) -> Verdict {
         let applied = self.applied();
         if self.holds() > 0 && self.is_held(entry.uri(), entry.uri_digest, Some(&entry.tags)) {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         if entry.born_seq >= applied {
             return Verdict::Valid;
@@ -342,7 +342,7 @@ impl Mirror {
         let marks = tables.marks_for(entry);
         drop(tables);
         if marks.hard > entry.born_seq {
-            return Verdict::Void;
+            return Verdict::Purged;
         }
         let soft = marks.soft > entry.born_seq;
         // `changes` was read before the tables, so that this never claims too much.

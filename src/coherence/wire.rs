@@ -103,7 +103,7 @@ impl From<WireContent> for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Mode;
+    use crate::event::PurgeMode;
 
     #[test]
     fn an_event_of_a_pod_that_names_one_digest_is_understood() {
@@ -111,7 +111,7 @@ mod tests {
         let content: Content = serde_json::from_str(text).unwrap();
         let matcher = Matcher::Url { uri: "http://a/b".to_owned(), digests: vec![255] };
         assert_eq!(content.matcher, matcher);
-        assert_eq!(content.action, Action::Purge { mode: Mode::Soft, ends: None });
+        assert_eq!(content.action, Action::Purge { mode: PurgeMode::Soft, ends: None });
         assert_eq!(serde_json::to_string(&content).unwrap(), text);
         let all = r#"{"matcher":"all","action":"reset","by":"log"}"#;
         assert_eq!(serde_json::from_str::<Content>(all).unwrap().matcher, Matcher::All);

@@ -171,7 +171,7 @@ fn compile_route(
             object_bytes_max: cache.redis.max_object_size.map(|size| size.0),
             ttl_ms_min: cache.redis.min_ttl.map(Span::millis),
         },
-        epoch: epoch(cache),
+        rules_fingerprint: rules_fingerprint(cache),
     }
 }
 
@@ -185,7 +185,7 @@ fn uri_rules(document: &Document) -> u128 {
 
 /// A hash of what decides about storing: how coherent copies are, where they go, and when they are
 /// refreshed, do not.
-fn epoch(cache: &CacheDocument) -> u64 {
+fn rules_fingerprint(cache: &CacheDocument) -> u64 {
     let deciding = CacheDocument {
         consistency: Consistency::Eventual,
         redis: RedisDocument::default(),

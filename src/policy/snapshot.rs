@@ -43,7 +43,7 @@ pub struct Route {
     pub redis: RedisRules,
     /// A hash of the caching rules: stored responses outlive a policy in a tier that is shared by
     /// pods with different ones.
-    pub epoch: u64,
+    pub rules_fingerprint: u64,
 }
 
 /// What of a route goes to the tier that pods share.

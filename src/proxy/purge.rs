@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outrigger_coherence::{
-    Canonicaliser, Matcher, Mode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict,
+    Canonicaliser, Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict,
 };
 use outrigger_policy::key::digest;
 use outrigger_policy::{Authority, RequestTarget, Snapshot, Url};
@@ -33,7 +33,7 @@ pub struct PurgeCommand {
     /// Which stored responses.
     pub target: PurgeTarget,
     /// Hard or soft.
-    pub mode: Mode,
+    pub mode: PurgeMode,
     /// Why, in the operator's words.
     pub reason: Option<String>,
 }
@@ -109,7 +109,7 @@ pub(crate) async fn count_here(shared: &Arc<Shared>, matchers: Vec<Matcher>) -> 
             let tags = Some(&*entry.tags);
             let is_meant =
                 |matcher: &Matcher| matcher.concerns(entry.uri(), entry.uri_digest, tags);
-            matchers.iter().any(is_meant) && shared.log.verdict(entry) != Verdict::Void
+            matchers.iter().any(is_meant) && shared.log.verdict(entry) != Verdict::Purged
         };
         let (responses, partial) = shared.memory.count(COUNTED_KEYS_MAX, concerned);
         Matched { responses, partial }

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::ConnectError;
 use crate::location::{Location, Server, Topology};
-use crate::sentinel::Watch;
+use crate::sentinel::MasterWatch;
 
 /// A connection whose data nobody has acknowledged for this long is dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub struct Timeouts {
 
 /// Everything needed to open connections.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct ConnectSettings {
     /// Where Redis is.
     pub location: Location,
     /// User name; wins over the URL's.
@@ -59,9 +59,9 @@ pub struct Settings {
     pub timeouts: Timeouts,
 }
 
-impl std::fmt::Debug for Settings {
+impl std::fmt::Debug for ConnectSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("location", &self.location).finish_non_exhaustive()
+        f.debug_struct("ConnectSettings").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
@@ -114,13 +114,13 @@ impl ConnectionLike for Conn {
 /// Where the connections of a target go.
 enum Place {
     Server(Server),
-    Sentinel(Watch),
+    Sentinel(MasterWatch),
     Cluster(Vec<Server>),
 }
 
 /// One place that holds keys: a server, a watched master, or a cluster.
 pub struct Target {
-    settings: Arc<Settings>,
+    settings: Arc<ConnectSettings>,
     place: Place,
     name: String,
 }
@@ -141,7 +141,7 @@ pub(crate) struct Opened {
 impl Target {
     /// The targets of a location, in the order of its servers: several only where keys are spread.
     /// Must be called within the runtime that is to watch the sentinels.
-    pub fn all_of(settings: Settings) -> Vec<Arc<Target>> {
+    pub fn all_of(settings: ConnectSettings) -> Vec<Arc<Target>> {
         let settings = Arc::new(settings);
         let target =
             |place, name| Arc::new(Target { settings: Arc::clone(&settings), place, name });
@@ -151,7 +151,8 @@ impl Target {
                 .map(|server| target(Place::Server(server.clone()), server.to_string()))
                 .collect(),
             Topology::Sentinel { sentinels, master } => {
-                let watch = Watch::start(Arc::clone(&settings), sentinels.clone(), master.clone());
+                let watch =
+                    MasterWatch::start(Arc::clone(&settings), sentinels.clone(), master.clone());
                 vec![target(Place::Sentinel(watch), format!("master {master}"))]
             }
             Topology::Cluster(nodes) => {
@@ -251,14 +252,14 @@ impl Target {
     }
 }
 
-async fn open_single(settings: &Settings, server: &Server) -> Result<Opened, ConnectError> {
+async fn open_single(settings: &ConnectSettings, server: &Server) -> Result<Opened, ConnectError> {
     let info = connection_info(settings, server, redis_info(settings)?)?;
     open_with(settings, server, info).await
 }
 
 /// Opens a connection with the credentials of the sentinels.
 pub(crate) async fn open_sentinel(
-    settings: &Settings,
+    settings: &ConnectSettings,
     server: &Server,
 ) -> Result<Opened, ConnectError> {
     let mut redis = RedisConnectionInfo::default();
@@ -272,7 +273,7 @@ pub(crate) async fn open_sentinel(
 }
 
 async fn open_with(
-    settings: &Settings,
+    settings: &ConnectSettings,
     server: &Server,
     info: ConnectionInfo,
 ) -> Result<Opened, ConnectError> {
@@ -309,7 +310,7 @@ fn tcp_settings() -> TcpSettings {
 }
 
 fn connection_info(
-    settings: &Settings,
+    settings: &ConnectSettings,
     server: &Server,
     redis: RedisConnectionInfo,
 ) -> Result<ConnectionInfo, ConnectError> {
@@ -331,7 +332,9 @@ fn connection_info(
         .set_redis_settings(redis.set_protocol(ProtocolVersion::RESP3)))
 }
 
-fn credentials(settings: &Settings) -> Result<(Option<String>, Option<String>), ConnectError> {
+fn credentials(
+    settings: &ConnectSettings,
+) -> Result<(Option<String>, Option<String>), ConnectError> {
     let username = settings.username.clone().or_else(|| settings.location.username.clone());
     let password = match &settings.password_file {
         Some(file) => Some(read_secret(file)?),
@@ -340,7 +343,7 @@ fn credentials(settings: &Settings) -> Result<(Option<String>, Option<String>), 
     Ok((username, password))
 }
 
-fn redis_info(settings: &Settings) -> Result<RedisConnectionInfo, ConnectError> {
+fn redis_info(settings: &ConnectSettings) -> Result<RedisConnectionInfo, ConnectError> {
     let (username, password) = credentials(settings)?;
     let mut redis = RedisConnectionInfo::default().set_db(settings.location.database);
     if let Some(username) = username {

@@ -24,7 +24,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(5);
 
 /// How the breaker of a tier behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tier {
+pub struct HealthSettings {
     /// A probe must be answered within this.
     pub deadline: Duration,
     /// Failures in a row that open the breaker, if the row lasts for two deadlines.
@@ -40,7 +40,7 @@ pub struct Tier {
 pub struct Health {
     breaker: Breaker,
     clock: std::time::Instant,
-    settings: Tier,
+    settings: HealthSettings,
     opened: Notify,
     /// Raised when all links should be opened anew.
     generation: watch::Sender<u64>,
@@ -49,7 +49,7 @@ pub struct Health {
 
 impl Health {
     /// A state that becomes usable with the first probe.
-    pub fn new(settings: Tier) -> Arc<Self> {
+    pub fn new(settings: HealthSettings) -> Arc<Self> {
         Arc::new(Health {
             breaker: Breaker::new(settings.failures_max, settings.deadline * ROW_DEADLINES),
             clock: std::time::Instant::now(),

@@ -17,9 +17,9 @@ pub mod location;
 pub mod ring;
 mod sentinel;
 
-pub use connect::{Conn, Settings, Target, Timeouts, TlsFiles};
+pub use connect::{Conn, ConnectSettings, Target, Timeouts, TlsFiles};
 pub use error::ConnectError;
-pub use health::{Health, Tier};
+pub use health::{Health, HealthSettings};
 pub use link::Link;
 pub use location::{Location, Server, Topology};
 pub use ring::Ring;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::connect::{Conn, Settings, open_sentinel};
+use crate::connect::{Conn, ConnectSettings, open_sentinel};
 use crate::error::ConnectError;
 use crate::location::Server;
 
@@ -17,23 +17,27 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// Follows the master of one name.
-pub(crate) struct Watch {
+pub(crate) struct MasterWatch {
     master: watch::Receiver<Option<Server>>,
     trouble: watch::Receiver<String>,
     name: String,
     now: Arc<Notify>,
 }
 
-impl Watch {
+impl MasterWatch {
     /// Starts asking, on the current runtime.
-    pub(crate) fn start(settings: Arc<Settings>, sentinels: Vec<Server>, name: String) -> Self {
+    pub(crate) fn start(
+        settings: Arc<ConnectSettings>,
+        sentinels: Vec<Server>,
+        name: String,
+    ) -> Self {
         let (master_sender, master) = watch::channel(None);
         let (trouble_sender, trouble) = watch::channel("not asked yet".to_owned());
         let now = Arc::new(Notify::new());
         let asker =
             Asker { settings, sentinels, name: name.clone(), conns: HashMap::new(), epoch_seen: 0 };
         tokio::spawn(asker.run(master_sender, trouble_sender, Arc::clone(&now)));
-        Watch { master, trouble, name, now }
+        MasterWatch { master, trouble, name, now }
     }
 
     /// The master as it changes.
@@ -56,7 +60,7 @@ impl Watch {
 }
 
 struct Asker {
-    settings: Arc<Settings>,
+    settings: Arc<ConnectSettings>,
     sentinels: Vec<Server>,
     name: String,
     conns: HashMap<usize, Conn>,

@@ -42,7 +42,7 @@ pub struct Entry {
     /// Position that the purge log had reached when the response was there: what a reader has seen.
     pub seen_seq: u64,
     /// Which caching rules it was stored by: a hash of the route's.
-    pub policy_epoch: u64,
+    pub rules_fingerprint: u64,
     /// When it was stored.
     pub stored_at: UnixMillis,
     /// How long the upstream took, milliseconds.
@@ -88,7 +88,7 @@ pub struct Draft<'a> {
     /// Positions of the purge log around the fetch.
     pub log: LogSpan,
     /// Which caching rules it is stored by.
-    pub policy_epoch: u64,
+    pub rules_fingerprint: u64,
     /// Now.
     pub now: UnixMillis,
     /// How long the upstream took, milliseconds.
@@ -122,7 +122,7 @@ impl Entry {
             lifetimes: draft.lifetimes,
             born_seq: draft.log.born,
             seen_seq: draft.log.seen.max(draft.log.born),
-            policy_epoch: draft.policy_epoch,
+            rules_fingerprint: draft.rules_fingerprint,
             stored_at: draft.now,
             fetch_millis: draft.fetch_millis,
             checked: AtomicU64::new(0),
@@ -152,7 +152,7 @@ impl Entry {
             variant,
             lifetimes,
             log,
-            policy_epoch: self.policy_epoch,
+            rules_fingerprint: self.rules_fingerprint,
             now,
             fetch_millis: self.fetch_millis,
         })
@@ -258,7 +258,7 @@ pub(crate) mod tests {
                 source: FreshnessSource::MaxAge,
             },
             log: LogSpan::default(),
-            policy_epoch: 0,
+            rules_fingerprint: 0,
             now: UnixMillis(0),
             fetch_millis: 1,
         })

@@ -12,11 +12,11 @@ pub mod entry;
 pub mod envelope;
 pub mod lookup;
 pub mod memory;
-pub mod shared;
+pub mod redis;
 pub mod tier;
 
 pub use entry::Entry;
-pub use lookup::{Lookup, Miss, Scope, ShareRules, Unavailable, Wanted};
+pub use lookup::{Lookup, Miss, ShareRules, ShareScope, Unavailable, Wanted};
 pub use memory::MemoryTier;
-pub use shared::RedisTier;
+pub use redis::RedisTier;
 pub use tier::{Claim, Counted, Settled, Ticket, Tier, Usable};

@@ -63,21 +63,21 @@ pub struct Wanted<'a> {
     pub headers: &'a HeaderMap,
     /// The rules by which a stored response must have been stored; only shared tiers, which
     /// outlive a policy and are used by pods with different ones, look at it.
-    pub policy_epoch: u64,
+    pub rules_fingerprint: u64,
     /// Who shares the responses.
-    pub scope: Scope,
+    pub scope: ShareScope,
 }
 
 impl<'a> Wanted<'a> {
     /// A key without regard to policy, for tiers within the process.
     pub fn of(digest: u128, key: &'a [u8], headers: &'a HeaderMap) -> Self {
-        Wanted { digest, key, headers, policy_epoch: 0, scope: Scope::Workload }
+        Wanted { digest, key, headers, rules_fingerprint: 0, scope: ShareScope::Workload }
     }
 }
 
 /// Who shares the responses that a shared tier holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scope {
+pub enum ShareScope {
     /// The pods of one workload.
     #[default]
     Workload,
@@ -91,7 +91,7 @@ pub struct ShareRules {
     /// Whether anything does.
     pub enabled: bool,
     /// Who shares it.
-    pub scope: Scope,
+    pub scope: ShareScope,
     /// Bytes of the largest body; `None` leaves the tier's own limit.
     pub object_bytes_max: Option<u64>,
     /// Shorter freshness lifetimes stay local, milliseconds; `None` leaves the tier's own limit.
@@ -102,7 +102,7 @@ impl Default for ShareRules {
     fn default() -> Self {
         ShareRules {
             enabled: true,
-            scope: Scope::Workload,
+            scope: ShareScope::Workload,
             object_bytes_max: None,
             ttl_ms_min: None,
         }

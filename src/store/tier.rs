@@ -62,7 +62,7 @@ pub enum Counted {
     /// Something was there.
     Hit,
     /// Something was there, and a purge had voided it.
-    Voided,
+    Purged,
     /// Nothing was there.
     Miss,
     /// Nothing was there for these selecting fields.

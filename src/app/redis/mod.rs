@@ -6,10 +6,10 @@ pub mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_coherence::{PurgeLog, SharedLog};
+use outrigger_coherence::{PurgeLog, RedisLog};
 use outrigger_proxy::Shared;
 use outrigger_store::envelope::seal::Keys;
-use outrigger_store::shared::{RedisTier, WarmSettings};
+use outrigger_store::redis::{RedisTier, WarmSettings};
 
 use crate::cli::CliError;
 pub use config::RedisConfig;
@@ -24,7 +24,7 @@ pub struct Redis {
     /// The tier.
     pub tier: Arc<RedisTier>,
     /// The log, if it is shared.
-    pub log: Option<Arc<SharedLog>>,
+    pub log: Option<Arc<RedisLog>>,
 }
 
 /// Starts tier and log on the current runtime. Redis need not be there.
@@ -42,7 +42,7 @@ pub fn start(plan: &RedisPlan) -> Result<Redis, CliError> {
     let tier = RedisTier::start(plan.tier.clone(), keys);
     let log = plan.log.clone().map(|settings| {
         let target = tier.target_of(settings.log_name().as_bytes());
-        SharedLog::start(settings, &target)
+        RedisLog::start(settings, &target)
     });
     Ok(Redis { tier, log })
 }
@@ -50,7 +50,7 @@ pub fn start(plan: &RedisPlan) -> Result<Redis, CliError> {
 impl Redis {
     /// The purge log to use.
     pub fn purge_log(&self) -> PurgeLog {
-        self.log.clone().map_or_else(PurgeLog::local, PurgeLog::shared)
+        self.log.clone().map_or_else(PurgeLog::local, PurgeLog::in_redis)
     }
 
     /// Loads the hottest keys into memory, as far as they are valid.

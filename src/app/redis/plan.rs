@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use outrigger_coherence::SharedSettings;
-use outrigger_redis::{Location, Settings as ConnectSettings, Timeouts, TlsFiles};
+use outrigger_coherence::RedisLogSettings;
+use outrigger_redis::{ConnectSettings, Location, Timeouts, TlsFiles};
 use outrigger_store::envelope::{Codec, Compression};
-use outrigger_store::shared::{Names, RedisSettings, WarmSettings};
+use outrigger_store::redis::{Names, RedisSettings, WarmSettings};
 
 use crate::app::build::PlanError;
 use crate::app::mesh::Who;
@@ -23,7 +23,7 @@ pub struct RedisPlan {
     /// Folder of the sealing keys.
     pub keys: Option<PathBuf>,
     /// The purge log; `None` leaves it to this process alone.
-    pub log: Option<SharedSettings>,
+    pub log: Option<RedisLogSettings>,
     /// The warm start, with whether readiness waits for it.
     pub warm: Option<(WarmSettings, bool)>,
 }
@@ -150,7 +150,7 @@ fn log(
     config: &RedisConfig,
     namespace: &str,
     pod: String,
-) -> Result<Option<SharedSettings>, PlanError> {
+) -> Result<Option<RedisLogSettings>, PlanError> {
     let log = &config.log;
     if !log.enabled {
         return Ok(None);
@@ -164,7 +164,7 @@ fn log(
             format!("{} is too short; write 100 or more", log.lease_ms),
         ));
     }
-    Ok(Some(SharedSettings {
+    Ok(Some(RedisLogSettings {
         namespace: namespace.to_owned(),
         pod,
         events_max: log.events_max,
@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn one_word_is_enough() {
         let plan = planned(&RedisConfig::at("redis://r")).unwrap();
-        assert_eq!(plan.tier.names.prefix(outrigger_store::Scope::Workload), "or:shop:default:");
+        assert_eq!(
+            plan.tier.names.prefix(outrigger_store::ShareScope::Workload),
+            "or:shop:default:"
+        );
         assert_eq!(plan.log.map(|log| log.namespace).as_deref(), Some("shop"));
         assert!(plan.keys.is_none());
     }

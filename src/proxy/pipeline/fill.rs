@@ -262,8 +262,8 @@ impl Context {
     }
 
     /// The rules by which is stored.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.route.epoch
+    pub(crate) fn rules_fingerprint(&self) -> u64 {
+        self.route.rules_fingerprint
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
@@ -288,7 +288,7 @@ impl Context {
             Ok(Stored { lifetimes, omit }) => {
                 let mut entry =
                     stored.freshened(&headers, &omit, variant, lifetimes, log, self.now());
-                entry.policy_epoch = self.route.epoch;
+                entry.rules_fingerprint = self.route.rules_fingerprint;
                 let entry = Arc::new(entry);
                 self.keep(&entry);
                 listed.resolve(Resolution::Entry(entry, Outcome::Revalidated));
@@ -384,10 +384,10 @@ impl Context {
 
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         let shared = &self.worker.shared;
-        let outcome = if self.unheard || shared.log.verdict(entry) == Verdict::Void {
+        let outcome = if self.unheard || shared.log.verdict(entry) == Verdict::Purged {
             Err(NotStored::Overtaken)
         } else {
-            shared.memory.put(entry, |have| shared.log.verdict(have) != Verdict::Void)
+            shared.memory.put(entry, |have| shared.log.verdict(have) != Verdict::Purged)
         };
         match outcome {
             Ok(()) => {

@@ -9,7 +9,7 @@ use outrigger_coherence::Verdict;
 use outrigger_policy::{CacheKey, Route, Url};
 use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
-use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
+use outrigger_store::{Claim, Entry, Settled, ShareRules, ShareScope, Ticket, Tier};
 
 use crate::app::Shared;
 use crate::pipeline::job::Job;
@@ -25,8 +25,8 @@ pub(crate) fn share_rules(route: &Route) -> ShareRules {
     }
 }
 
-fn scope(route: &Route) -> Scope {
-    if route.redis.for_namespace { Scope::Namespace } else { Scope::Workload }
+fn scope(route: &Route) -> ShareScope {
+    if route.redis.for_namespace { ShareScope::Namespace } else { ShareScope::Workload }
 }
 
 /// What a request asks the tiers for.
@@ -57,7 +57,7 @@ impl<'a> Inquiry<'a> {
             digest: self.key.digest(),
             key: self.key.text(),
             headers: self.headers,
-            policy_epoch: self.route.epoch,
+            rules_fingerprint: self.route.rules_fingerprint,
             scope: scope(self.route),
         }
     }
@@ -124,7 +124,7 @@ pub(crate) async fn turn(inquiry: Inquiry<'_>) -> Turn {
 
 /// Copies what another pod has stored into memory, if it is valid and there is a route that a
 /// request for it can find, with the rules by which it was stored. `false` if it was not taken.
-pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
+pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: ShareScope) -> bool {
     let Ok(uri) = std::str::from_utf8(entry.uri()) else { return false };
     let Ok(url) = Url::parse(uri) else { return false };
     let active = shared.active();
@@ -132,8 +132,8 @@ pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: Scope) -> bool {
         route.cache_enabled
             && route.redis.enabled
             && scope(route) == from
-            && route.epoch == entry.policy_epoch
+            && route.rules_fingerprint == entry.rules_fingerprint
     });
-    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
+    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Purged;
     by_the_rules && valid(entry) && shared.memory.put(entry, valid).is_ok()
 }

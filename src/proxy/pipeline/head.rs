@@ -65,7 +65,7 @@ fn update_from_head(job: &Job, entry: &Arc<Entry>, upstream: &UpstreamResponse, 
         let variant = Variant::of(&headers, &context.request);
         let log = LogSpan { born, seen: entry.seen_seq.max(born) };
         let mut fresh = entry.freshened(&headers, &omit, variant, lifetimes, log, context.now());
-        fresh.policy_epoch = context.epoch();
+        fresh.rules_fingerprint = context.rules_fingerprint();
         context.keep(&Arc::new(fresh));
     }
 }

@@ -155,7 +155,7 @@ fn live(inquiry: &Inquiry<'_>, tier: &'static str, found: Lookup) -> Live {
     let verdict = inquiry.shared.log.verdict(&entry);
     let soft = verdict == Verdict::Soft;
     let state = match (verdict, reuse::decide(&entry.lifetimes, inquiry.directives, now, soft)) {
-        (Verdict::Void, _) => "purged",
+        (Verdict::Purged, _) => "purged",
         (_, reuse::Reuse::Fresh) => "hit",
         _ => "stale",
     };

@@ -135,7 +135,7 @@ pub(crate) async fn shared_copy(inquiry: Inquiry<'_>) -> Option<Found> {
     for tier in &inquiry.shared.tiers {
         match tier.lookup(inquiry.wanted()).await {
             Lookup::Hit(entry) => match adopted(inquiry, entry) {
-                Found::Nothing(_) => tier.count(Counted::Voided),
+                Found::Nothing(_) => tier.count(Counted::Purged),
                 found => {
                     tier.count(Counted::Hit);
                     return Some(found);
@@ -164,7 +164,7 @@ pub(crate) fn adopted(inquiry: Inquiry<'_>, entry: Arc<Entry>) -> Found {
     let found = judge(shared, Arc::clone(&entry), inquiry.directives, inquiry.now);
     if !matches!(found, Found::Nothing(_)) {
         // A refused copy only means that memory keeps what it has.
-        let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Void);
+        let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Purged);
     }
     match found {
         Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
@@ -180,7 +180,7 @@ fn judge(
     now: UnixMillis,
 ) -> Found {
     let soft = match shared.log.verdict(&entry) {
-        Verdict::Void => return Found::Nothing(Forwarded::UriMiss),
+        Verdict::Purged => return Found::Nothing(Forwarded::UriMiss),
         Verdict::Soft => true,
         Verdict::Valid => false,
     };

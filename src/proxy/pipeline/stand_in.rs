@@ -67,6 +67,6 @@ pub(crate) fn may_stand_in(
 ) -> bool {
     entry.part.is_none()
         && entry.is_good()
-        && shared.log.verdict(entry) != Verdict::Void
+        && shared.log.verdict(entry) != Verdict::Purged
         && reuse::may_serve_on_error(&entry.lifetimes, directives, now)
 }

@@ -83,7 +83,7 @@ impl Storing {
             variant,
             lifetimes: self.stored.lifetimes,
             log: self.log,
-            policy_epoch: context.epoch(),
+            rules_fingerprint: context.rules_fingerprint(),
             now: context.now(),
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };

@@ -10,7 +10,9 @@ use std::time::Duration;
 use http::Method;
 use http::header::{CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
-use outrigger_coherence::{Event, HoldGuard, LogError, Matcher, Mode, PurgeRequest, Purged, Seq};
+use outrigger_coherence::{
+    Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
+};
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{Authority, RequestTarget, Url};
 use outrigger_semantics::{invalidate, tags};
@@ -92,7 +94,7 @@ impl Write {
     /// before the write is sent.
     async fn announce(&self) -> Result<Option<HoldGuard>, LogError> {
         let log = &self.worker.shared.log;
-        let (Some(shared), false) = (log.as_shared(), self.consistency == Consistency::Eventual)
+        let (Some(shared), false) = (log.as_redis(), self.consistency == Consistency::Eventual)
         else {
             return Ok(None);
         };
@@ -136,7 +138,7 @@ impl Write {
         for group in tags::invalidated_groups(&head.headers) {
             let request = PurgeRequest {
                 matcher: Matcher::Tag(group),
-                mode: Mode::Hard,
+                mode: PurgeMode::Hard,
                 by: "unsafe-method",
                 reason: None,
             };
@@ -157,14 +159,14 @@ impl Write {
         let target = RequestTarget::new(Authority::of_valid(&self.authority), path_and_query);
         PurgeRequest {
             matcher: target_matcher(&self.active.snapshot, target),
-            mode: Mode::Hard,
+            mode: PurgeMode::Hard,
             by: "unsafe-method",
             reason: None,
         }
     }
 
     fn count(&self, kind: &'static str) {
-        self.worker.shared.metrics.count_purge(kind, Mode::Hard.as_str());
+        self.worker.shared.metrics.count_purge(kind, PurgeMode::Hard.as_str());
     }
 
     async fn purge(&self, request: PurgeRequest) -> Purged {

@@ -19,7 +19,7 @@ const BODY: u8 = 5;
 const LIFETIMES: u8 = 6;
 const TAG: u8 = 7;
 const LOG: u8 = 8;
-const POLICY_EPOCH: u8 = 9;
+const RULES_FINGERPRINT: u8 = 9;
 const STORED_AT: u8 = 10;
 const FETCH_MILLIS: u8 = 11;
 const PART: u8 = 12;
@@ -70,7 +70,7 @@ pub(super) fn write_entry(entry: &Entry) -> Vec<u8> {
         put(&mut out, TAG, &[tag.as_bytes()]);
     }
     put(&mut out, LOG, &[&entry.born_seq.to_le_bytes(), &entry.seen_seq.to_le_bytes()]);
-    put(&mut out, POLICY_EPOCH, &[&entry.policy_epoch.to_le_bytes()]);
+    put(&mut out, RULES_FINGERPRINT, &[&entry.rules_fingerprint.to_le_bytes()]);
     put(&mut out, STORED_AT, &[&entry.stored_at.0.to_le_bytes()]);
     put(&mut out, FETCH_MILLIS, &[&entry.fetch_millis.to_le_bytes()]);
     if let Some(part) = &entry.part {
@@ -190,7 +190,7 @@ struct Partial {
     lifetimes: Option<Lifetimes>,
     tags: Vec<Box<str>>,
     log: Option<LogSpan>,
-    policy_epoch: u64,
+    rules_fingerprint: u64,
     stored_at: Option<UnixMillis>,
     fetch_millis: u32,
     part: Option<Part>,
@@ -236,7 +236,7 @@ impl Partial {
                 let [born, seen] = u64s(&field)?;
                 self.log = Some(LogSpan { born, seen });
             }
-            POLICY_EPOCH => [self.policy_epoch] = u64s(&field)?,
+            RULES_FINGERPRINT => [self.rules_fingerprint] = u64s(&field)?,
             STORED_AT => {
                 let [at] = u64s(&field)?;
                 self.stored_at = Some(UnixMillis(at.cast_signed()));
@@ -293,7 +293,7 @@ impl Partial {
             tags: self.tags.into_boxed_slice(),
             born_seq: self.log?.born,
             seen_seq: self.log?.seen,
-            policy_epoch: self.policy_epoch,
+            rules_fingerprint: self.rules_fingerprint,
             stored_at: self.stored_at?,
             fetch_millis: self.fetch_millis,
             checked: AtomicU64::new(0),

@@ -49,7 +49,7 @@ pub(super) fn full_entry(body: &[u8]) -> Entry {
             source: FreshnessSource::SMaxage,
         },
         log: LogSpan { born: 7, seen: 9 },
-        policy_epoch: 0xfeed,
+        rules_fingerprint: 0xfeed,
         now: UnixMillis(2_000),
         fetch_millis: 13,
     })
@@ -81,7 +81,7 @@ pub(super) fn assert_same(value: Value, entry: &Entry) {
     assert_eq!(got.lifetimes, entry.lifetimes);
     assert_eq!(got.tags, entry.tags);
     assert_eq!((got.born_seq, got.seen_seq), (entry.born_seq, entry.seen_seq));
-    assert_eq!((got.policy_epoch, got.stored_at), (entry.policy_epoch, entry.stored_at));
+    assert_eq!((got.rules_fingerprint, got.stored_at), (entry.rules_fingerprint, entry.stored_at));
     assert_eq!(got.fetch_millis, entry.fetch_millis);
 }
 

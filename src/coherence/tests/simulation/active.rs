@@ -55,7 +55,7 @@ impl ActiveHolds {
 }
 
 impl Pod {
-    /// `SharedLog::repeat_holds`.
+    /// `RedisLog::repeat_holds`.
     pub async fn repeat_holds(&self) {
         let Some(before) = self.now().checked_sub(LEASE_MS / 2) else { return };
         if !self.sim.rules.has(Rule::RepeatHolds) {

@@ -2,7 +2,7 @@
 //! again: what a test with real processes shows once in a million times shows here in seconds.
 //!
 //! What decides is real: mirror, follower, holds, lease, entries. What surrounds it is modelled, line
-//! by line but by hand: the server with its scripts, `SharedLog` with its heartbeat, outbox and
+//! by line but by hand: the server with its scripts, `RedisLog` with its heartbeat, outbox and
 //! repeated holds, `State::absorb`, and what the proxy asks before it serves and stores; and besides
 //! connections, the origin, the shared tier, and all that may happen to them. The model of a pod
 //! keeps [`rules::Rule`]s, each of which the code has; a second test breaks each of them and sees
@@ -46,8 +46,8 @@ mod net;
 mod ops;
 mod pod;
 mod redis;
+mod redis_log;
 mod rules;
-mod shared;
 mod stories;
 mod tasks;
 mod weak;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use outrigger_coherence::{Action, Content, Matcher, Mode, PurgeRequest, Seq};
+use outrigger_coherence::{Action, Content, Matcher, PurgeMode, PurgeRequest, Seq};
 use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
 use outrigger_store::Entry;
 use outrigger_store::entry::{Draft, LogSpan};
@@ -44,12 +44,12 @@ pub fn url(key: usize) -> Matcher {
 }
 
 fn request(matcher: Matcher) -> PurgeRequest {
-    PurgeRequest { matcher, mode: Mode::Hard, by: "test", reason: None }
+    PurgeRequest { matcher, mode: PurgeMode::Hard, by: "test", reason: None }
 }
 
 /// The purge that ends a hold.
 pub fn ending(hold: &Content, seq: Seq) -> Content {
-    let action = Action::Purge { mode: Mode::Hard, ends: Some(seq) };
+    let action = Action::Purge { mode: PurgeMode::Hard, ends: Some(seq) };
     Content { action, ..hold.clone() }
 }
 
@@ -79,7 +79,7 @@ fn entry_of(key: usize, born: Seq, seen: Seq) -> Entry {
             source: FreshnessSource::MaxAge,
         },
         log: LogSpan { born, seen },
-        policy_epoch: 0,
+        rules_fingerprint: 0,
         now: UnixMillis(0),
         fetch_millis: 0,
     })
@@ -132,7 +132,7 @@ impl Pod {
             Level::Causal => self.covers(token) || !rules.has(Rule::TokenChecked),
             Level::Strong => self.has_lease() || !rules.has(Rule::LeaseChecked),
         };
-        by_level && !self.is_void(entry)
+        by_level && !self.is_purged(entry)
     }
 
     fn found(&self, key: usize, stored: &Stored, token: Seq, from: &'static str) -> Answer {
@@ -188,7 +188,7 @@ impl Pod {
             born = self.mirror.applied();
         }
         let stored = Stored { entry: Arc::new(entry_of(key, born, seen)), value, began };
-        if is_storable && !self.is_void(&stored.entry) {
+        if is_storable && !self.is_purged(&stored.entry) {
             self.keep(key, &stored);
             self.offer(key, stored.clone());
         }

@@ -1,4 +1,4 @@
-//! A pod: what `SharedLog` does with the log, around the real mirror, follower and lease.
+//! A pod: what `RedisLog` does with the log, around the real mirror, follower and lease.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -134,14 +134,14 @@ impl Pod {
         self.covers(seq) || (is_heard && self.until_applied(seq, limit).await) || self.covers(seq)
     }
 
-    /// `SharedLog::has_lease`.
+    /// `RedisLog::has_lease`.
     pub fn has_lease(&self) -> bool {
         let applied =
             if self.sim.rules.has(Rule::LeaseNeed) { self.mirror.applied() } else { Seq::MAX };
         self.lease.get().holds(self.now(), applied)
     }
 
-    /// `SharedLog::may_miss_holds`.
+    /// `RedisLog::may_miss_holds`.
     pub fn may_miss_holds(&self) -> bool {
         let unheard = self.unheard.get();
         self.sim.rules.has(Rule::UnheardWait)
@@ -153,7 +153,7 @@ impl Pod {
         self.caught_up.get() || !self.sim.rules.has(Rule::TierNeedsCatchUp)
     }
 
-    pub fn is_void(&self, entry: &Entry) -> bool {
-        self.mirror.verdict(entry) == Verdict::Void
+    pub fn is_purged(&self, entry: &Entry) -> bool {
+        self.mirror.verdict(entry) == Verdict::Purged
     }
 }

@@ -4,7 +4,7 @@
 use outrigger_semantics::{Variant, digest};
 
 use crate::entry::Entry;
-use crate::lookup::Scope;
+use crate::lookup::ShareScope;
 
 /// Stands for the workload where a whole namespace shares; no workload can have this name.
 const SHARED: &str = "_shared";
@@ -44,21 +44,21 @@ impl Names {
     }
 
     /// What all names of a scope begin with.
-    pub fn prefix(&self, scope: Scope) -> String {
+    pub fn prefix(&self, scope: ShareScope) -> String {
         let workload = match scope {
-            Scope::Workload => self.workload.as_str(),
-            Scope::Namespace => SHARED,
+            ShareScope::Workload => self.workload.as_str(),
+            ShareScope::Namespace => SHARED,
         };
         format!("or:{}:{workload}:", self.namespace)
     }
 
     /// The name of an entry, or of the descriptor of its variants.
-    pub(super) fn entry(&self, scope: Scope, digest: u128) -> Vec<u8> {
+    pub(super) fn entry(&self, scope: ShareScope, digest: u128) -> Vec<u8> {
         format!("{}e:{digest:032x}", self.prefix(scope)).into_bytes()
     }
 
     /// The name of one variant.
-    pub(super) fn variant(&self, scope: Scope, key: &[u8], variant: &Variant) -> Vec<u8> {
+    pub(super) fn variant(&self, scope: ShareScope, key: &[u8], variant: &Variant) -> Vec<u8> {
         let mut text = key.to_vec();
         text.push(0);
         text.extend_from_slice(&variant.fingerprint());
@@ -66,7 +66,7 @@ impl Names {
     }
 
     /// The name of a stored response.
-    pub(super) fn of(&self, scope: Scope, entry: &Entry) -> Vec<u8> {
+    pub(super) fn of(&self, scope: ShareScope, entry: &Entry) -> Vec<u8> {
         if entry.variant.is_invariant() {
             self.entry(scope, entry.digest)
         } else {
@@ -75,13 +75,13 @@ impl Names {
     }
 
     /// The name of the claim to fetch a key.
-    pub(super) fn claim(&self, scope: Scope, digest: u128) -> Vec<u8> {
+    pub(super) fn claim(&self, scope: ShareScope, digest: u128) -> Vec<u8> {
         format!("{}f:{digest:032x}", self.prefix(scope)).into_bytes()
     }
 
     /// The name of the hot keys of a span of time.
     pub(super) fn hot(&self, bucket: u64) -> Vec<u8> {
-        format!("{}hot:{bucket}", self.prefix(Scope::Workload)).into_bytes()
+        format!("{}hot:{bucket}", self.prefix(ShareScope::Workload)).into_bytes()
     }
 
     /// The name of the quota's ledger. The braces are a hash tag, as for the purge log.
@@ -101,9 +101,9 @@ mod tests {
             assert!(Names::new(namespace, workload).is_err(), "{namespace} {workload}");
         }
         let names = Names::new("shop", "cart").unwrap();
-        let name = String::from_utf8(names.entry(Scope::Workload, 0xab)).unwrap();
+        let name = String::from_utf8(names.entry(ShareScope::Workload, 0xab)).unwrap();
         assert_eq!(name, format!("or:shop:cart:e:{:032x}", 0xab));
-        assert_eq!(names.prefix(Scope::Namespace), "or:shop:_shared:");
+        assert_eq!(names.prefix(ShareScope::Namespace), "or:shop:_shared:");
         assert_eq!(names.ledger(), b"or:{shop}:ledger");
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Read, RedisTier, hot};
 use crate::entry::Entry;
 use crate::envelope::Value;
-use crate::lookup::Scope;
+use crate::lookup::ShareScope;
 
 /// Names asked for between two looks at the clock.
 const STEP: usize = 16;
@@ -49,7 +49,7 @@ impl RedisTier {
     pub async fn warm(
         &self,
         bounds: WarmSettings,
-        keep: impl Fn(Arc<Entry>, Scope) -> bool,
+        keep: impl Fn(Arc<Entry>, ShareScope) -> bool,
     ) -> WarmReport {
         let until = Instant::now() + bounds.timeout;
         let mut report = WarmReport::default();
@@ -77,7 +77,7 @@ impl RedisTier {
                 };
                 let bytes = entry.body.len() as u64;
                 let names = &self.settings.names;
-                let scope = [Scope::Workload, Scope::Namespace]
+                let scope = [ShareScope::Workload, ShareScope::Namespace]
                     .into_iter()
                     .find(|scope| names.of(*scope, &entry) == *name);
                 if scope.is_some_and(|scope| keep(Arc::new(*entry), scope)) {
@@ -94,7 +94,8 @@ impl RedisTier {
     async fn hottest(&self, max: usize) -> Vec<Vec<u8>> {
         let mut names = Vec::new();
         let mut seen = HashSet::new();
-        let own = [Scope::Workload, Scope::Namespace].map(|s| self.settings.names.prefix(s));
+        let own =
+            [ShareScope::Workload, ShareScope::Namespace].map(|s| self.settings.names.prefix(s));
         for bucket in [hot::bucket(), hot::bucket() - 1] {
             let list = self.settings.names.hot(bucket);
             let Ok((mut conn, _)) = self.shard(&list).usable() else { return names };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::SharedLog;
+use super::RedisLog;
 use crate::Seq;
 use crate::event::Content;
 
@@ -61,7 +61,7 @@ impl ActiveHolds {
     }
 }
 
-impl SharedLog {
+impl RedisLog {
     /// Tells again of the holds that were told of longer than half a lease ago.
     pub(super) async fn repeat_holds(&self) {
         let half = u64::try_from(self.settings.lease.as_millis() / 2).unwrap_or(u64::MAX);
@@ -71,8 +71,10 @@ impl SharedLog {
             if !self.active.told(id, seq, self.state.now()) {
                 // The write ended while this was on its way.
                 let mut content = content;
-                content.action =
-                    crate::event::Action::Purge { mode: crate::event::Mode::Hard, ends: Some(seq) };
+                content.action = crate::event::Action::Purge {
+                    mode: crate::event::PurgeMode::Hard,
+                    ends: Some(seq),
+                };
                 self.outbox.push(&self.state.mirror, content);
             }
         }

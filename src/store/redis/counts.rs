@@ -14,7 +14,7 @@ pub enum LookupResult {
     /// Something was there for other selecting fields.
     VaryMiss,
     /// What was there had been purged.
-    Voided,
+    Purged,
     /// What was there is damaged.
     Corrupt,
     /// What was there is not ours.
@@ -39,7 +39,7 @@ impl LookupResult {
         Self::Hit,
         Self::Miss,
         Self::VaryMiss,
-        Self::Voided,
+        Self::Purged,
         Self::Corrupt,
         Self::Foreign,
         Self::Seal,
@@ -56,7 +56,7 @@ impl LookupResult {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::VaryMiss => "vary-miss",
-            Self::Voided => "voided",
+            Self::Purged => "voided",
             Self::Corrupt => "corrupt",
             Self::Foreign => "foreign",
             Self::Seal => "seal",

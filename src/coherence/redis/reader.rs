@@ -8,7 +8,7 @@ use outrigger_redis::client::streams::{StreamId, StreamReadReply};
 use outrigger_redis::client::{self, RedisError};
 use outrigger_redis::{Conn, client::FromRedisValue};
 
-use super::SharedLog;
+use super::RedisLog;
 use super::commands::position_of;
 use crate::event::{Content, Record};
 use crate::follow::Follower;
@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_millis(1000);
 const COMPANION_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs for ever.
-pub(super) async fn run(log: Arc<SharedLog>) {
+pub(super) async fn run(log: Arc<RedisLog>) {
     let mut state = log.reading.state();
     let mut told_down = false;
     let mut follower = Follower::default();
@@ -54,7 +54,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
 
 /// Follows until something fails; the reason.
 async fn follow(
-    log: &SharedLog,
+    log: &RedisLog,
     mut conn: Conn,
     follower: &mut Follower,
     told_down: &mut bool,
@@ -93,7 +93,7 @@ async fn follow(
 }
 
 /// Waits for events and applies them; their number.
-async fn read(log: &SharedLog, conn: &mut Conn, follower: &mut Follower) -> Result<usize, String> {
+async fn read(log: &RedisLog, conn: &mut Conn, follower: &mut Follower) -> Result<usize, String> {
     // The first answer comes at once, so that a pod knows soon that there is nothing to know.
     let block = if log.connected.load(Ordering::Acquire) { BLOCK_MS } else { 1 };
     let mut cmd = client::cmd("XREAD");

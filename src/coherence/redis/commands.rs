@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use outrigger_redis::client::{self, FromRedisValue, RedisError};
 
-use super::{DRIFT_DIVISOR, SharedLog, scripts};
+use super::{DRIFT_DIVISOR, RedisLog, scripts};
 use crate::Seq;
 use crate::event::Content;
 use crate::log::{Acks, LogError};
@@ -19,7 +19,7 @@ pub(super) struct AcksAnswer {
     pub(super) is_there: bool,
 }
 
-impl SharedLog {
+impl RedisLog {
     /// Runs a command on behalf of a request. A server that has just kept somebody waiting in vain
     /// is not waited for again until it has answered a heartbeat.
     async fn run<T: FromRedisValue>(&self, cmd: client::Cmd) -> Result<T, LogError> {

@@ -1,4 +1,4 @@
-//! What `SharedLog` does for those who ask: append, hold, wait for the others.
+//! What `RedisLog` does for those who ask: append, hold, wait for the others.
 
 use outrigger_coherence::holds::Ends;
 use outrigger_coherence::{Content, Seq};
@@ -11,7 +11,7 @@ use crate::rules::Rule;
 use crate::world::{APPEND_TIMEOUT, LEASE_MS, said};
 
 impl Pod {
-    /// `SharedLog::run_anyway`.
+    /// `RedisLog::run_anyway`.
     pub async fn run_anyway<T: 'static>(
         &self,
         run: impl FnOnce(&mut Redis, Micros) -> T + 'static,
@@ -33,7 +33,7 @@ impl Pod {
         }
     }
 
-    /// `SharedLog::run`.
+    /// `RedisLog::run`.
     async fn run<T: 'static>(
         &self,
         run: impl FnOnce(&mut Redis, Micros) -> T + 'static,
@@ -50,13 +50,13 @@ impl Pod {
         self.sim.exec.wait(&self.bell, until, found).await.is_some()
     }
 
-    /// `SharedLog::append`.
+    /// `RedisLog::append`.
     pub async fn append(&self, content: &Content) -> Option<Seq> {
         let (content, floor) = (content.clone(), self.mirror.applied());
         self.run(move |redis, now| redis.append(&content, floor, now)).await
     }
 
-    /// `SharedLog::in_effect`.
+    /// `RedisLog::in_effect`.
     pub async fn in_effect(&self, seq: Seq, content: &Content) {
         if !self.until_applied(seq, APPEND_TIMEOUT).await {
             let ends = Ends::Applied(seq);
@@ -64,7 +64,7 @@ impl Pod {
         }
     }
 
-    /// `SharedLog::purge`: the position, or `None` if it is queued.
+    /// `RedisLog::purge`: the position, or `None` if it is queued.
     pub async fn purge(&self, content: &Content) -> Option<Seq> {
         let seq = self.append(content).await;
         match seq {
@@ -90,7 +90,7 @@ impl Pod {
         self.ring();
     }
 
-    /// `SharedLog::hold`: the number of the hold, or `None` if it could not be placed.
+    /// `RedisLog::hold`: the number of the hold, or `None` if it could not be placed.
     pub async fn hold(&self, content: &Content, everywhere: bool) -> Option<u64> {
         let seq = self.append(content).await?;
         let id = self.active.begin(content.clone(), seq, self.now());
@@ -106,7 +106,7 @@ impl Pod {
         self.run(move |redis, now| redis.acks(seq, DRIFT_MS, now)).await
     }
 
-    /// `SharedLog::is_settled`.
+    /// `RedisLog::is_settled`.
     fn is_settled(&self, began: u64, known_ms: u64) -> bool {
         let now = self.now();
         let asked_at = if self.sim.rules.has(Rule::ListAgeAtAnswer) { now } else { began };
@@ -115,7 +115,7 @@ impl Pod {
         now >= since + LEASE_MS + DRIFT_MS || !self.sim.rules.has(Rule::WaitOutLeases)
     }
 
-    /// `SharedLog::applied_everywhere`.
+    /// `RedisLog::applied_everywhere`.
     async fn applied_everywhere(&self, seq: Seq) -> bool {
         let began = self.now();
         if !self.sim.rules.has(Rule::WaitForAcks) {
@@ -137,7 +137,7 @@ impl Pod {
         }
     }
 
-    /// `SharedLog::acknowledged`; whether nothing was missing.
+    /// `RedisLog::acknowledged`; whether nothing was missing.
     pub async fn acknowledged(&self, seq: Seq, limit: Micros) -> bool {
         let until = self.sim.exec.now() + limit;
         let began = self.now();
@@ -156,7 +156,7 @@ impl Pod {
         false
     }
 
-    /// `SharedLog::seen`.
+    /// `RedisLog::seen`.
     pub async fn seen(&self) -> Seq {
         match self.run(|redis, _| redis.last()).await {
             Some(last) => last.max(self.mirror.applied()),
@@ -164,7 +164,7 @@ impl Pod {
         }
     }
 
-    /// `SharedLog::server_now_micros`.
+    /// `RedisLog::server_now_micros`.
     pub fn server_now(&self) -> Seq {
         const MARGIN: Micros = 20 * MS;
         if self.server_offset.get() == 0 {

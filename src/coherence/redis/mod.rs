@@ -29,7 +29,7 @@ use outbox::Outbox;
 
 /// How the shared log works.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedSettings {
+pub struct RedisLogSettings {
     /// The namespace whose log it is.
     pub namespace: String,
     /// The name of this pod, unique in the namespace.
@@ -46,7 +46,7 @@ pub struct SharedSettings {
     pub question_timeout: Duration,
 }
 
-impl SharedSettings {
+impl RedisLogSettings {
     /// The stream. The braces are a hash tag: in a cluster all that scripts touch is on one node.
     pub fn log_name(&self) -> String {
         format!("or:{{{}}}:log", self.namespace)
@@ -62,8 +62,8 @@ impl SharedSettings {
 const DRIFT_DIVISOR: u32 = 10;
 
 /// The log of a namespace, as one pod uses it.
-pub struct SharedLog {
-    settings: SharedSettings,
+pub struct RedisLog {
+    settings: RedisLogSettings,
     state: Arc<State>,
     /// For short commands.
     commands: Link,
@@ -92,9 +92,9 @@ pub struct SharedLog {
     active: ActiveHolds,
 }
 
-impl std::fmt::Debug for SharedLog {
+impl std::fmt::Debug for RedisLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedLog").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("RedisLog").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -102,17 +102,17 @@ impl std::fmt::Debug for SharedLog {
 /// middle of its write) a purge ends it all the same.
 #[derive(Debug)]
 pub struct HoldGuard {
-    log: Arc<SharedLog>,
+    log: Arc<RedisLog>,
     request: PurgeRequest,
     id: u64,
     /// The events that remain to be ended, once that has begun.
     left: Vec<Seq>,
 }
 
-impl SharedLog {
+impl RedisLog {
     /// Starts following the log on the current runtime.
-    pub fn start(settings: SharedSettings, target: &Arc<Target>) -> Arc<Self> {
-        let log = Arc::new(SharedLog {
+    pub fn start(settings: RedisLogSettings, target: &Arc<Target>) -> Arc<Self> {
+        let log = Arc::new(RedisLog {
             settings,
             state: Arc::default(),
             commands: Link::start(Arc::clone(target)),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::SharedLog;
-use crate::event::{Action, Content, Matcher, Mode};
+use super::RedisLog;
+use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::Ends;
 use crate::mirror::Mirror;
 
@@ -75,7 +75,7 @@ impl Outbox {
             keep
         });
         let mut content = Content::reset("");
-        content.action = Action::Purge { mode: Mode::Hard, ends: None };
+        content.action = Action::Purge { mode: PurgeMode::Hard, ends: None };
         content.reason = Some("more purges than could be kept while the log was away".to_owned());
         queue.push_back(Waiting { id, content });
     }
@@ -87,7 +87,7 @@ fn queue_room(id: u64, newest: u64) -> bool {
 }
 
 /// Appends what waits, for ever.
-pub(super) async fn run(log: Arc<SharedLog>) {
+pub(super) async fn run(log: Arc<RedisLog>) {
     loop {
         let first = log.outbox.queue().front().map(|waiting| (waiting.id, waiting.content.clone()));
         let Some((id, mut content)) = first else {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::HeaderName;
 use moka::sync::Cache;
-use outrigger_redis::{Ring, Settings as ConnectSettings, Target, Tier as TierHealth, Topology};
+use outrigger_redis::{ConnectSettings, HealthSettings, Ring, Target, Topology};
 use outrigger_semantics::Variant;
 use tokio::time::Instant;
 
@@ -103,7 +103,7 @@ impl RedisTier {
             Topology::Servers(servers) if servers.len() > 1 => Some(Ring::new(servers)),
             _ => None,
         };
-        let health = TierHealth {
+        let health = HealthSettings {
             deadline: settings.read_timeout,
             failures_max: settings.breaker_failures,
             open: settings.breaker_open,
@@ -237,7 +237,7 @@ impl RedisTier {
     fn checked(&self, entry: Entry, wanted: &Wanted<'_>) -> Lookup {
         let refused = if *entry.key != *wanted.key {
             LookupResult::Foreign
-        } else if entry.policy_epoch != wanted.policy_epoch {
+        } else if entry.rules_fingerprint != wanted.rules_fingerprint {
             LookupResult::Policy
         } else if entry.variant.matches(wanted.headers) {
             return Lookup::Hit(Arc::new(entry));
@@ -345,7 +345,7 @@ impl Tier for RedisTier {
     fn count(&self, found: Counted) {
         self.counts.lookup(match found {
             Counted::Hit => LookupResult::Hit,
-            Counted::Voided => LookupResult::Voided,
+            Counted::Purged => LookupResult::Purged,
             Counted::Miss => LookupResult::Miss,
             Counted::VaryMiss => LookupResult::VaryMiss,
         });

@@ -16,7 +16,7 @@ use super::counts::WriteResult;
 use super::shard::Shard;
 use crate::entry::Entry;
 use crate::envelope::seal::{Keyring, Keys};
-use crate::lookup::Scope;
+use crate::lookup::ShareScope;
 use crate::tier::{Settled, Ticket};
 
 /// Entries of one batch.
@@ -24,9 +24,9 @@ const BATCH_MAX: usize = 64;
 /// Bytes of bodies of one batch.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Jobs that may wait, whatever their size.
-const JOBS_MAX: usize = 16_384;
-/// What a job takes besides its body.
-const JOB_BYTES: usize = 1024;
+const COMMANDS_MAX: usize = 16_384;
+/// What a command takes besides its body.
+const COMMAND_BYTES: usize = 1024;
 /// An entry that can be validated is kept this long after it can no longer be served.
 const KEPT_FOR_VALIDATION_MS: i64 = 600_000;
 /// Nothing is kept longer than this; who still wants it will have written it again.
@@ -41,24 +41,24 @@ const UNCACHEABLE_IF_OURS: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then \
 const RELEASE: &str =
     "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 
-enum Job {
-    Put { name: Vec<u8>, entry: Arc<Entry>, scope: Scope },
+enum WriteCommand {
+    Put { name: Vec<u8>, entry: Arc<Entry>, scope: ShareScope },
     Settle { ticket: Ticket, how: Settled },
 }
 
-impl Job {
+impl WriteCommand {
     fn bytes(&self) -> usize {
         match self {
-            Self::Put { entry, .. } => JOB_BYTES + entry.body.len(),
-            Self::Settle { .. } => JOB_BYTES,
+            Self::Put { entry, .. } => COMMAND_BYTES + entry.body.len(),
+            Self::Settle { .. } => COMMAND_BYTES,
         }
     }
 }
 
 /// What waits to be written to one server.
 pub(super) struct Queue {
-    sender: mpsc::UnboundedSender<Job>,
-    receiver: Mutex<Option<mpsc::UnboundedReceiver<Job>>>,
+    sender: mpsc::UnboundedSender<WriteCommand>,
+    receiver: Mutex<Option<mpsc::UnboundedReceiver<WriteCommand>>>,
     bytes: AtomicUsize,
     bytes_max: AtomicUsize,
 }
@@ -83,21 +83,21 @@ impl Queue {
     }
 
     /// Queues an entry; `false` if there is no room.
-    pub(super) fn put(&self, name: Vec<u8>, entry: Arc<Entry>, scope: Scope) -> bool {
-        self.push(Job::Put { name, entry, scope })
+    pub(super) fn put(&self, name: Vec<u8>, entry: Arc<Entry>, scope: ShareScope) -> bool {
+        self.push(WriteCommand::Put { name, entry, scope })
     }
 
     /// Queues the end of a claim. Where there is no room the claim ends by itself.
     pub(super) fn settle(&self, ticket: Ticket, how: Settled) {
-        self.push(Job::Settle { ticket, how });
+        self.push(WriteCommand::Settle { ticket, how });
     }
 
-    fn push(&self, job: Job) -> bool {
-        let bytes = job.bytes();
-        let limit = self.bytes_max.load(Ordering::Relaxed).min(JOBS_MAX * JOB_BYTES * 8);
+    fn push(&self, command: WriteCommand) -> bool {
+        let bytes = command.bytes();
+        let limit = self.bytes_max.load(Ordering::Relaxed).min(COMMANDS_MAX * COMMAND_BYTES * 8);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = before + bytes <= limit;
-        if !fits || self.sender.send(job).is_err() {
+        if !fits || self.sender.send(command).is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -138,32 +138,32 @@ struct Unit {
 }
 
 impl Writer {
-    async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<Job>) {
-        let mut jobs = Vec::with_capacity(BATCH_MAX);
-        while receiver.recv_many(&mut jobs, BATCH_MAX).await > 0 {
+    async fn run(mut self, mut receiver: mpsc::UnboundedReceiver<WriteCommand>) {
+        let mut commands = Vec::with_capacity(BATCH_MAX);
+        while receiver.recv_many(&mut commands, BATCH_MAX).await > 0 {
             let Some(tier) = self.tier.upgrade() else { return };
             let mut batch = Vec::new();
             let mut bytes = 0;
-            for job in jobs.drain(..) {
-                if bytes + job.bytes() > BATCH_BYTES_MAX && !batch.is_empty() {
+            for command in commands.drain(..) {
+                if bytes + command.bytes() > BATCH_BYTES_MAX && !batch.is_empty() {
                     self.write(&tier, std::mem::take(&mut batch)).await;
                     bytes = 0;
                 }
-                bytes += job.bytes();
-                batch.push(job);
+                bytes += command.bytes();
+                batch.push(command);
             }
             self.write(&tier, batch).await;
         }
     }
 
-    async fn write(&mut self, tier: &RedisTier, jobs: Vec<Job>) {
-        let bytes: usize = jobs.iter().map(Job::bytes).sum();
+    async fn write(&mut self, tier: &RedisTier, commands: Vec<WriteCommand>) {
+        let bytes: usize = commands.iter().map(WriteCommand::bytes).sum();
         match (!self.shard.health.is_down()).then(|| self.shard.link.conn()).flatten() {
-            None => jobs
+            None => commands
                 .iter()
-                .filter(|job| matches!(job, Job::Put { .. }))
+                .filter(|command| matches!(command, WriteCommand::Put { .. }))
                 .for_each(|_| tier.counts.write(WriteResult::Dropped)),
-            Some(conn) => self.send(tier, conn, units(tier, &jobs)).await,
+            Some(conn) => self.send(tier, conn, units(tier, &commands)).await,
         }
         self.shard.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -290,20 +290,20 @@ fn release(tier: &RedisTier, put: &Put) {
     }
 }
 
-/// What the jobs want of Redis.
-fn units(tier: &RedisTier, jobs: &[Job]) -> Vec<Unit> {
+/// What the commands want of Redis.
+fn units(tier: &RedisTier, commands: &[WriteCommand]) -> Vec<Unit> {
     let ring = tier.keys.as_ref().map(Keys::ring);
-    let mut units = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        match job {
-            Job::Put { name, entry, scope } => {
+    let mut units = Vec::with_capacity(commands.len());
+    for command in commands {
+        match command {
+            WriteCommand::Put { name, entry, scope } => {
                 let stored = put(tier, ring.as_deref(), name, entry);
                 if stored.is_some() && !entry.variant.is_invariant() {
                     units.extend(descriptor(tier, ring.as_deref(), entry, *scope));
                 }
                 units.extend(stored);
             }
-            Job::Settle { ticket, how } => {
+            WriteCommand::Settle { ticket, how } => {
                 units.push(Unit { commands: vec![settle(ticket, *how)], put: None });
             }
         }
@@ -344,7 +344,7 @@ fn descriptor(
     tier: &RedisTier,
     ring: Option<&Keyring>,
     entry: &Entry,
-    scope: Scope,
+    scope: ShareScope,
 ) -> Option<Unit> {
     let name = tier.settings.names.entry(scope, entry.digest);
     let names = entry.variant.names();

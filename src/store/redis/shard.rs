@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use outrigger_redis::client;
-use outrigger_redis::{Conn, Health, Link, Target, Tier as TierHealth};
+use outrigger_redis::{Conn, Health, HealthSettings, Link, Target};
 use tokio::time::Instant;
 
 use super::counts::{Counts, LookupResult};
@@ -33,7 +33,7 @@ pub(super) struct Shard {
 
 impl Shard {
     /// Starts watching a server on the current runtime.
-    pub(super) fn start(target: Arc<Target>, health: TierHealth, workers: usize) -> Arc<Self> {
+    pub(super) fn start(target: Arc<Target>, health: HealthSettings, workers: usize) -> Arc<Self> {
         let health = Health::new(health);
         let link = Link::start(target);
         health.follow(&link);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::SharedLog;
+use super::RedisLog;
 
 /// Beats within one lease.
 const BEATS: u32 = 4;
@@ -15,7 +15,7 @@ const PAUSE_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 const UNANSWERED_MAX: u32 = 6;
 
 /// Runs for ever.
-pub(super) async fn run(log: Arc<SharedLog>) {
+pub(super) async fn run(log: Arc<RedisLog>) {
     let pause = (log.settings.lease / BEATS).min(PAUSE_MAX);
     let mut links = log.commands.state();
     let mut unanswered = 0;
@@ -49,7 +49,7 @@ pub(super) async fn run(log: Arc<SharedLog>) {
 }
 
 /// One beat; whether it was answered.
-async fn beat(log: &SharedLog) -> bool {
+async fn beat(log: &RedisLog) -> bool {
     let asked = log.state.now();
     let applied = log.state.mirror.applied();
     let Ok((last, server_micros)) = log.heartbeat(applied).await else { return false };
@@ -65,7 +65,7 @@ async fn beat(log: &SharedLog) -> bool {
     true
 }
 
-impl SharedLog {
+impl RedisLog {
     fn renew_lease(&self, asked: u64, last: u64) {
         let length = u64::try_from(self.settings.lease.as_millis()).unwrap_or(u64::MAX);
         let mut lease = self.lease.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
