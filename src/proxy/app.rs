@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
 use crate::guard::{Destinations, GuardState, Guards, RouteGuard, Watch, destination_name};
 use crate::headers::Identity;
+use crate::purge::CanonicalUris;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
 
@@ -146,6 +147,8 @@ impl Shared {
         let watch = Watch::new(Arc::clone(&parts.metrics), parts.clock.clone());
         let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
+        let uris = CanonicalUris(Arc::clone(&parts.snapshot));
+        parts.log.follow_policy(Arc::new(uris), || {});
         let active = Active::new(parts.snapshot, None, &watch);
         Ok(Arc::new(Shared {
             settings: parts.settings,
@@ -172,8 +175,9 @@ impl Shared {
 
     /// Puts a policy in force. Requests under way keep the one they began with.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
-        let before = self.policy.load();
-        self.policy.store(Arc::new(Active::new(snapshot, Some(&before), &self.watch)));
+        let uris = CanonicalUris(Arc::clone(&snapshot));
+        let active = Arc::new(Active::new(snapshot, Some(&self.policy.load()), &self.watch));
+        self.log.follow_policy(Arc::new(uris), || self.policy.store(active));
     }
 
     /// The policy in force.

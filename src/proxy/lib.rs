@@ -26,7 +26,7 @@ pub use guard::{BreakerState, GuardState, LimiterState};
 pub use mesh::{MeshSettings, Mode};
 pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
 pub use pipeline::peers::adopt;
-pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
+pub use purge::{Matched, PurgeCommand, PurgeError, PurgeResult, PurgeTarget, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
 pub use settings::{ConnectionLimits, Settings};
 pub use upstream::{

@@ -1,25 +1,59 @@
-//! Purging on behalf of an operator: from what a person writes to an event of the log.
+//! Purging on behalf of an operator: from what a person writes to events of the log.
 
-use http::{HeaderMap, Method, Uri};
-use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged};
-use outrigger_policy::key::{canonical_uri, digest};
-use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{RequestTarget, Snapshot};
+use std::sync::Arc;
+
+use outrigger_coherence::{
+    Canonicaliser, Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict,
+};
+use outrigger_policy::key::digest;
+use outrigger_policy::{Authority, RequestTarget, Snapshot, Url};
+use outrigger_store::Entry;
 
 use crate::app::Shared;
 
-/// Bytes of a tag or prefix: events go to every pod.
-const TEXT_BYTES_MAX: usize = 2048;
+/// Keys of the memory tier that are looked at to count what a purge concerns.
+const COUNTED_KEYS_MAX: usize = 1 << 20;
+
+/// Which stored responses an operator means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeTarget {
+    /// Those for a URL, in every partition and variant.
+    Url(String),
+    /// Those that carry a tag.
+    Tag(String),
+    /// Those whose URL begins so.
+    Prefix(String),
+    /// All.
+    All,
+}
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeCommand {
-    /// Which stored responses: URLs and prefixes as people write them.
-    pub matcher: Matcher,
+    /// Which stored responses.
+    pub target: PurgeTarget,
     /// Hard or soft.
     pub mode: PurgeMode,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+}
+
+/// What a purge has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeResult {
+    /// What became of its event; of the last one if it took several.
+    pub purged: Purged,
+    /// The stored responses that it met in this pod.
+    pub here: Matched,
+}
+
+/// Stored responses of this pod's memory that a purge concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// How many there are that no earlier purge had invalidated.
+    pub responses: usize,
+    /// Whether the memory holds more keys than are looked at, so that there may be more.
+    pub partial: bool,
 }
 
 /// Why a purge was refused.
@@ -41,18 +75,22 @@ pub enum PurgeError {
     Tag,
 }
 
-/// Appends a purge to the log and applies it here.
+/// Appends a purge to the log and applies it here. Before that, every key of the memory tier is looked
+/// at to count what is concerned, at most 1,048,576, on a thread of its own.
 ///
 /// # Errors
 /// When the command cannot be understood.
-pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Purged, PurgeError> {
-    let (matcher, uri_digest) = canonical(shared, command.matcher)?;
-    let kind = matcher.kind();
-    let PurgeCommand { mode, reason, .. } = command;
-    let request = PurgeRequest { matcher, mode, by: "admin", reason, uri_digest };
-    let purged = shared.log.purge(request).await;
-    shared.metrics.count_purge(kind, mode.as_str());
-    Ok(purged)
+pub async fn purge(shared: &Arc<Shared>, command: PurgeCommand) -> Result<PurgeResult, PurgeError> {
+    let matchers = matchers(&shared.active().snapshot, &command.target)?;
+    let here = count_here(shared, matchers.clone()).await;
+    let mut purged = Purged::Queued;
+    for matcher in matchers {
+        shared.metrics.count_purge(matcher.kind(), command.mode.as_str());
+        let reason = command.reason.clone();
+        let request = PurgeRequest { matcher, mode: command.mode, by: "admin", reason };
+        purged = shared.log.purge(request).await;
+    }
+    Ok(PurgeResult { purged, here })
 }
 
 /// Whether a purge can be understood.
@@ -60,75 +98,173 @@ pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Purged, Pur
 /// # Errors
 /// When it cannot.
 pub fn check_purge(shared: &Shared, command: &PurgeCommand) -> Result<(), PurgeError> {
-    canonical(shared, command.matcher.clone()).map(|_| ())
+    matchers(&shared.active().snapshot, &command.target).map(|_| ())
 }
 
-fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), PurgeError> {
-    if let Matcher::Tag(text) | Matcher::Prefix(text) = &matcher
+/// Counts the stored responses that matchers concern, and that are not purged.
+pub(crate) async fn count_here(shared: &Arc<Shared>, matchers: Vec<Matcher>) -> Matched {
+    let shared = Arc::clone(shared);
+    let counting = tokio::task::spawn_blocking(move || {
+        let concerned = |entry: &Entry| {
+            let tags = Some(&*entry.tags);
+            let is_meant =
+                |matcher: &Matcher| matcher.concerns(entry.uri(), entry.uri_digest, tags);
+            matchers.iter().any(is_meant) && shared.log.verdict(entry) != Verdict::Purged
+        };
+        let (responses, partial) = shared.memory.count(COUNTED_KEYS_MAX, concerned);
+        Matched { responses, partial }
+    });
+    // It fails only if the process is ending.
+    counting.await.unwrap_or_default()
+}
+
+fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, PurgeError> {
+    if let PurgeTarget::Tag(text) | PurgeTarget::Prefix(text) = target
         && text.len() > TEXT_BYTES_MAX
     {
         return Err(PurgeError::TooLong);
     }
-    match matcher {
-        Matcher::Url(text) => {
-            let uri: Uri = text.parse().map_err(|_| PurgeError::Url(text.clone()))?;
-            let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
-                return Err(PurgeError::Url(text));
-            };
-            let active = shared.active();
-            let path = if uri.path().is_empty() { "/" } else { uri.path() };
-            let name = active.snapshot.authority(authority.as_str());
-            let route = active.snapshot.route(RouteQuery {
-                host: name,
-                path,
-                method: &Method::GET,
-                headers: &HeaderMap::new(),
-                peer: None,
-            });
-            // The mesh ends TLS before us, so that every key says http.
-            let target =
-                RequestTarget { scheme: "http", authority: name, path, query: uri.query() };
-            let canonical = canonical_uri(target, &route.key);
-            let uri_digest = digest(&canonical);
-            Ok((Matcher::Url(String::from_utf8_lossy(&canonical).into_owned()), uri_digest))
+    match target {
+        PurgeTarget::Url(text) => {
+            let url = Url::parse(text).ok().filter(Url::has_scheme);
+            Ok(url_matchers(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?))
         }
-        Matcher::Prefix(text) => canonical_prefix(&text, &shared.active().snapshot)
-            .map(|prefix| (Matcher::Prefix(prefix), 0))
-            .ok_or(PurgeError::Prefix(text)),
-        Matcher::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
-        other => Ok((other, 0)),
+        PurgeTarget::Prefix(text) => {
+            let prefixes = canonical_prefixes(text, snapshot);
+            let prefixes = prefixes.ok_or_else(|| PurgeError::Prefix(text.clone()))?;
+            Ok(prefixes.into_iter().map(Matcher::Prefix).collect())
+        }
+        PurgeTarget::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
+        PurgeTarget::Tag(tag) => Ok(vec![Matcher::Tag(tag.clone())]),
+        PurgeTarget::All => Ok(vec![Matcher::All]),
     }
 }
 
-/// `https://Shop.svc:80/a` is stored as `http://shop.svc/a`.
-fn canonical_prefix(text: &str, snapshot: &Snapshot) -> Option<String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.is_empty() {
-        return None;
+/// What names all that is stored for a URL: one event, or if the URL is too long for an event, the
+/// prefixes that it is purged by.
+pub(crate) fn url_matchers(snapshot: &Snapshot, url: &Url) -> Vec<Matcher> {
+    let uri = url.to_string();
+    if uri.len() > TEXT_BYTES_MAX {
+        return url.targets().map(|target| path_matcher(snapshot, target)).collect();
     }
-    let authority = snapshot.authority(authority);
-    let authority = authority.strip_suffix(":80").unwrap_or(authority).to_ascii_lowercase();
+    let digests = digests_of(&snapshot.canonical_uris_of(url));
+    vec![Matcher::Url { uri, digests }]
+}
+
+/// What names all that is stored for the target of a request.
+pub(crate) fn target_matcher(snapshot: &Snapshot, target: RequestTarget<'_>) -> Matcher {
+    let uri = target.to_string();
+    if uri.len() > TEXT_BYTES_MAX {
+        return path_matcher(snapshot, target);
+    }
+    Matcher::Url { uri, digests: digests_of(&snapshot.canonical_uris(target)) }
+}
+
+/// The prefix that a target's path is.
+fn path_matcher(snapshot: &Snapshot, target: RequestTarget<'_>) -> Matcher {
+    let authority = snapshot.service(target.authority);
+    let mut prefix = RequestTarget { authority, query: None, ..target }.to_string();
+    let cut = (0..=TEXT_BYTES_MAX).rev().find(|at| prefix.is_char_boundary(*at));
+    prefix.truncate(cut.unwrap_or(0));
+    Matcher::Prefix(prefix)
+}
+
+fn digests_of(uris: &[String]) -> Vec<u128> {
+    uris.iter().map(|uri| digest(uri.as_bytes())).collect()
+}
+
+/// `https://Shop.svc:80/a` is stored as `http://shop.svc/a`; and as `http://shop.svc:443/a` for
+/// clients that write the default port of `https` into `Host`.
+fn canonical_prefixes(text: &str, snapshot: &Snapshot) -> Option<Vec<String>> {
+    let text = text.split('#').next().unwrap_or_default();
+    let scheme = ["http://", "https://"].into_iter().find(|scheme| {
+        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    })?;
+    let rest = &text[scheme.len()..];
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    Authority::parse(authority).ok()?;
+    let url = Url::parse(&format!("{scheme}{authority}")).ok()?;
     // A bare host must not match hosts that merely begin like it.
-    let path = if path.is_empty() { "/" } else { path };
-    Some(format!("http://{authority}{path}"))
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let mut prefixes: Vec<String> = Vec::new();
+    for target in url.targets() {
+        let prefix = format!("http://{}{path}", snapshot.service(target.authority));
+        if !prefixes.contains(&prefix) {
+            prefixes.push(prefix);
+        }
+    }
+    Some(prefixes)
+}
+
+/// A policy as the purge log asks it.
+#[derive(Debug)]
+pub(crate) struct CanonicalUris(pub(crate) Arc<Snapshot>);
+
+impl Canonicaliser for CanonicalUris {
+    fn digests(&self, uri: &str) -> Vec<u128> {
+        Url::parse(uri).map(|url| digests_of(&self.0.canonical_uris_of(&url))).unwrap_or_default()
+    }
+
+    fn rules(&self) -> u128 {
+        self.0.uri_rules()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn prefix(text: &str) -> Option<String> {
-        let policy = "aliases: {shop.svc: [store]}";
-        canonical_prefix(text, &Snapshot::from_yaml("p", policy).unwrap())
+    fn snapshot() -> Snapshot {
+        Snapshot::from_yaml("p", "aliases: {shop.svc: [store]}").unwrap()
+    }
+
+    fn prefixes(text: &str) -> Option<Vec<String>> {
+        canonical_prefixes(text, &snapshot())
     }
 
     #[test]
     fn prefixes_are_made_canonical() {
-        assert_eq!(prefix("http://store:8080/a").as_deref(), Some("http://shop.svc/a"));
-        assert_eq!(prefix("https://Shop.svc:80/a").as_deref(), Some("http://shop.svc/a"));
-        assert_eq!(prefix("http://shop").as_deref(), Some("http://shop/"));
-        assert_eq!(prefix("/a"), None);
-        assert_eq!(prefix("http:///a"), None);
+        for (text, prefix) in [
+            ("http://store:8080/a", "http://shop.svc/a"),
+            ("http://Shop.svc:80/a", "http://shop.svc/a"),
+            ("HTTP://shop.svc.:/a#part", "http://shop.svc/a"),
+            ("http://shop", "http://shop/"),
+            ("http://shop:80", "http://shop/"),
+            ("http://[0::1]:80/A?b", "http://[::1]/A?b"),
+        ] {
+            assert_eq!(prefixes(text), Some(vec![prefix.to_owned()]), "{text}");
+        }
+        for text in ["https://Other.svc:80/a", "https://other.svc:443/a", "https://other.svc./a"] {
+            let both = ["http://other.svc/a".to_owned(), "http://other.svc:443/a".to_owned()];
+            assert_eq!(prefixes(text), Some(both.to_vec()), "{text}");
+        }
+        assert_eq!(prefixes("https://store:443/a"), Some(vec!["http://shop.svc/a".to_owned()]));
+        for text in ["/a", "http:///a", "http://user@shop/a", "http://shop:port/", "ftp://shop/"] {
+            assert_eq!(prefixes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_too_long_for_an_event_is_purged_by_its_path() {
+        let long = format!("https://Store/a?{}", "x".repeat(2048));
+        let url = Url::parse(&long).unwrap();
+        let prefix = Matcher::Prefix("http://shop.svc/a".to_owned());
+        assert_eq!(url_matchers(&snapshot(), &url), [prefix.clone(), prefix.clone()]);
+        assert_eq!(target_matcher(&snapshot(), url.target()), prefix);
+        let path = format!("/{}", "ä".repeat(2048));
+        let target = RequestTarget::new(Authority::parse("shop.svc").unwrap(), &path);
+        let Matcher::Prefix(prefix) = target_matcher(&snapshot(), target) else { panic!() };
+        assert!(prefix.len() <= TEXT_BYTES_MAX && prefix.starts_with("http://shop.svc/ää"));
+    }
+
+    #[test]
+    fn an_event_carries_the_url_as_it_was_sent() {
+        let url = Url::parse("https://Store.:443/a?b#c").unwrap();
+        let Some(Matcher::Url { uri, digests }) = url_matchers(&snapshot(), &url).pop() else {
+            panic!()
+        };
+        assert_eq!(uri, "https://store/a?b");
+        assert_eq!(digests, [digest(b"http://shop.svc/a?b")]);
+        assert_eq!(CanonicalUris(Arc::new(snapshot())).digests(&uri), digests);
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, StatusCode, Version};
 use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{RequestTarget, Route, Snapshot};
+use outrigger_policy::uri::AuthorityError;
+use outrigger_policy::{Authority, RequestTarget, Route, Snapshot};
 use outrigger_telemetry::Outcome;
 
 use crate::app::Shared;
@@ -16,23 +17,11 @@ use crate::mesh::{self, Arrived, MeshSettings, Mode};
 
 /// A request that may go on.
 pub(crate) struct Admitted<'a> {
-    pub(crate) authority: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) query: Option<&'a str>,
+    /// What is asked for, under the name of its service.
+    pub(crate) target: RequestTarget<'a>,
     pub(crate) route: &'a Arc<Route>,
     pub(crate) arrived: Arrived<'a>,
     pub(crate) upgrade: bool,
-}
-
-impl<'a> Admitted<'a> {
-    pub(crate) fn target(&self) -> RequestTarget<'a> {
-        RequestTarget {
-            scheme: "http",
-            authority: self.authority,
-            path: self.path,
-            query: self.query,
-        }
-    }
 }
 
 /// A request that is not passed on.
@@ -86,7 +75,7 @@ pub(crate) fn admit<'a, B>(
     if framing == 1 && headers.contains_key(TRANSFER_ENCODING) {
         return Err(bad("content-length-and-transfer-encoding"));
     }
-    let authority = snapshot.authority(authority(request)?);
+    let authority = snapshot.service(authority(request)?);
     let path = match request.uri().path() {
         "" => "/",
         path => path,
@@ -101,11 +90,9 @@ pub(crate) fn admit<'a, B>(
     let arrived =
         mesh::arrive(listener.mode, headers, listener.mesh, listener.has_upstream, snapshot)?;
     let peer = arrived.arrival.peer;
-    let query = RouteQuery { host: authority, path, method: request.method(), headers, peer };
+    let query = RouteQuery { authority, path, method: request.method(), headers, peer };
     Ok(Admitted {
-        authority,
-        path,
-        query: request.uri().query(),
+        target: RequestTarget { authority, path, query: request.uri().query() },
         route: snapshot.route(query),
         arrived,
         upgrade: wants_upgrade(headers, request.version()),
@@ -113,7 +100,7 @@ pub(crate) fn admit<'a, B>(
 }
 
 /// The host that the request is for: an absolute target before `Host` (RFC 9112 §3.2.2).
-fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
+fn authority<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -124,28 +111,20 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
         if request.version() < Version::HTTP_2 && request.uri().scheme().is_none() {
             return Err(bad("request-target"));
         }
-        if authority.as_str().contains('@') {
-            return Err(bad("user-information"));
-        }
-        return Ok(authority.as_str());
+        return Authority::parse(authority.as_str()).map_err(|error| match error {
+            AuthorityError::UserInformation => bad("user-information"),
+            AuthorityError::Host => bad("host"),
+        });
     }
     let Some(host) = host else {
         // HTTP/1.0 knows no Host; a probe may well be one.
         if request.version() <= Version::HTTP_10 {
-            return Ok("localhost");
+            return Ok(Authority::of_valid("localhost"));
         }
         return Err(bad("no-host"));
     };
     let host = host.to_str().map_err(|_| bad("host"))?.trim();
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b);
-    let port_ok = match host.rsplit_once(':') {
-        Some((_, port)) if !host.ends_with(']') => port.bytes().all(|b| b.is_ascii_digit()),
-        _ => true,
-    };
-    if host.is_empty() || !port_ok || !host.bytes().all(good) {
-        return Err(bad("host"));
-    }
-    Ok(host)
+    Authority::parse(host).map_err(|_| bad("host"))
 }
 
 #[cfg(test)]
@@ -162,7 +141,7 @@ mod tests {
             has_upstream: true,
         };
         admit(request, &snapshot, listener)
-            .map(|found| format!("{}{}", found.authority, found.path))
+            .map(|found| format!("{}{}", found.target.authority.as_sent(), found.target.path))
             .map_err(|refusal| refusal.detail)
     }
 
@@ -188,6 +167,7 @@ mod tests {
             (&[("host", "a"), ("host", "b")], "several-hosts"),
             (&[("host", "a/b")], "host"),
             (&[("host", "a:port")], "host"),
+            (&[("host", "a@b")], "host"),
             (
                 &[("host", "a"), ("content-length", "1"), ("content-length", "1")],
                 "several-content-lengths",

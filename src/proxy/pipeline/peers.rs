@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
-use outrigger_policy::Route;
-use outrigger_policy::snapshot::RouteQuery;
+use outrigger_policy::{Route, Url};
 use outrigger_store::tier::Usable;
 use outrigger_store::{Claim, Entry, Settled, ShareRules, ShareScope, Ticket, Tier};
 
@@ -83,24 +81,18 @@ pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockO
     LockOutcome::Fetch(None)
 }
 
-/// Copies what another pod has stored into memory, if it is valid and its route's rules are those
-/// by which it was stored. `false` if it was not taken.
+/// Copies what another pod has stored into memory, if it is valid and there is a route that a
+/// request for it can find, with the rules by which it was stored. `false` if it was not taken.
 pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: ShareScope) -> bool {
     let Ok(uri) = std::str::from_utf8(entry.uri()) else { return false };
-    let Some((_, rest)) = uri.split_once("://") else { return false };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Ok(url) = Url::parse(uri) else { return false };
     let active = shared.active();
-    let route = active.snapshot.route(RouteQuery {
-        host,
-        path: path.split('?').next().unwrap_or("/"),
-        method: &Method::GET,
-        headers: &HeaderMap::new(),
-        peer: None,
+    let by_the_rules = active.snapshot.possible_routes(url.target()).iter().any(|route| {
+        route.cache_enabled
+            && route.redis.enabled
+            && scope(route) == from
+            && route.rules_fingerprint == entry.rules_fingerprint
     });
-    let by_the_rules = route.cache_enabled
-        && route.redis.enabled
-        && scope(route) == from
-        && route.rules_fingerprint == entry.rules_fingerprint;
     let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Purged;
     by_the_rules && valid(entry) && shared.memory.put(entry, valid).is_ok()
 }
