@@ -84,10 +84,10 @@ const FORMS: &str = "write redis://host:port, rediss://host:port (TLS), unix:/pa
 /// What is wrong with a URL, and what to write instead. No message shows the password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// There is no scheme.
+    /// Text without a scheme.
     #[error("it is no URL; {forms}", forms = FORMS)]
     NotAUrl,
-    /// The scheme is none of those in [`FORMS`].
+    /// A scheme that is not known.
     #[error("the scheme \"{0}\" is not known; {forms}", forms = FORMS)]
     Scheme(String),
     /// A Unix socket without a path.

@@ -5,9 +5,9 @@
 //! and begins anew. A pod that cannot reach the log keeps its purges in an outbox, and neither
 //! serves nor stores what they concern until they have been appended.
 //!
-//! Three tasks run for each log: [`reader`] follows the stream, [`heartbeat`] renews the lease and
-//! acknowledges, [`drain`] appends what the outbox keeps. What they learn goes into the
-//! [`RedisLog`], which never waits for them.
+//! Three tasks run for each log: `reader` follows the stream, `heartbeat` renews the lease and
+//! acknowledges, `drain` appends what the outbox keeps. What they learn goes into the [`RedisLog`],
+//! which answers from memory.
 
 mod acks;
 mod active;

@@ -115,3 +115,19 @@ impl Counts {
         self.writes[result as usize].load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_results_are_stable() {
+        let lookups: Vec<&str> = LookupResult::ALL.iter().map(|result| result.as_str()).collect();
+        let expected = "hit miss vary-miss voided corrupt foreign seal unsealed policy deadline \
+                        breaker error";
+        assert_eq!(lookups.join(" "), expected);
+        let writes: Vec<&str> = WriteResult::ALL.iter().map(|result| result.as_str()).collect();
+        let expected = "stored dropped failed out-of-memory read-only quota too-large short-lived";
+        assert_eq!(writes.join(" "), expected);
+    }
+}
