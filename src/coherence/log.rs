@@ -361,6 +361,43 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// However policies and purges follow each other: what is stored under the last policy is
+        /// judged as if that had been in force all the time.
+        #[test]
+        fn the_policy_in_force_judges_what_was_purged_under_any_other(
+            steps in proptest::collection::vec((0u8..4, 0usize..4, proptest::bool::ANY), 0..16),
+            born in 0u64..12,
+        ) {
+            let mirror = Mirror::default();
+            let (mut policy, mut seq) = (100, 0);
+            mirror.follow(Arc::new(Adds(policy)), || {});
+            let (mut hard, mut soft) = ([0; 4], [0; 4]);
+            for (kind, which, is_hard) in steps {
+                if kind == 0 {
+                    policy = 100 * (which as u128 + 1);
+                    mirror.follow(Arc::new(Adds(policy)), || {});
+                } else {
+                    seq += 1;
+                    let mode = if is_hard { PurgeMode::Hard } else { PurgeMode::Soft };
+                    let matcher = url(&"x".repeat(which + 1), 50 + which as u128);
+                    mirror.apply(seq, &Content::purge(request(matcher, mode), None, ""), 0);
+                    if is_hard { hard[which] = seq } else { soft[which] = seq }
+                }
+                for which in 0..4 {
+                    for digest in [policy + which as u128 + 1, 50 + which as u128] {
+                        let expected = if hard[which] > born {
+                            Verdict::Purged
+                        } else if soft[which] > born {
+                            Verdict::Soft
+                        } else {
+                            Verdict::Valid
+                        };
+                        proptest::prop_assert_eq!(mirror.verdict(&entry("", digest, "", born)), expected);
+                    }
+                }
+            }
+        }
+
         /// Whatever the order of purges and fills: an entry is valid exactly if no event that
         /// matches it came after its fetch began.
         #[test]

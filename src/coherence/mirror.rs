@@ -213,7 +213,10 @@ impl Mirror {
     pub fn follow(&self, policy: Arc<dyn Canonicaliser>, put_in_force: impl FnOnce()) {
         let sent = {
             let mut tables = self.tables.write();
-            if tables.policies.last().is_some_and(|before| before.rules() == policy.rules()) {
+            if let Some(before) = tables.policies.last_mut()
+                && before.rules() == policy.rules()
+            {
+                *before = policy;
                 drop(tables);
                 return put_in_force();
             }
@@ -222,10 +225,11 @@ impl Mirror {
             tables.sent.all()
         };
         // There may be many; requests that look into the tables do not wait for this.
-        let found: Vec<(u128, Marks)> = sent
-            .iter()
-            .flat_map(|(uri, marks)| policy.digests(uri).into_iter().map(|uri| (uri, *marks)))
-            .collect();
+        let of_uri = |(uri, marks): &(Box<str>, Marks)| {
+            let marks = *marks;
+            policy.digests(uri).into_iter().map(move |digest| (digest, marks))
+        };
+        let found: Vec<(u128, Marks)> = sent.iter().flat_map(of_uri).collect();
         let mut tables = self.tables.write();
         for (digest, marks) in &found {
             tables.urls.entry(*digest).or_default().join(marks);
