@@ -1,7 +1,7 @@
 //! `GET /explain`: what would happen to a request, and what is stored for it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use outrigger_policy::{Arrival, Peer, RequestTarget, Side};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use outrigger_policy::{Arrival, Peer, Side, Url};
 use outrigger_proxy::{Live, explain_live};
 use serde_json::json;
 
@@ -113,29 +113,24 @@ fn only_side(config: &Config) -> Option<Side> {
 
 async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, String> {
     let asked = Asked::parse(query)?;
-    let uri: Uri = asked.url.parse().map_err(|_| format!("\"{}\" is not a URL", asked.url))?;
-    let authority = uri.authority().ok_or("the URL has no host")?;
-    let target = RequestTarget {
-        scheme: "http",
-        authority: authority.as_str(),
-        path: if uri.path().is_empty() { "/" } else { uri.path() },
-        query: uri.query(),
-    };
+    let url = Url::parse(&asked.url)
+        .map_err(|error| format!("\"{}\" is not a URL: {error}", asked.url))?;
     let active = admin.shared.active();
     let side = asked.side.or_else(|| only_side(&admin.config));
     let entry = side.map(|side| {
         let in_policy = active.snapshot.side(side).ports.as_deref().unwrap_or_default();
         let only = if let [port] = in_policy { Some(port.get()) } else { None };
-        (side, asked.port.or(only).or_else(|| authority.port_u16()).unwrap_or(80))
+        (side, asked.port.or(only).or_else(|| url.written_port()).unwrap_or(80))
     });
     let peer = asked.peer.as_deref().and_then(Peer::parse);
     let arrival = Arrival { entry, peer, own: None };
-    let found = explain_live(&admin.shared, &asked.method, target, &asked.headers, arrival).await;
+    let found = explain_live(&admin.shared, &asked.method, &url, &asked.headers, arrival).await;
     let tiers: Vec<_> = found.tiers.iter().map(live_json).collect();
     Ok(json!({
         "policy": found.policy,
         "stored": tiers.first(),
         "tiers": tiers,
+        "matchedHere": found.matched.responses,
         "rememberedUncacheable": found.remembered_uncacheable,
         "upstream": guard::inspection(&found.guard),
     }))

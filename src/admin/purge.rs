@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use outrigger_coherence::{Action, Event, Matcher, PurgeMode, Purged};
+use outrigger_coherence::{Action, Event, PurgeMode, Purged};
 use outrigger_policy::values::Span;
-use outrigger_proxy::{PurgeCommand, purge};
+use outrigger_proxy::{Matched, PurgeCommand, PurgeResult, PurgeTarget, purge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,16 +46,16 @@ struct PurgeBody {
 
 impl PurgeBody {
     fn command(self) -> Result<PurgeCommand, String> {
-        let mut matchers = Vec::new();
-        matchers.extend(self.url.map(Matcher::Url));
-        matchers.extend(self.tag.map(Matcher::Tag));
-        matchers.extend(self.prefix.map(Matcher::Prefix));
+        let mut targets = Vec::new();
+        targets.extend(self.url.map(PurgeTarget::Url));
+        targets.extend(self.tag.map(PurgeTarget::Tag));
+        targets.extend(self.prefix.map(PurgeTarget::Prefix));
         if self.all == Some(true) {
-            matchers.push(Matcher::All);
+            targets.push(PurgeTarget::All);
         }
-        match (matchers.pop(), matchers.is_empty()) {
-            (Some(matcher), true) => {
-                Ok(PurgeCommand { matcher, mode: self.mode, reason: self.reason })
+        match (targets.pop(), targets.is_empty()) {
+            (Some(target), true) => {
+                Ok(PurgeCommand { target, mode: self.mode, reason: self.reason })
             }
             _ => {
                 Err("say exactly one of \"url\", \"tag\", \"prefix\" and \"all\": true".to_owned())
@@ -88,22 +88,27 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
         let scope = admin.shared.log().scope();
         return json(StatusCode::ACCEPTED, &json!({"seq": null, "scope": scope}));
     }
-    let event = match purge(&admin.shared, command).await {
-        Ok(Purged::Applied(event)) => event,
-        Ok(Purged::Queued) => {
+    let PurgeResult { purged, here } = match purge(&admin.shared, command).await {
+        Ok(result) => result,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let event = match purged {
+        Purged::Applied(event) => event,
+        Purged::Queued => {
             tracing::warn!("purged in this pod; the purge log cannot be reached");
             let note = "the purge log cannot be reached: in effect in this pod, and appended when \
                         the log is back";
             let scope = admin.shared.log().scope();
-            let answer = json!({"seq": null, "scope": scope, "queued": true, "note": note});
+            let mut answer = json!({"seq": null, "scope": scope, "queued": true, "note": note});
+            add_matched(&mut answer, here);
             return json(StatusCode::ACCEPTED, &answer);
         }
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
     };
     let log = admin.shared.log();
     let mode = event.content.action.as_str();
     tracing::info!(seq = event.seq, matcher = ?event.content.matcher, mode, "purged");
     let mut answer = json!({"seq": event.seq, "scope": log.scope()});
+    add_matched(&mut answer, here);
     if wait == Wait::All || log.scope() == outrigger_coherence::LogScope::Pod {
         let acks = log.acknowledged(event.seq, limit).await;
         answer["applied"] = acks.applied.into();
@@ -112,6 +117,14 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
         answer["complete"] = acks.complete.into();
     }
     json(StatusCode::OK, &answer)
+}
+
+/// How many stored responses the purge has met in this pod, so that a typing error is seen.
+fn add_matched(answer: &mut Value, here: Matched) {
+    answer["matchedHere"] = here.responses.into();
+    if here.partial {
+        answer["matchedHerePartial"] = true.into();
+    }
 }
 
 /// The latest events, newest first: what was purged, by whom, why and when.
@@ -149,7 +162,7 @@ mod tests {
         assert_eq!(
             command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}"),
             Ok(PurgeCommand {
-                matcher: Matcher::Tag("a".into()),
+                target: PurgeTarget::Tag("a".into()),
                 mode: PurgeMode::Soft,
                 reason: Some("r".to_owned())
             })

@@ -59,6 +59,13 @@ fn entry_text(answer: &Value) -> String {
         }
         out.push('\n');
     }
+    let uris: Vec<&str> =
+        policy["uris"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    out.push_str(&format!(
+        "a purge of this URL is for {} and meets {} stored responses in this pod\n",
+        uris.join(" and "),
+        answer["matchedHere"]
+    ));
     if answer["rememberedUncacheable"] == true {
         out.push_str("the key is remembered as not cacheable for the moment\n");
     }

@@ -2,9 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use outrigger_policy::explain::{Question, explain as decide};
-use outrigger_policy::{RequestTarget, Snapshot};
+use outrigger_policy::{Snapshot, Url};
 use outrigger_semantics::UnixMillis;
 
 use crate::cli::{CliError, ExplainArgs};
@@ -21,19 +21,13 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     let headers = parse_headers(&args.headers)?;
     let response_headers = parse_headers(&args.response_headers)?;
     let status = response_status(args)?;
-    let uri: Uri = args.url.parse().map_err(|_| not_a_url(&args.url))?;
-    let authority = uri.authority().ok_or_else(|| not_a_url(&args.url))?;
+    let url = Url::parse(&args.url).map_err(|_| not_a_url(&args.url))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let question = Question {
         method: &method,
-        target: RequestTarget {
-            scheme: "http",
-            authority: authority.as_str(),
-            path: if uri.path().is_empty() { "/" } else { uri.path() },
-            query: uri.query(),
-        },
+        url: &url,
         headers: &headers,
-        arrival: args.arrival.arrival(authority.port_u16())?,
+        arrival: args.arrival.arrival(url.written_port())?,
         response: status.map(|status| (status, &response_headers)),
         now: UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
     };

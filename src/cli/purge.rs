@@ -67,10 +67,15 @@ fn told(status: StatusCode, answer: &Value) -> String {
         return "accepted".to_owned();
     }
     let seq = &answer["seq"];
-    match (answer["applied"].as_u64(), answer["live"].as_u64()) {
-        (Some(applied), Some(live)) => {
-            format!("purged: event {seq}, applied by {applied} of {live} live pods")
-        }
-        _ => format!("purged: event {seq}, applied in this pod"),
+    let by = match (answer["applied"].as_u64(), answer["live"].as_u64()) {
+        (Some(applied), Some(live)) => format!("applied by {applied} of {live} live pods"),
+        _ => "applied in this pod".to_owned(),
+    };
+    let least = if answer["matchedHerePartial"] == true { "at least " } else { "" };
+    match answer["matchedHere"].as_u64() {
+        Some(matched) => format!(
+            "purged: event {seq}, {by}; it met {least}{matched} stored responses in this pod"
+        ),
+        None => format!("purged: event {seq}, {by}"),
     }
 }

@@ -2,18 +2,24 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use strum::IntoStaticStr;
 
 use crate::Seq;
 
 /// Which stored responses an event concerns.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Matcher {
-    /// All responses stored for one canonical URI, in every partition and variant.
-    Url(String),
+    /// All responses stored for one URI, in every partition and variant.
+    Url {
+        /// The URI as it was sent, at most [`TEXT_BYTES_MAX`] bytes: each pod finds out by its own
+        /// policy under which canonical URIs it has responses for it.
+        uri: String,
+        /// Digests of the canonical URIs that it has under the policy of the pod that writes the
+        /// event. They count in every pod, besides those that the pod finds itself.
+        digests: Vec<u128>,
+    },
     /// All responses that carry a tag.
     Tag(String),
     /// All responses whose canonical URI begins with this.
@@ -26,6 +32,38 @@ impl Matcher {
     /// The kind, as metrics name it.
     pub fn kind(&self) -> &'static str {
         self.into()
+    }
+
+    /// Whether a stored response is concerned, for a URI by the digests alone. While its tags are
+    /// not known, any tag may be one of them.
+    pub fn concerns(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
+        match self {
+            Self::Url { digests, .. } => digests.contains(&uri_digest),
+            Self::Tag(tag) => tags.is_none_or(|tags| tags.iter().any(|have| **have == **tag)),
+            Self::Prefix(prefix) => uri.starts_with(prefix.as_bytes()),
+            Self::All => true,
+        }
+    }
+}
+
+/// What operators are shown: the kind with its text.
+impl Serialize for Matcher {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Shown<'a> {
+            Url(&'a str),
+            Tag(&'a str),
+            Prefix(&'a str),
+            All,
+        }
+        match self {
+            Self::Url { uri, .. } => Shown::Url(uri),
+            Self::Tag(tag) => Shown::Tag(tag),
+            Self::Prefix(prefix) => Shown::Prefix(prefix),
+            Self::All => Shown::All,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -91,12 +129,10 @@ pub struct PurgeRequest {
     pub by: &'static str,
     /// Why, as the one who asked has put it.
     pub reason: Option<String>,
-    /// Digest of the URI, for [`Matcher::Url`].
-    pub uri_digest: u128,
 }
 
-/// The content of an event, without its position.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The content of an event, without its position. Its form in the log is in `wire.rs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// Which responses are concerned.
     pub matcher: Matcher,
@@ -105,38 +141,9 @@ pub struct Content {
     /// Who asked: `admin`, `unsafe-method`, or `log`.
     pub by: Cow<'static, str>,
     /// Name of the pod that asked.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub pod: Cow<'static, str>,
     /// Why, if that was said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Digest of the URI, for [`Matcher::Url`]; hexadecimal in the log.
-    #[serde(default, with = "hex_digest", skip_serializing_if = "is_zero")]
-    pub uri_digest: u128,
-}
-
-fn is_zero(digest: &u128) -> bool {
-    *digest == 0
-}
-
-mod hex_digest {
-    //! JSON has no integers of 128 bits.
-
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        digest: &u128,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{digest:x}"))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<u128, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        u128::from_str_radix(&text, 16).map_err(de::Error::custom)
-    }
 }
 
 impl Content {
@@ -159,29 +166,23 @@ impl Content {
             by: Cow::Borrowed("log"),
             pod: Cow::Owned(pod.to_owned()),
             reason: Some("the log began anew".to_owned()),
-            uri_digest: 0,
         }
     }
 
     fn of(request: PurgeRequest, action: Action, pod: &str) -> Self {
-        // The digest decides about a URL, and clients choose how long it is.
-        let matcher = match request.matcher {
-            Matcher::Url(url) => Matcher::Url(cut(url, URL_BYTES_MAX)),
-            other => other,
-        };
         Content {
-            matcher,
+            matcher: request.matcher,
             action,
             by: Cow::Borrowed(request.by),
             pod: Cow::Owned(pod.to_owned()),
             reason: request.reason.map(|reason| cut(reason, REASON_BYTES_MAX)),
-            uri_digest: request.uri_digest,
         }
     }
 }
 
-/// Longest URL in an event, bytes. The rest is cut off: the digest decides, the text is for people.
-const URL_BYTES_MAX: usize = 512;
+/// Bytes of the longest URI, tag or prefix that an event carries, since every pod remembers it. Clients
+/// choose how long a URI is: a longer one is purged by the prefix that its path is.
+pub const TEXT_BYTES_MAX: usize = 2048;
 /// Longest reason in an event, bytes.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -225,11 +226,10 @@ mod tests {
     #[test]
     fn events_travel_as_json() {
         let request = PurgeRequest {
-            matcher: Matcher::Url("http://a/".to_owned()),
+            matcher: Matcher::Url { uri: "http://a/".to_owned(), digests: vec![u128::MAX - 5, 7] },
             mode: PurgeMode::Soft,
             by: "admin",
             reason: Some("price change".to_owned()),
-            uri_digest: u128::MAX - 5,
         };
         for content in [
             Content::purge(request.clone(), None, "cart-0"),

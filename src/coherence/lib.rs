@@ -10,16 +10,20 @@
 //! [`follow`] (that no event is missing), [`holds`] and [`lease`] (when a pod may answer from its
 //! store). `tests/simulation` runs them through thousands of schedules.
 
+pub mod canonical;
 pub mod event;
 pub mod follow;
 pub mod holds;
 pub mod lease;
 pub mod log;
+mod marks;
 pub mod mirror;
 pub mod redis;
 mod state;
+mod wire;
 
-pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record};
+pub use canonical::Canonicaliser;
+pub use event::{Action, Content, Event, Matcher, PurgeMode, PurgeRequest, Record, TEXT_BYTES_MAX};
 pub use log::{LogScope, PurgeLog};
 pub use mirror::{Mirror, Verdict};
 pub use redis::{HoldGuard, RedisLog, RedisLogSettings};

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use outrigger_store::Entry;
 
 use crate::Seq;
+use crate::canonical::Canonicaliser;
 use crate::event::{Content, Event, PurgeRequest};
 use crate::mirror::{Mirror, Verdict};
 use crate::redis::RedisLog;
@@ -84,6 +85,13 @@ impl PurgeLog {
     /// The mirror: what the log has said so far.
     pub fn mirror(&self) -> &Mirror {
         &self.state.mirror
+    }
+
+    /// Makes a policy decide about the URIs of events, those that were applied before included.
+    /// `put_in_force` hands it to the data path, and is called between the moment from which the
+    /// policy counts and that from which the one before counts no more.
+    pub fn follow_policy(&self, policy: Arc<dyn Canonicaliser>, put_in_force: impl FnOnce()) {
+        self.state.mirror.follow(policy, put_in_force);
     }
 
     /// How often records were missing.
@@ -225,15 +233,19 @@ mod tests {
         })
     }
 
-    fn request(matcher: Matcher, mode: PurgeMode, uri_digest: u128) -> PurgeRequest {
-        PurgeRequest { matcher, mode, by: "test", reason: None, uri_digest }
+    fn request(matcher: Matcher, mode: PurgeMode) -> PurgeRequest {
+        PurgeRequest { matcher, mode, by: "test", reason: None }
+    }
+
+    fn url(uri: &str, digest: u128) -> Matcher {
+        Matcher::Url { uri: uri.to_owned(), digests: vec![digest] }
     }
 
     #[tokio::test]
     async fn a_purge_beats_a_fill_that_was_already_on_its_way() {
         let log = PurgeLog::local();
         let born = log.applied();
-        log.purge(request(Matcher::Tag("a".into()), PurgeMode::Hard, 0)).await;
+        log.purge(request(Matcher::Tag("a".into()), PurgeMode::Hard)).await;
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", born)), Verdict::Purged);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", log.applied())), Verdict::Valid);
         assert_eq!(log.verdict(&entry("http://h/", 1, "b", born)), Verdict::Valid);
@@ -241,19 +253,19 @@ mod tests {
 
     #[tokio::test]
     async fn every_matcher_finds_its_entries() {
-        for (matcher, digest) in [
-            (Matcher::Url("http://h/a".into()), 5),
-            (Matcher::Tag("t".into()), 0),
-            (Matcher::Prefix("http://h/".into()), 0),
-            (Matcher::All, 0),
+        for matcher in [
+            url("http://h/a", 5),
+            Matcher::Tag("t".into()),
+            Matcher::Prefix("http://h/".into()),
+            Matcher::All,
         ] {
             let log = PurgeLog::local();
             let hit = entry("http://h/a", 5, "t", 0);
             assert_eq!(log.verdict(&hit), Verdict::Valid);
-            log.purge(request(matcher.clone(), PurgeMode::Soft, digest)).await;
+            log.purge(request(matcher.clone(), PurgeMode::Soft)).await;
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}");
             assert_eq!(log.verdict(&hit), Verdict::Soft, "{matcher:?}, remembered");
-            log.purge(request(matcher, PurgeMode::Hard, digest)).await;
+            log.purge(request(matcher, PurgeMode::Hard)).await;
             assert_eq!(log.verdict(&hit), Verdict::Purged);
         }
     }
@@ -263,7 +275,7 @@ mod tests {
         let log = PurgeLog::local();
         for n in 0..=crate::mirror::PREFIXES_MAX {
             let matcher = Matcher::Prefix(format!("http://other{n}/"));
-            log.purge(request(matcher, PurgeMode::Soft, 0)).await;
+            log.purge(request(matcher, PurgeMode::Soft)).await;
         }
         assert_eq!(log.mirror().collapses(), 1);
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", 0)), Verdict::Purged);
@@ -271,7 +283,121 @@ mod tests {
         assert_eq!(log.verdict(&entry("http://h/", 1, "a", younger)), Verdict::Valid);
     }
 
+    /// A policy that adds a number to the length of a URI.
+    #[derive(Debug)]
+    struct Adds(u128);
+
+    impl Canonicaliser for Adds {
+        fn digests(&self, uri: &str) -> Vec<u128> {
+            vec![uri.len() as u128 + self.0]
+        }
+
+        fn rules(&self) -> u128 {
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn the_pod_that_applies_an_event_says_what_its_uri_is() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let (own, writers) = (entry("http://h/x", 110, "", 0), entry("http://h/x", 5, "", 0));
+        log.purge(request(url("http://h/x", 5), PurgeMode::Hard)).await;
+        for entry in [&own, &writers] {
+            assert_eq!(log.verdict(entry), Verdict::Purged);
+        }
+        assert_eq!(log.verdict(&entry("http://h/y", 10, "", 0)), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn the_next_policy_finds_what_was_purged_before_it() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let before = log.applied();
+        log.purge(request(url("http://h/x", 5), PurgeMode::Hard)).await;
+        log.purge(request(url("http://h/soft", 6), PurgeMode::Soft)).await;
+        let (hard, soft) = (entry("", 210, "", before), entry("", 213, "", before));
+        let younger = entry("", 210, "", log.applied());
+        for entry in [&hard, &soft, &younger] {
+            assert_eq!(log.verdict(entry), Verdict::Valid, "checked, and remembered as valid");
+        }
+        log.follow_policy(Arc::new(Adds(200)), || {
+            // While one follows the other, both count.
+            assert_eq!(log.verdict(&hard), Verdict::Purged);
+            assert_eq!(log.verdict(&entry("", 110, "", before)), Verdict::Purged);
+        });
+        assert_eq!(log.verdict(&hard), Verdict::Purged);
+        assert_eq!(log.verdict(&soft), Verdict::Soft);
+        assert_eq!(log.verdict(&younger), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_uri_that_an_older_pod_has_cut_off_purges_all_under_the_next_policy() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let before = log.applied();
+        log.purge(request(url("http://h/long…", 5), PurgeMode::Hard)).await;
+        let other = entry("http://other/", 1, "", before);
+        assert_eq!(log.verdict(&other), Verdict::Valid);
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        assert_eq!(log.verdict(&other), Verdict::Valid, "the same rules");
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!(log.verdict(&other), Verdict::Purged);
+        assert_eq!(log.verdict(&entry("http://other/", 1, "", log.applied())), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_hold_counts_under_the_next_policy() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let mirror = log.mirror();
+        mirror.hold(&url("http://h/x", 5), crate::holds::Ends::Released(1));
+        let held = |digest| mirror.is_held(b"http://h/x", digest, Some(&[]));
+        assert_eq!([5, 110, 210].map(held), [true, true, false]);
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!([5, 110, 210].map(held), [true, true, true]);
+        mirror.release(1);
+        assert_eq!([5, 110, 210].map(held), [false, false, false]);
+    }
+
     proptest::proptest! {
+        /// However policies and purges follow each other: what is stored under the last policy is
+        /// judged as if that had been in force all the time.
+        #[test]
+        fn the_policy_in_force_judges_what_was_purged_under_any_other(
+            steps in proptest::collection::vec((0u8..4, 0usize..4, proptest::bool::ANY), 0..16),
+            born in 0u64..12,
+        ) {
+            let mirror = Mirror::default();
+            let (mut policy, mut seq) = (100, 0);
+            mirror.follow(Arc::new(Adds(policy)), || {});
+            let (mut hard, mut soft) = ([0; 4], [0; 4]);
+            for (kind, which, is_hard) in steps {
+                if kind == 0 {
+                    policy = 100 * (which as u128 + 1);
+                    mirror.follow(Arc::new(Adds(policy)), || {});
+                } else {
+                    seq += 1;
+                    let mode = if is_hard { PurgeMode::Hard } else { PurgeMode::Soft };
+                    let matcher = url(&"x".repeat(which + 1), 50 + which as u128);
+                    mirror.apply(seq, &Content::purge(request(matcher, mode), None, ""), 0);
+                    if is_hard { hard[which] = seq } else { soft[which] = seq }
+                }
+                for which in 0..4 {
+                    for digest in [policy + which as u128 + 1, 50 + which as u128] {
+                        let expected = if hard[which] > born {
+                            Verdict::Purged
+                        } else if soft[which] > born {
+                            Verdict::Soft
+                        } else {
+                            Verdict::Valid
+                        };
+                        proptest::prop_assert_eq!(mirror.verdict(&entry("", digest, "", born)), expected);
+                    }
+                }
+            }
+        }
+
         /// Whatever the order of purges and fills: an entry is valid exactly if no event that
         /// matches it came after its fetch began.
         #[test]
@@ -285,12 +411,12 @@ mod tests {
             for (at, (kind, which, is_hard)) in events.iter().enumerate() {
                 let seq = at as u64 + 1;
                 let matcher = match kind {
-                    0 => Matcher::Url(String::new()),
+                    0 => url("http://h/", u128::from(*which)),
                     1 => Matcher::Tag(which.to_string()),
                     _ => Matcher::Prefix(format!("http://h/{which}")),
                 };
                 let mode = if *is_hard { PurgeMode::Hard } else { PurgeMode::Soft };
-                let content = Content::purge(request(matcher, mode, u128::from(*which)), None, "");
+                let content = Content::purge(request(matcher, mode), None, "");
                 mirror.apply(seq, &content, 0);
                 if *which == 1 && seq > born {
                     hard |= *is_hard;

@@ -1,18 +1,21 @@
 //! The mirror: for each matcher the latest position that named it, in memory.
 //!
-//! Each hit asks it once, and mostly the answer is one comparison: an entry remembers the position up
-//! to which it was found valid. The mirror is bounded; when it has seen too many matchers it forgets
-//! the older half and counts everything born before them as purged, which is always safe.
+//! Each hit asks it once, and mostly the answer is one comparison: an entry remembers up to which
+//! change of the mirror it was found valid. The mirror is bounded; when it has seen too many matchers
+//! it forgets the older half and counts everything born before them as purged, which is always safe.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use outrigger_store::Entry;
 use parking_lot::RwLock;
 
 use crate::Seq;
+use crate::canonical::{Canonicaliser, SentUris};
 use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::{Ends, Holds};
+use crate::marks::Marks;
 
 /// With more matchers than this the older half is shed.
 pub const MATCHERS_MAX: usize = 65_536;
@@ -32,27 +35,6 @@ pub enum Verdict {
     Purged,
 }
 
-/// The latest positions that named a matcher.
-#[derive(Clone, Copy, Debug, Default)]
-struct Marks {
-    hard: Seq,
-    soft: Seq,
-}
-
-impl Marks {
-    fn set(&mut self, mode: PurgeMode, seq: Seq) {
-        match mode {
-            PurgeMode::Hard => self.hard = self.hard.max(seq),
-            PurgeMode::Soft => self.soft = self.soft.max(seq),
-        }
-    }
-
-    fn join(&mut self, other: &Marks) {
-        self.hard = self.hard.max(other.hard);
-        self.soft = self.soft.max(other.soft);
-    }
-}
-
 #[derive(Debug, Default)]
 struct Tables {
     urls: HashMap<u128, Marks>,
@@ -62,6 +44,10 @@ struct Tables {
     /// The latest event for any tag.
     latest_tag: Seq,
     holds: Holds,
+    /// What the events of a URL named, for the next policy.
+    sent: SentUris,
+    /// The policy in force; two while one follows the other.
+    policies: Vec<Arc<dyn Canonicaliser>>,
 }
 
 impl Tables {
@@ -71,21 +57,40 @@ impl Tables {
 
     /// Forgets the older half of the matchers, and counts everything born before them as purged.
     fn shed(&mut self) {
-        let latest = |marks: &Marks| marks.hard.max(marks.soft);
         let mut positions: Vec<Seq> = self
             .urls
             .values()
             .chain(self.tags.values())
             .chain(self.prefixes.iter().map(|(_, marks)| marks))
-            .map(latest)
+            .map(Marks::latest)
             .collect();
         let middle = positions.len() / 2;
         let (_, until, _) = positions.select_nth_unstable(middle);
         let until = *until;
-        self.urls.retain(|_, marks| latest(marks) > until);
-        self.tags.retain(|_, marks| latest(marks) > until);
-        self.prefixes.retain(|(_, marks)| latest(marks) > until);
+        self.urls.retain(|_, marks| marks.latest() > until);
+        self.tags.retain(|_, marks| marks.latest() > until);
+        self.prefixes.retain(|(_, marks)| marks.latest() > until);
+        self.sent.purged(until);
         self.all.set(PurgeMode::Hard, until);
+    }
+
+    /// A matcher with the canonical URIs that it has in this pod as well.
+    fn completed(&self, matcher: &Matcher) -> Matcher {
+        let Matcher::Url { uri, digests } = matcher else { return matcher.clone() };
+        let mut all = digests.clone();
+        for digest in self.policies.iter().flat_map(|policy| policy.digests(uri)) {
+            if !all.contains(&digest) {
+                all.push(digest);
+            }
+        }
+        Matcher::Url { uri: uri.clone(), digests: all }
+    }
+
+    fn purge_all(&mut self, mode: PurgeMode, seq: Seq) {
+        self.all.set(mode, seq);
+        if mode == PurgeMode::Hard {
+            self.sent.purged(seq);
+        }
     }
 
     fn marks_for(&self, entry: &Entry) -> Marks {
@@ -119,6 +124,8 @@ impl Tables {
 pub struct Mirror {
     applied: AtomicU64,
     collapses: AtomicU64,
+    /// How often something has changed that a check of an entry depends on.
+    changes: AtomicU64,
     /// Number of holds, so that a hit need not look where there are none.
     held: AtomicUsize,
     tables: RwLock<Tables>,
@@ -127,7 +134,7 @@ pub struct Mirror {
 impl Mirror {
     /// A mirror of a log that begins at a position.
     pub fn starting_at(seq: Seq) -> Self {
-        Mirror { applied: AtomicU64::new(seq), ..Mirror::default() }
+        Mirror { applied: AtomicU64::new(seq), changes: AtomicU64::new(1), ..Mirror::default() }
     }
 
     /// The position applied last. A fetch reads it before it begins.
@@ -157,6 +164,7 @@ impl Mirror {
     pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
         let mut tables = self.tables.write();
         tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
+        let matcher = tables.completed(&content.matcher);
         let mode = match content.action {
             Action::Purge { mode, ends } => {
                 tables.holds.end(|have| matches!(have, Ends::Event(at, _) if Some(at) == ends));
@@ -164,14 +172,19 @@ impl Mirror {
             }
             Action::Hold => {
                 let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
-                tables.holds.place(content.matcher.clone(), content.uri_digest, ends);
+                tables.holds.place(matcher.clone(), ends);
                 PurgeMode::Hard
             }
             Action::Reset => PurgeMode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
-        match &content.matcher {
-            Matcher::Url(_) => tables.urls.entry(content.uri_digest).or_default().set(mode, seq),
+        match &matcher {
+            Matcher::Url { uri, digests } => {
+                for digest in digests {
+                    tables.urls.entry(*digest).or_default().set(mode, seq);
+                }
+                tables.sent.note(uri, mode, seq);
+            }
             Matcher::Tag(tag) => {
                 tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq);
                 tables.latest_tag = tables.latest_tag.max(seq);
@@ -186,30 +199,76 @@ impl Mirror {
                     }
                 }
             }
-            Matcher::All => tables.all.set(mode, seq),
+            Matcher::All => tables.purge_all(mode, seq),
         }
+        self.shed_if_full(&mut tables);
+        // Published while the tables are still locked: who reads this position finds the marks.
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.applied.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Makes a policy count from now on, for what was applied before as well. `put_in_force` is
+    /// called when it counts; until it returns, the policy before counts too, so that requests may
+    /// be under either.
+    pub fn follow(&self, policy: Arc<dyn Canonicaliser>, put_in_force: impl FnOnce()) {
+        let sent = {
+            let mut tables = self.tables.write();
+            if let Some(before) = tables.policies.last_mut()
+                && before.rules() == policy.rules()
+            {
+                *before = policy;
+                drop(tables);
+                return put_in_force();
+            }
+            tables.holds.extend(|uri| policy.digests(uri));
+            tables.policies.push(Arc::clone(&policy));
+            tables.sent.all()
+        };
+        // There may be many; requests that look into the tables do not wait for this.
+        let of_uri = |(uri, marks): &(Box<str>, Marks)| {
+            let marks = *marks;
+            policy.digests(uri).into_iter().map(move |digest| (digest, marks))
+        };
+        let found: Vec<(u128, Marks)> = sent.iter().flat_map(of_uri).collect();
+        let mut tables = self.tables.write();
+        for (digest, marks) in &found {
+            tables.urls.entry(*digest).or_default().join(marks);
+        }
+        let forgotten = tables.sent.forgotten();
+        tables.all.set(PurgeMode::Hard, forgotten);
+        tables.sent.purged(forgotten);
+        self.shed_if_full(&mut tables);
+        // What was checked before must be checked again.
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        drop(tables);
+        put_in_force();
+        let mut tables = self.tables.write();
+        let before = tables.policies.len().saturating_sub(1);
+        tables.policies.drain(..before);
+    }
+
+    fn shed_if_full(&self, tables: &mut Tables) {
         if tables.len() > MATCHERS_MAX || tables.prefixes.len() > PREFIXES_MAX {
             tables.shed();
             self.collapses.fetch_add(1, Ordering::Relaxed);
         }
-        // Published while the tables are still locked: who reads this position finds the marks.
-        self.applied.fetch_max(seq, Ordering::AcqRel);
     }
 
     /// Counts everything born before a position as purged.
     pub fn purge_before(&self, seq: Seq) {
-        self.tables.write().all.set(PurgeMode::Hard, seq);
+        self.tables.write().purge_all(PurgeMode::Hard, seq);
         // Entries that were checked must be checked again. The next event, which the caller applies
-        // right afterwards, brings that about by raising the applied position.
+        // right afterwards, brings that about.
     }
 
     /// Places a hold that does not come from the log.
-    pub fn hold(&self, matcher: Matcher, uri_digest: u128, ends: Ends) {
+    pub fn hold(&self, matcher: &Matcher, ends: Ends) {
         let mut tables = self.tables.write();
         if matches!(ends, Ends::Applied(seq) if seq <= self.applied()) {
             return;
         }
-        tables.holds.place(matcher, uri_digest, ends);
+        let matcher = tables.completed(matcher);
+        tables.holds.place(matcher, ends);
         self.held.store(tables.holds.len(), Ordering::Release);
     }
 
@@ -270,8 +329,9 @@ impl Mirror {
         if entry.born_seq >= applied {
             return Verdict::Valid;
         }
+        let changes = self.changes.load(Ordering::Acquire);
         let (checked, soft) = entry.checked();
-        if checked >= applied {
+        if checked == changes && checked > 0 {
             return if soft { Verdict::Soft } else { Verdict::Valid };
         }
         let tables = self.tables.read();
@@ -281,8 +341,8 @@ impl Mirror {
             return Verdict::Purged;
         }
         let soft = marks.soft > entry.born_seq;
-        // `applied` was read before the tables, so that this never claims too much.
-        entry.set_checked(applied, soft);
+        // `changes` was read before the tables, so that this never claims too much.
+        entry.set_checked(changes, soft);
         if soft { Verdict::Soft } else { Verdict::Valid }
     }
 }

@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::uri::{Authority, canonical_host};
 use crate::values::HostPattern;
 
 /// The aliases of each host, as they are written.
 pub type AliasDocument = BTreeMap<HostPattern, Vec<HostPattern>>;
 
-/// Aliases, compiled: host without port, in lower case, to the name that it is taken for.
+/// Aliases, compiled: the canonical form of a host to the service that it is taken for.
 #[derive(Debug, Default)]
 pub(crate) struct Aliases {
     names: HashMap<Box<str>, Box<str>>,
@@ -26,7 +27,8 @@ impl Aliases {
         for (host, aliases) in document {
             let Ok(service) = exact(host) else { continue };
             let all = std::iter::once(host).chain(aliases).filter_map(|name| exact(name).ok());
-            names.extend(all.map(|name| (Box::from(name), Box::from(service))));
+            let service = canonical_host(service);
+            names.extend(all.map(|name| (canonical_host(name).into(), Box::from(&*service))));
         }
         Aliases { names }
     }
@@ -52,23 +54,13 @@ impl Aliases {
         Ok(())
     }
 
-    /// The name that an authority is taken for; itself if it has none.
-    pub(crate) fn resolve<'a>(&'a self, authority: &'a str) -> &'a str {
+    /// The service that an authority is taken for; itself if it is none's alias.
+    pub(crate) fn resolve<'a>(&'a self, authority: Authority<'a>) -> Authority<'a> {
         if self.names.is_empty() {
             return authority;
         }
-        let host = match authority.rfind(':') {
-            Some(at) if !authority.ends_with(']') => &authority[..at],
-            _ => authority,
-        };
-        // Fully qualified with a dot at the end, as resolvers may have it.
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let found = if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            self.names.get(host.to_ascii_lowercase().as_str())
-        } else {
-            self.names.get(host)
-        };
-        found.map_or(authority, |service| service)
+        let service = self.names.get(&*authority.host());
+        service.map_or(authority, |service| Authority::of_valid(service))
     }
 }
 
@@ -96,10 +88,11 @@ mod tests {
         for name in
             ["reviews", "Reviews:9080", "reviews.bookinfo:80", "reviews.svc.", "reviews.svc"]
         {
-            assert_eq!(aliases.resolve(name), "reviews.svc", "{name}");
+            let service = aliases.resolve(Authority::parse(name).unwrap());
+            assert_eq!(service.as_sent(), "reviews.svc", "{name}");
         }
         for other in ["reviews.other", "xreviews", "[::1]:80"] {
-            assert_eq!(aliases.resolve(other), other);
+            assert_eq!(aliases.resolve(Authority::parse(other).unwrap()).as_sent(), other);
         }
     }
 

@@ -136,7 +136,8 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     let canonical = serde_json::to_vec(document).unwrap_or_default();
     let version = format!("{:032x}", digest(&canonical));
     let (inbound, outbound) = (document.inbound.clone(), document.outbound.clone());
-    Snapshot { routes, index, version, sources, inbound, outbound, aliases }
+    let uri_rules = uri_rules(document);
+    Snapshot { routes, index, version, sources, inbound, outbound, aliases, uri_rules }
 }
 
 fn compile_route(
@@ -172,6 +173,14 @@ fn compile_route(
         },
         rules_fingerprint: rules_fingerprint(cache),
     }
+}
+
+/// A hash of what decides about canonical URIs: which routes match, in their order, what they make of
+/// a query, and the aliases.
+fn uri_rules(document: &Document) -> u128 {
+    let routes = document.routes.iter().map(|route| (&route.matches, &route.cache.key.query));
+    let deciding = (routes.collect::<Vec<_>>(), &document.aliases);
+    digest(&serde_json::to_vec(&deciding).unwrap_or_default())
 }
 
 /// A hash of what decides about storing: how coherent copies are, where they go, and when they are
@@ -240,6 +249,7 @@ fn key_rules(cache: &CacheDocument) -> KeyRules {
 mod tests {
     use super::*;
     use crate::snapshot::RouteQuery;
+    use crate::uri::Authority;
     use http::{HeaderMap, Method};
 
     const CATALOG: &str = "
@@ -259,7 +269,7 @@ routes:
     fn a_document_becomes_routes() {
         let snapshot = Snapshot::from_yaml("p.yaml", CATALOG).unwrap();
         let found = snapshot.route(RouteQuery {
-            host: "catalog.shop.svc:8080",
+            authority: Authority::parse("catalog.shop.svc:8080").unwrap(),
             path: "/products/1",
             method: &Method::GET,
             headers: &HeaderMap::new(),

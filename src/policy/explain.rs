@@ -9,9 +9,10 @@ use outrigger_semantics::storable::{self, RequestFacts};
 use outrigger_semantics::{UnixMillis, tags, vary};
 use serde::Serialize;
 
-use crate::key::{CacheKey, RequestTarget};
+use crate::key::CacheKey;
 use crate::mesh::Arrival;
 use crate::snapshot::{RouteQuery, Snapshot};
+use crate::uri::{RequestTarget, Url};
 
 /// A request, and optionally the response whose storing is in question.
 #[derive(Clone, Debug)]
@@ -19,7 +20,7 @@ pub struct Question<'a> {
     /// Method.
     pub method: &'a Method,
     /// What is asked for.
-    pub target: RequestTarget<'a>,
+    pub url: &'a Url,
     /// Header fields.
     pub headers: &'a HeaderMap,
     /// The response: status and header fields.
@@ -40,6 +41,9 @@ pub struct Explanation {
     pub policy: String,
     /// The cache key.
     pub key: String,
+    /// Every canonical URI that a response for this URL can be stored under, by any route whose host
+    /// and path match: what a purge of this URL and a write to it invalidate.
+    pub uris: Vec<String>,
     /// Whether the store is consulted.
     pub lookup: Verdict,
     /// Whether concurrent requests are collapsed.
@@ -103,10 +107,10 @@ pub fn coalesce_verdict(route_allows: bool, headers: &HeaderMap, key: &CacheKey)
 
 /// Explains what would happen to a request, and to a response if one is given.
 pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
-    let authority = snapshot.authority(question.target.authority);
-    let target = RequestTarget { authority, ..question.target };
+    let asked = question.url.target();
+    let target = RequestTarget { authority: snapshot.service(asked.authority), ..asked };
     let route = snapshot.route(RouteQuery {
-        host: target.authority,
+        authority: target.authority,
         path: target.path,
         method: question.method,
         headers: question.headers,
@@ -148,6 +152,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         route: route.name.to_string(),
         policy: snapshot.version().to_owned(),
         key: key.display(),
+        uris: snapshot.canonical_uris_of(question.url),
         lookup,
         coalesce,
         store,
@@ -204,6 +209,10 @@ impl std::fmt::Display for Explanation {
         };
         writeln!(f, "{:<10} {}", "route", self.route)?;
         writeln!(f, "{:<10} {}", "key", self.key)?;
+        let begins = |uri: &String| self.key.split(' ').next() == Some(uri.as_str());
+        if !self.uris.iter().all(begins) {
+            writeln!(f, "{:<10} {}", "urls", self.uris.join(", "))?;
+        }
         line(f, "lookup", &self.lookup)?;
         line(f, "coalesce", &self.coalesce)?;
         let Some(store) = &self.store else { return Ok(()) };

@@ -51,6 +51,7 @@ fn fold_aliases(folded: &mut AliasDocument, more: &AliasDocument) {
 mod tests {
     use super::*;
     use crate::error::parse_yaml;
+    use crate::uri::Authority;
 
     #[test]
     fn a_name_stands_for_what_the_particular_says() {
@@ -58,7 +59,8 @@ mod tests {
         let resolved = |documents: [&str; 2]| {
             let documents = documents.map(of);
             let aliases = crate::aliases::Aliases::of(&fold(&documents).aliases);
-            ["a", "b", "c", "x", "z"].map(|name| aliases.resolve(name).to_owned())
+            ["a", "b", "c", "x", "z"]
+                .map(|name| aliases.resolve(Authority::of_valid(name)).to_string())
         };
         let found = resolved(["aliases: {z: [x]}", "aliases: {a: [x]}"]);
         assert_eq!(found, ["a", "b", "c", "a", "z"]);

@@ -7,6 +7,7 @@
 //! document.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use http::header::HeaderName;
 use http::{HeaderValue, Method};
@@ -15,6 +16,7 @@ use crate::aliases::Aliases;
 use crate::document::{MatchDocument, PathDocument};
 use crate::mesh::{IdentityPattern, Peer};
 use crate::snapshot::RouteQuery;
+use crate::uri::{Authority, canonical_host};
 use crate::values::HostPattern;
 
 /// What a header field must look like.
@@ -43,6 +45,21 @@ impl Candidate {
             })
             && holds_any(&self.principals, query.peer.map(Peer::principal))
             && holds_any(&self.namespaces, query.peer.and_then(Peer::namespace))
+    }
+
+    /// Whether a GET of this URL may find the route. HEAD counts as well, since it updates what is
+    /// stored.
+    fn may_store(&self) -> bool {
+        let wanted = |method: &Method| *method == Method::GET || *method == Method::HEAD;
+        self.methods.is_empty() || self.methods.iter().any(wanted)
+    }
+
+    /// Whether every GET of this URL that comes to the route finds it.
+    fn is_certain(&self) -> bool {
+        (self.methods.is_empty() || self.methods.contains(&Method::GET))
+            && self.headers.is_empty()
+            && self.principals.is_empty()
+            && self.namespaces.is_empty()
     }
 
     fn conditions(&self) -> usize {
@@ -87,27 +104,26 @@ struct PathNode {
 }
 
 impl PathNode {
-    fn find(&self, segments: &[&str], query: &RouteQuery<'_>) -> Option<usize> {
+    /// Shows each candidate whose path matches, the most specific first.
+    fn visit<B>(
+        &self,
+        segments: &[&str],
+        each: &mut impl FnMut(&Candidate) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         match segments.split_first() {
-            None => {
-                if let Some(found) = first(&self.exact, query) {
-                    return Some(found);
-                }
-            }
+            None => self.exact.iter().try_for_each(&mut *each)?,
             Some((segment, rest)) => {
-                let literal = self.literal.get(*segment).and_then(|node| node.find(rest, query));
-                if literal.is_some() {
-                    return literal;
+                if let Some(node) = self.literal.get(*segment) {
+                    node.visit(rest, each)?;
                 }
                 if !segment.is_empty()
-                    && let Some(found) =
-                        self.placeholder.as_ref().and_then(|node| node.find(rest, query))
+                    && let Some(node) = &self.placeholder
                 {
-                    return Some(found);
+                    node.visit(rest, each)?;
                 }
             }
         }
-        first(&self.below, query)
+        self.below.iter().try_for_each(each)
     }
 
     fn child(&mut self, segment: &str) -> &mut PathNode {
@@ -117,10 +133,6 @@ impl PathNode {
             self.literal.entry(segment.into()).or_default()
         }
     }
-}
-
-fn first(candidates: &[Candidate], query: &RouteQuery<'_>) -> Option<usize> {
-    candidates.iter().find(|candidate| candidate.holds(query)).map(|candidate| candidate.route)
 }
 
 fn add(list: &mut Vec<Candidate>, candidate: Candidate) {
@@ -158,39 +170,71 @@ impl RouteIndex {
             let tree = match host {
                 // Requests are matched under the one name of their service.
                 HostPattern::Exact(name) => {
-                    self.exact.entry(aliases.resolve(name).to_owned()).or_default()
+                    let service = aliases.resolve(Authority::of_valid(name)).host();
+                    self.exact.entry(service.into_owned()).or_default()
                 }
-                HostPattern::Below(name) => self.below.entry(name.clone()).or_default(),
+                HostPattern::Below(name) => {
+                    self.below.entry(canonical_host(name).into_owned()).or_default()
+                }
                 HostPattern::Any => &mut self.any,
             };
             insert_path(tree, conditions.path.as_ref(), candidate.clone());
         }
     }
 
+    /// The route of a request.
     pub(crate) fn find(&self, query: RouteQuery<'_>) -> Option<usize> {
-        let path = query.path.strip_prefix('/').unwrap_or(query.path);
+        let mut found = |candidate: &Candidate| match candidate.holds(&query) {
+            true => ControlFlow::Break(candidate.route),
+            false => ControlFlow::Continue(()),
+        };
+        match self.visit(query.authority, query.path, &mut found) {
+            ControlFlow::Break(route) => Some(route),
+            ControlFlow::Continue(()) => None,
+        }
+    }
+
+    /// Every route that a GET of this URL may find, the most specific first, and whether there may
+    /// be one that finds none of them.
+    pub(crate) fn possible(&self, authority: Authority<'_>, path: &str) -> (Vec<usize>, bool) {
+        let mut routes = Vec::new();
+        let end = self.visit(authority, path, &mut |candidate| {
+            if candidate.may_store() && !routes.contains(&candidate.route) {
+                routes.push(candidate.route);
+            }
+            if candidate.is_certain() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        (routes, end.is_continue())
+    }
+
+    /// Shows each candidate whose host and path match, the most specific first.
+    fn visit<B>(
+        &self,
+        authority: Authority<'_>,
+        path: &str,
+        each: &mut impl FnMut(&Candidate) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let path = path.strip_prefix('/').unwrap_or(path);
         let mut segments: smallvec::SmallVec<[&str; 16]> = path.splitn(SEGMENTS_MAX, '/').collect();
         if path.is_empty() {
             segments.clear();
         }
         if !self.exact.is_empty() || !self.below.is_empty() {
-            let host = lower_host(query.host);
-            if let Some(found) = self.exact.get(&*host).and_then(|t| t.find(&segments, &query)) {
-                return Some(found);
+            let host = authority.host();
+            if let Some(tree) = self.exact.get(&*host) {
+                tree.visit(&segments, each)?;
             }
             if !self.below.is_empty() {
                 let mut rest = &*host;
                 while let Some((_, domain)) = rest.split_once('.') {
-                    if let Some(found) =
-                        self.below.get(domain).and_then(|t| t.find(&segments, &query))
-                    {
-                        return Some(found);
+                    if let Some(tree) = self.below.get(domain) {
+                        tree.visit(&segments, each)?;
                     }
                     rest = domain;
                 }
             }
         }
-        self.any.find(&segments, &query)
+        self.any.visit(&segments, each)
     }
 }
 
@@ -229,18 +273,6 @@ fn descend<'a>(tree: &'a mut PathNode, path: &str, placeholders: bool) -> &'a mu
     node
 }
 
-fn lower_host(host: &str) -> std::borrow::Cow<'_, str> {
-    let bare = match host.rfind(':') {
-        Some(at) if !host.ends_with(']') => &host[..at],
-        _ => host,
-    };
-    if bare.bytes().any(|b| b.is_ascii_uppercase()) {
-        bare.to_ascii_lowercase().into()
-    } else {
-        bare.into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,7 +288,8 @@ mod tests {
 
     fn find(index: &RouteIndex, host: &str, path: &str) -> Option<usize> {
         let headers = &HeaderMap::new();
-        index.find(RouteQuery { host, path, method: &Method::GET, headers, peer: None })
+        let authority = Authority::parse(host).unwrap();
+        index.find(RouteQuery { authority, path, method: &Method::GET, headers, peer: None })
     }
 
     #[test]
@@ -266,6 +299,7 @@ mod tests {
         assert_eq!(find(&index, "y.a.svc", "/"), Some(2));
         assert_eq!(find(&index, "b.svc", "/"), Some(1));
         assert_eq!(find(&index, "svc", "/"), Some(0));
+        assert_eq!(find(&index, "x.a.svc.", "/"), Some(3));
     }
 
     #[test]
@@ -304,7 +338,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-tenant", HeaderValue::from_static("acme-1"));
         let (method, headers) = (&Method::GET, &headers);
-        let query = RouteQuery { host: "h", path: "/a", method, headers, peer: None };
+        let authority = Authority::of_valid("h");
+        let query = RouteQuery { authority, path: "/a", method, headers, peer: None };
         assert_eq!(index.find(query), Some(2));
     }
 
@@ -318,7 +353,8 @@ mod tests {
         let (method, headers) = (&Method::GET, &HeaderMap::new());
         let of = |uri| {
             let peer = Peer::parse(uri);
-            index.find(RouteQuery { host: "h", path: "/", method, headers, peer })
+            let authority = Authority::of_valid("h");
+            index.find(RouteQuery { authority, path: "/", method, headers, peer })
         };
         assert_eq!(of("spiffe://td/ns/shop/sa/frontend"), Some(2));
         assert_eq!(of("spiffe://td/ns/other/sa/frontend"), Some(1));

@@ -12,19 +12,7 @@ use smallvec::SmallVec;
 
 use crate::mesh::{Arrival, Peer};
 use crate::query::QueryRules;
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestTarget<'a> {
-    /// `http` or `https`, as the listener knows it.
-    pub scheme: &'a str,
-    /// Host and port as in the request.
-    pub authority: &'a str,
-    /// The path, starting with `/`.
-    pub path: &'a str,
-    /// The query without `?`.
-    pub query: Option<&'a str>,
-}
+use crate::uri::{KEY_SCHEME, RequestTarget};
 
 /// What policy adds to a key.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,7 +66,7 @@ impl CacheKey {
         rules: &KeyRules,
         arrival: Arrival<'_>,
     ) -> Self {
-        let mut text = uri_text(target, rules);
+        let mut text = uri_text(target, &rules.query);
         let uri_len = text.len();
         if let Some((side, port)) = arrival.entry {
             text.push(b'\n');
@@ -160,25 +148,19 @@ impl CacheKey {
     }
 }
 
-/// The canonical URI of a target under a route's query rules, as stored responses carry it.
-pub fn canonical_uri(target: RequestTarget<'_>, rules: &KeyRules) -> Vec<u8> {
-    uri_text(target, rules).into_vec()
-}
-
-fn uri_text(target: RequestTarget<'_>, rules: &KeyRules) -> SmallVec<[u8; 160]> {
+/// The canonical URI of a target under a route's query rules, as stored responses carry it. The
+/// authority must be the service's already, if it has aliases.
+pub(crate) fn uri_text(target: RequestTarget<'_>, rules: &QueryRules) -> SmallVec<[u8; 160]> {
     let mut text = SmallVec::new();
-    text.extend_from_slice(target.scheme.as_bytes());
-    text.extend_from_slice(b"://");
-    let default_port = if target.scheme == "https" { ":443" } else { ":80" };
-    let authority = target.authority.strip_suffix(default_port).unwrap_or(target.authority);
-    text.extend(authority.bytes().map(|b| b.to_ascii_lowercase()));
+    text.extend_from_slice(KEY_SCHEME.as_bytes());
+    target.authority.write_to(&mut text);
     text.extend_from_slice(target.path.as_bytes());
     if let Some(query) = target.query {
-        if rules.query.is_identity() {
+        if rules.is_identity() {
             text.push(b'?');
             text.extend_from_slice(query.as_bytes());
         } else {
-            let query = rules.query.apply(query);
+            let query = rules.apply(query);
             if !query.is_empty() {
                 text.push(b'?');
                 text.extend_from_slice(query.as_bytes());
@@ -241,14 +223,11 @@ fn cookie_values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Ite
 mod tests {
     use super::*;
     use crate::mesh::Side;
+    use crate::uri::Authority;
     use http::HeaderValue;
 
     fn target(path: &'static str) -> RequestTarget<'static> {
-        let (path, query) = match path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (path, None),
-        };
-        RequestTarget { scheme: "http", authority: "Shop.svc:80", path, query }
+        RequestTarget::new(Authority::parse("Shop.svc:80").unwrap(), path)
     }
 
     fn build(path: &'static str, headers: &HeaderMap, rules: &KeyRules) -> CacheKey {

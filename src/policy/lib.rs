@@ -24,10 +24,14 @@ pub mod query;
 mod sharing;
 pub mod snapshot;
 mod text;
+pub mod uri;
+#[cfg(test)]
+mod uri_tests;
 pub mod values;
 
 pub use document::Document;
 pub use error::PolicyError;
-pub use key::{CacheKey, RequestTarget};
+pub use key::CacheKey;
 pub use mesh::{Arrival, Peer, Side};
 pub use snapshot::{Route, Snapshot};
+pub use uri::{Authority, RequestTarget, Url};

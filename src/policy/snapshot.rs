@@ -8,8 +8,10 @@ use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 use crate::aliases::Aliases;
 use crate::guard::GuardRules;
 use crate::index::RouteIndex;
-use crate::key::{KeyRules, Partition};
+use crate::key::{KeyRules, Partition, uri_text};
 use crate::mesh::{Arrival, Peer, Side, SideDocument};
+use crate::query::QueryRules;
+use crate::uri::{Authority, RequestTarget, Url};
 use crate::values::Consistency;
 
 /// What to do for the requests of one route.
@@ -162,8 +164,8 @@ impl Route {
 /// The parts of a request by which a route is chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteQuery<'a> {
-    /// Host, with or without port.
-    pub host: &'a str,
+    /// Host and port; routes are chosen by the host alone.
+    pub authority: Authority<'a>,
     /// Path without the query.
     pub path: &'a str,
     /// Method.
@@ -184,6 +186,7 @@ pub struct Snapshot {
     pub(crate) inbound: SideDocument,
     pub(crate) outbound: SideDocument,
     pub(crate) aliases: Aliases,
+    pub(crate) uri_rules: u128,
 }
 
 impl Snapshot {
@@ -192,9 +195,61 @@ impl Snapshot {
         self.index.find(query).map_or_else(|| self.fallback(), |at| &self.routes[at])
     }
 
-    /// The name that an authority is taken for: its service's, or itself.
-    pub fn authority<'a>(&'a self, authority: &'a str) -> &'a str {
+    /// The service that an authority is taken for: the one whose alias it is, or itself.
+    pub fn service<'a>(&'a self, authority: Authority<'a>) -> Authority<'a> {
         self.aliases.resolve(authority)
+    }
+
+    /// Every route by which a response for a target may have been stored: those that a GET can find,
+    /// whatever its header fields and its caller, the most specific first. Routes that do not cache
+    /// are among them.
+    pub fn possible_routes(&self, target: RequestTarget<'_>) -> Vec<&Arc<Route>> {
+        let (found, falls_back) = self.index.possible(self.service(target.authority), target.path);
+        let fallback = falls_back.then_some(self.routes.len() - 1);
+        found.into_iter().chain(fallback).map(|id| &self.routes[id]).collect()
+    }
+
+    /// Whether a response for a target may be stored by any route.
+    pub fn may_store(&self, target: RequestTarget<'_>) -> bool {
+        self.possible_routes(target).iter().any(|route| route.cache_enabled)
+    }
+
+    /// Every canonical URI that a stored response for a target can have, each once: under the query
+    /// rules of every route that it may have been stored by. Routes that do not cache count as well,
+    /// since they may have cached under an earlier policy.
+    pub fn canonical_uris(&self, target: RequestTarget<'_>) -> Vec<String> {
+        let target = RequestTarget { authority: self.service(target.authority), ..target };
+        let mut seen: Vec<&QueryRules> = Vec::new();
+        let mut uris = Vec::new();
+        for route in self.possible_routes(target) {
+            let rules = &route.key.query;
+            if seen.contains(&rules) {
+                continue;
+            }
+            seen.push(rules);
+            let uri = String::from_utf8_lossy(&uri_text(target, rules)).into_owned();
+            if !uris.contains(&uri) {
+                uris.push(uri);
+            }
+        }
+        uris
+    }
+
+    /// [`Snapshot::canonical_uris`] of all that a request for a URL may ask for.
+    pub fn canonical_uris_of(&self, url: &Url) -> Vec<String> {
+        let mut uris = Vec::new();
+        for uri in url.targets().flat_map(|target| self.canonical_uris(target)) {
+            if !uris.contains(&uri) {
+                uris.push(uri);
+            }
+        }
+        uris
+    }
+
+    /// A hash of what decides about canonical URIs: with equal hashes, two policies give the same
+    /// ones for every target.
+    pub fn uri_rules(&self) -> u128 {
+        self.uri_rules
     }
 
     /// What may pass on a side of the pod.

@@ -14,9 +14,11 @@ mod client;
 mod clock;
 mod coalesce;
 mod error;
+mod explain;
 mod guard;
 mod headers;
 mod interim;
+mod matcher;
 mod mesh;
 mod pipeline;
 mod purge;
@@ -43,10 +45,10 @@ pub use state::{Active, Parts, Shared};
 
 // What operators do: purges, and what is adopted from other pods at the start.
 pub use pipeline::peers::adopt;
-pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
+pub use purge::{Matched, PurgeCommand, PurgeError, PurgeResult, PurgeTarget, check_purge, purge};
 
 // What operators see.
 pub use error::{Overload, UpstreamError};
+pub use explain::{GuardInspection, Inspection, Live, explain_live};
 pub use guard::{BreakerState, GuardState, LimiterState};
-pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
 pub use upstream::EndpointState;

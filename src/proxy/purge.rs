@@ -1,25 +1,57 @@
-//! Purging on behalf of an operator: from what a person writes to an event of the log.
+//! Purging on behalf of an operator: from what a person writes to events of the log.
 
-use http::{HeaderMap, Method, Uri};
-use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged};
-use outrigger_policy::key::{canonical_uri, digest};
-use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{RequestTarget, Snapshot};
+use std::sync::Arc;
 
+use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict};
+use outrigger_policy::{Snapshot, Url};
+use outrigger_store::Entry;
+
+use crate::matcher::{canonical_prefixes, url_matchers};
 use crate::state::Shared;
 
-/// Bytes of a tag or prefix: events go to every pod.
-const TEXT_BYTES_MAX: usize = 2048;
+/// Keys of the memory tier that are looked at to count what a purge concerns.
+const COUNTED_KEYS_MAX: usize = 1 << 20;
+
+/// Which stored responses an operator means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeTarget {
+    /// Those for a URL, in every partition and variant.
+    Url(String),
+    /// Those that carry a tag.
+    Tag(String),
+    /// Those whose URL begins so.
+    Prefix(String),
+    /// All.
+    All,
+}
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeCommand {
-    /// Which stored responses: URLs and prefixes as people write them.
-    pub matcher: Matcher,
+    /// Which stored responses.
+    pub target: PurgeTarget,
     /// Hard or soft.
     pub mode: PurgeMode,
     /// Why, in the operator's words.
     pub reason: Option<String>,
+}
+
+/// What a purge has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeResult {
+    /// What became of its event; of the last one if it took several.
+    pub purged: Purged,
+    /// The stored responses that it met in this pod.
+    pub here: Matched,
+}
+
+/// Stored responses of this pod's memory that a purge concerns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// How many there are that no earlier purge had invalidated.
+    pub responses: usize,
+    /// Whether the memory holds more keys than are looked at, so that there may be more.
+    pub partial: bool,
 }
 
 /// Why a purge was refused.
@@ -41,18 +73,22 @@ pub enum PurgeError {
     Tag,
 }
 
-/// Appends a purge to the log and applies it here.
+/// Appends a purge to the log and applies it here. Before that, every key of the memory tier is looked
+/// at to count what is concerned, at most 1,048,576, on a thread of its own.
 ///
 /// # Errors
 /// When the command cannot be understood.
-pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Purged, PurgeError> {
-    let (matcher, uri_digest) = canonical(shared, command.matcher)?;
-    let kind = matcher.kind();
-    let PurgeCommand { mode, reason, .. } = command;
-    let request = PurgeRequest { matcher, mode, by: "admin", reason, uri_digest };
-    let purged = shared.log.purge(request).await;
-    shared.metrics.count_purge(kind, mode.as_str());
-    Ok(purged)
+pub async fn purge(shared: &Arc<Shared>, command: PurgeCommand) -> Result<PurgeResult, PurgeError> {
+    let matchers = matchers(&shared.active().snapshot, &command.target)?;
+    let here = count_here(shared, matchers.clone()).await;
+    let mut purged = Purged::Queued;
+    for matcher in matchers {
+        shared.metrics.count_purge(matcher.kind(), command.mode.as_str());
+        let reason = command.reason.clone();
+        let request = PurgeRequest { matcher, mode: command.mode, by: "admin", reason };
+        purged = shared.log.purge(request).await;
+    }
+    Ok(PurgeResult { purged, here })
 }
 
 /// Whether a purge can be understood.
@@ -60,75 +96,44 @@ pub async fn purge(shared: &Shared, command: PurgeCommand) -> Result<Purged, Pur
 /// # Errors
 /// When it cannot.
 pub fn check_purge(shared: &Shared, command: &PurgeCommand) -> Result<(), PurgeError> {
-    canonical(shared, command.matcher.clone()).map(|_| ())
+    matchers(&shared.active().snapshot, &command.target).map(|_| ())
 }
 
-fn canonical(shared: &Shared, matcher: Matcher) -> Result<(Matcher, u128), PurgeError> {
-    if let Matcher::Tag(text) | Matcher::Prefix(text) = &matcher
+/// Counts the stored responses that matchers concern, and that are not purged.
+pub(crate) async fn count_here(shared: &Arc<Shared>, matchers: Vec<Matcher>) -> Matched {
+    let shared = Arc::clone(shared);
+    let counting = tokio::task::spawn_blocking(move || {
+        let concerned = |entry: &Entry| {
+            let tags = Some(&*entry.tags);
+            let is_meant =
+                |matcher: &Matcher| matcher.concerns(entry.uri(), entry.uri_digest, tags);
+            matchers.iter().any(is_meant) && shared.log.verdict(entry) != Verdict::Purged
+        };
+        let (responses, partial) = shared.memory.count(COUNTED_KEYS_MAX, concerned);
+        Matched { responses, partial }
+    });
+    // It fails only if the process is ending.
+    counting.await.unwrap_or_default()
+}
+
+fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, PurgeError> {
+    if let PurgeTarget::Tag(text) | PurgeTarget::Prefix(text) = target
         && text.len() > TEXT_BYTES_MAX
     {
         return Err(PurgeError::TooLong);
     }
-    match matcher {
-        Matcher::Url(text) => {
-            let uri: Uri = text.parse().map_err(|_| PurgeError::Url(text.clone()))?;
-            let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
-                return Err(PurgeError::Url(text));
-            };
-            let active = shared.active();
-            let path = if uri.path().is_empty() { "/" } else { uri.path() };
-            let name = active.snapshot.authority(authority.as_str());
-            let route = active.snapshot.route(RouteQuery {
-                host: name,
-                path,
-                method: &Method::GET,
-                headers: &HeaderMap::new(),
-                peer: None,
-            });
-            // The mesh ends TLS before us, so that every key says http.
-            let target =
-                RequestTarget { scheme: "http", authority: name, path, query: uri.query() };
-            let canonical = canonical_uri(target, &route.key);
-            let uri_digest = digest(&canonical);
-            Ok((Matcher::Url(String::from_utf8_lossy(&canonical).into_owned()), uri_digest))
+    match target {
+        PurgeTarget::Url(text) => {
+            let url = Url::parse(text).ok().filter(Url::has_scheme);
+            Ok(url_matchers(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?))
         }
-        Matcher::Prefix(text) => canonical_prefix(&text, &shared.active().snapshot)
-            .map(|prefix| (Matcher::Prefix(prefix), 0))
-            .ok_or(PurgeError::Prefix(text)),
-        Matcher::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
-        other => Ok((other, 0)),
-    }
-}
-
-/// `https://Shop.svc:80/a` is stored as `http://shop.svc/a`.
-fn canonical_prefix(text: &str, snapshot: &Snapshot) -> Option<String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    if authority.is_empty() {
-        return None;
-    }
-    let authority = snapshot.authority(authority);
-    let authority = authority.strip_suffix(":80").unwrap_or(authority).to_ascii_lowercase();
-    // A bare host must not match hosts that merely begin like it.
-    let path = if path.is_empty() { "/" } else { path };
-    Some(format!("http://{authority}{path}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn prefix(text: &str) -> Option<String> {
-        let policy = "aliases: {shop.svc: [store]}";
-        canonical_prefix(text, &Snapshot::from_yaml("p", policy).unwrap())
-    }
-
-    #[test]
-    fn prefixes_are_made_canonical() {
-        assert_eq!(prefix("http://store:8080/a").as_deref(), Some("http://shop.svc/a"));
-        assert_eq!(prefix("https://Shop.svc:80/a").as_deref(), Some("http://shop.svc/a"));
-        assert_eq!(prefix("http://shop").as_deref(), Some("http://shop/"));
-        assert_eq!(prefix("/a"), None);
-        assert_eq!(prefix("http:///a"), None);
+        PurgeTarget::Prefix(text) => {
+            let prefixes = canonical_prefixes(text, snapshot);
+            let prefixes = prefixes.ok_or_else(|| PurgeError::Prefix(text.clone()))?;
+            Ok(prefixes.into_iter().map(Matcher::Prefix).collect())
+        }
+        PurgeTarget::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
+        PurgeTarget::Tag(tag) => Ok(vec![Matcher::Tag(tag.clone())]),
+        PurgeTarget::All => Ok(vec![Matcher::All]),
     }
 }

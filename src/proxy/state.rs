@@ -23,6 +23,7 @@ use crate::guard::{
     Destinations, GuardState, Guards, RevalidationWatch, RouteGuard, destination_name,
 };
 use crate::headers::ProxyIdentity;
+use crate::matcher::CanonicalUris;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
 
@@ -166,6 +167,8 @@ impl Shared {
         let watch = RevalidationWatch::new(Arc::clone(&parts.metrics), parts.clock.clone());
         let endpoints = Endpoints::start(&parts.settings.upstream, &connector, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
+        let uris = CanonicalUris(Arc::clone(&parts.snapshot));
+        parts.log.follow_policy(Arc::new(uris), || {});
         let active = Active::new(parts.snapshot, None, &watch);
         Ok(Arc::new(Shared {
             settings: parts.settings,
@@ -192,8 +195,9 @@ impl Shared {
 
     /// Puts a policy in force. Requests under way keep the one they began with.
     pub fn install(&self, snapshot: Arc<Snapshot>) {
-        let before = self.policy.load();
-        self.policy.store(Arc::new(Active::new(snapshot, Some(&before), &self.watch)));
+        let uris = CanonicalUris(Arc::clone(&snapshot));
+        let active = Arc::new(Active::new(snapshot, Some(&self.policy.load()), &self.watch));
+        self.log.follow_policy(Arc::new(uris), || self.policy.store(active));
     }
 
     /// The policy in force at this moment.

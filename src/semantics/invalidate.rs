@@ -14,16 +14,21 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 }
 
 /// The further URIs to invalidate besides the target: `Location` and `Content-Location`, where
-/// they have the same origin as the target. Answers path and query of each.
-pub fn further_targets(authority: &str, target_path: &str, response: &HeaderMap) -> Vec<String> {
+/// they have the same origin as the target; `is_own` tells that of a URL, or of an authority alone.
+/// Answers path and query of each.
+pub fn further_targets(
+    is_own: impl Fn(&str) -> bool,
+    target_path: &str,
+    response: &HeaderMap,
+) -> Vec<String> {
     [LOCATION, CONTENT_LOCATION]
         .iter()
-        .filter_map(|name| same_origin_path(authority, target_path, response, name))
+        .filter_map(|name| same_origin_path(&is_own, target_path, response, name))
         .collect()
 }
 
 fn same_origin_path(
-    authority: &str,
+    is_own: impl Fn(&str) -> bool,
     target_path: &str,
     response: &HeaderMap,
     name: &HeaderName,
@@ -32,15 +37,14 @@ fn same_origin_path(
     let text = text.split('#').next().unwrap_or(text);
     if let Some(rest) = text.strip_prefix("//") {
         let (other, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        return other.eq_ignore_ascii_case(authority).then(|| path.to_owned());
+        return is_own(other).then(|| path.to_owned());
     }
     if text.starts_with('/') {
         return Some(text.to_owned());
     }
     if text.contains("://") {
         let uri: Uri = text.parse().ok()?;
-        let same = uri.authority()?.as_str().eq_ignore_ascii_case(authority);
-        return same
+        return is_own(text)
             .then(|| uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string));
     }
     if text.is_empty() || text.contains("..") || text.contains(':') {
@@ -71,10 +75,14 @@ mod tests {
 
     #[test]
     fn another_origin_is_left_alone() {
+        let is_shop = |url: &str| {
+            let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+            rest.split('/').next().is_some_and(|host| host.eq_ignore_ascii_case("shop.svc"))
+        };
         let of = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(LOCATION, HeaderValue::from_static(value));
-            further_targets("shop.svc", "/a/b?x", &headers)
+            further_targets(is_shop, "/a/b?x", &headers)
         };
         assert_eq!(of("/c"), ["/c"]);
         assert_eq!(of("http://SHOP.svc/c?d"), ["/c?d"]);

@@ -188,16 +188,16 @@ impl Entry {
         self.status.as_u16() < 400 && !self.body.is_empty()
     }
 
-    /// The purge log position up to which the entry was found valid, with a mark whether a soft
-    /// purge touched it. Zero when never checked.
+    /// Up to which change of the purge log's mirror the entry was found valid, with a mark whether a
+    /// soft purge touched it. Zero when never checked.
     pub fn checked(&self) -> (u64, bool) {
         let value = self.checked.load(Ordering::Acquire);
         (value >> 1, value & 1 == 1)
     }
 
     /// Remembers a check, so that the next hit compares one number.
-    pub fn set_checked(&self, seq: u64, soft: bool) {
-        self.checked.store(seq << 1 | u64::from(soft), Ordering::Release);
+    pub fn set_checked(&self, change: u64, soft: bool) {
+        self.checked.store(change << 1 | u64::from(soft), Ordering::Release);
     }
 }
 

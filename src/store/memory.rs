@@ -213,6 +213,16 @@ impl MemoryTier {
         self.cache.invalidate(&digest);
     }
 
+    /// How many entries satisfy a condition, and whether there are more keys than the `keys_max` that
+    /// were looked at. It visits every key, so that it is for operators and not for requests.
+    pub fn count(&self, keys_max: usize, condition: impl Fn(&Entry) -> bool) -> (usize, bool) {
+        let mut slots = self.cache.iter();
+        let seen = slots.by_ref().take(keys_max);
+        let count =
+            seen.map(|(_, slot)| slot.variants.iter().filter(|e| condition(e)).count()).sum();
+        (count, slots.next().is_some())
+    }
+
     /// Frees what was evicted or expired. Called now and then by a background task, so that no
     /// request has to.
     pub fn run_pending_tasks(&self) {
@@ -280,6 +290,20 @@ mod tests {
         assert!(matches!(with("2"), Lookup::Hit(found) if found.body == "2"));
         assert!(matches!(with("1"), Lookup::Miss(Miss::Variant)));
         assert_eq!(tier.counts().variants_dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn entries_are_counted_up_to_a_bound_of_keys() {
+        let tier = MemoryTier::new(1 << 20, 4);
+        for key in ["a", "ab", "abc"] {
+            tier.put(&Arc::new(entry(key, None, "body")), |_| true).unwrap();
+        }
+        for body in ["1", "2"] {
+            tier.put(&Arc::new(entry("abcd", Some(("vary", "x-v")), body)), |_| true).unwrap();
+        }
+        assert_eq!(tier.count(4, |_| true), (5, false));
+        assert_eq!(tier.count(9, |entry| entry.body.len() == 1), (2, false));
+        assert!(tier.count(3, |_| true).1);
     }
 
     #[test]

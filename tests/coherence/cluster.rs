@@ -24,13 +24,21 @@ pub struct Shape {
     lease: Duration,
     events_max: Option<usize>,
     links: Vec<usize>,
+    policies: Vec<(usize, &'static str)>,
 }
 
 impl Shape {
     /// This many pods in front of an upstream.
     pub fn of(upstream: impl Into<String>, pods: usize) -> Self {
         let lease = Duration::from_secs(2);
-        Self { upstream: upstream.into(), pods, lease, events_max: None, links: Vec::new() }
+        Self {
+            upstream: upstream.into(),
+            pods,
+            lease,
+            events_max: None,
+            links: Vec::new(),
+            policies: Vec::new(),
+        }
     }
 
     /// With another lease.
@@ -48,6 +56,12 @@ impl Shape {
     /// This pod reaches Redis through a link that can be cut.
     pub fn link(mut self, pod: usize) -> Self {
         self.links.push(pod);
+        self
+    }
+
+    /// This pod has a policy of its own.
+    pub fn policy(mut self, pod: usize, policy: &'static str) -> Self {
+        self.policies.push((pod, policy));
         self
     }
 
@@ -240,8 +254,9 @@ impl Cluster {
             false => None,
         };
         let url = link.as_ref().map_or_else(|| self.redis.url(), SlowProxy::url);
+        let own = self.shape.policies.iter().find(|(pod, _)| *pod == index);
         let setup = Setup::upstream(&self.shape.upstream)
-            .policy(POLICY)
+            .policy(own.map_or(POLICY, |(_, policy)| policy))
             .config(&self.shape.section(&url, &name));
         let proxy = setup.start().await;
         self.addresses.set(index, &proxy);

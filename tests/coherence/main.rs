@@ -21,6 +21,7 @@ mod hold;
 mod late;
 mod linear;
 mod load;
+mod policies;
 mod register;
 mod rng;
 mod storm;

@@ -37,4 +37,5 @@ mod storing;
 mod streaming;
 mod trailers;
 mod upgrade;
+mod uri;
 mod vary;

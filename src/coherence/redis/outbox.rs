@@ -53,15 +53,13 @@ impl Outbox {
         // A purge that waits already may say the same. The first one does not count: it may be on
         // its way, and so come before what this one is about.
         let said = self.queue.lock().iter().skip(1).any(|waiting| {
-            let same = (&waiting.content.matcher, waiting.content.uri_digest)
-                == (&content.matcher, content.uri_digest);
-            same && waiting.content.action == content.action
+            (&waiting.content.matcher, waiting.content.action) == (&content.matcher, content.action)
         });
         if said {
             return;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        mirror.hold(content.matcher.clone(), content.uri_digest, Ends::Released(id));
+        mirror.hold(&content.matcher, Ends::Released(id));
         let mut queue = self.queue.lock();
         queue.push_back(Waiting { id, content });
         if queue.len() > QUEUED_MAX {
@@ -74,7 +72,7 @@ impl Outbox {
     /// Makes one purge of all. Those that end a hold stay, since other pods have that hold too.
     fn collapse(&self, queue: &mut VecDeque<Waiting>, mirror: &Mirror) {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        mirror.hold(Matcher::All, 0, Ends::Released(id));
+        mirror.hold(&Matcher::All, Ends::Released(id));
         let ends_hold = |waiting: &Waiting| {
             matches!(waiting.content.action, Action::Purge { ends: Some(_), .. })
         };

@@ -42,7 +42,7 @@ impl RedisLog {
     pub(super) async fn in_effect(&self, seq: Seq, content: &Content) {
         if !self.state.until_applied(seq, self.settings.append_timeout).await {
             let ends = Ends::Applied(seq);
-            self.state.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
+            self.state.mirror.hold(&content.matcher, ends);
         }
     }
 
@@ -80,6 +80,11 @@ impl HoldGuard {
             self.left.retain(|have| *have != seq);
         }
         last
+    }
+
+    /// The kind of what is held, for metrics.
+    pub fn kind(&self) -> &'static str {
+        self.request.matcher.kind()
     }
 
     /// Ends the hold after a while, since the write may still take effect.

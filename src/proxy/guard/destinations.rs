@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use outrigger_policy::{Side, Snapshot};
+use outrigger_policy::{Authority, Side, Snapshot};
 use parking_lot::Mutex;
 
 use crate::guard::revalidation::RevalidationWatch;
@@ -21,11 +21,7 @@ pub(crate) fn destination_name(side: Side, port: u16, authority: &str) -> String
     if side == Side::Inbound {
         return format!("inbound:{port}");
     }
-    let host = match authority.rfind(':') {
-        Some(at) if !authority.ends_with(']') => &authority[..at],
-        _ => authority,
-    };
-    format!("{}:{port}", host.to_ascii_lowercase())
+    format!("{}:{port}", Authority::of_valid(authority).host())
 }
 
 #[derive(Debug)]
@@ -98,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_service_is_one_destination_however_it_is_written() {
-        for authority in ["Reviews.svc", "reviews.svc:80", "reviews.svc:9080"] {
+        for authority in ["Reviews.svc", "reviews.svc.", "reviews.svc:80", "reviews.svc:9080"] {
             assert_eq!(destination_name(Side::Outbound, 9080, authority), "reviews.svc:9080");
         }
         assert_eq!(destination_name(Side::Outbound, 80, "[::1]:80"), "[::1]:80");

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, StatusCode, Version};
 use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{RequestTarget, Route, Side, Snapshot};
+use outrigger_policy::uri::AuthorityError;
+use outrigger_policy::{Authority, RequestTarget, Route, Side, Snapshot};
 
 use crate::headers::{ProxyIdentity, wants_upgrade};
 use crate::mesh::{self, Arrived, MeshSettings};
@@ -16,23 +17,11 @@ use crate::state::Shared;
 
 /// A request that may go on.
 pub(crate) struct Admitted<'a> {
-    pub(crate) authority: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) query: Option<&'a str>,
+    /// What is asked for, under the name of its service.
+    pub(crate) target: RequestTarget<'a>,
     pub(crate) route: &'a Arc<Route>,
     pub(crate) arrived: Arrived<'a>,
     pub(crate) upgrade: bool,
-}
-
-impl<'a> Admitted<'a> {
-    pub(crate) fn target(&self) -> RequestTarget<'a> {
-        RequestTarget {
-            scheme: "http",
-            authority: self.authority,
-            path: self.path,
-            query: self.query,
-        }
-    }
 }
 
 /// What the listener by which a request came in knows.
@@ -73,7 +62,7 @@ pub(crate) fn admit<'a, B>(
     if framing == 1 && headers.contains_key(TRANSFER_ENCODING) {
         return Err(Refusal::bad_request("content-length-and-transfer-encoding"));
     }
-    let authority = snapshot.authority(authority(request)?);
+    let authority = snapshot.service(authority(request)?);
     let path = match request.uri().path() {
         "" => "/",
         path => path,
@@ -87,11 +76,9 @@ pub(crate) fn admit<'a, B>(
     let arrived =
         mesh::arrive(listener.side, headers, listener.mesh, listener.has_upstream, snapshot)?;
     let peer = arrived.arrival.peer;
-    let query = RouteQuery { host: authority, path, method: request.method(), headers, peer };
+    let query = RouteQuery { authority, path, method: request.method(), headers, peer };
     Ok(Admitted {
-        authority,
-        path,
-        query: request.uri().query(),
+        target: RequestTarget { authority, path, query: request.uri().query() },
         route: snapshot.route(query),
         arrived,
         upgrade: wants_upgrade(headers, request.version()),
@@ -99,7 +86,7 @@ pub(crate) fn admit<'a, B>(
 }
 
 /// The host that the request is for: an absolute target before `Host` (RFC 9112 §3.2.2).
-fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
+fn authority<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -110,28 +97,20 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
         if request.version() < Version::HTTP_2 && request.uri().scheme().is_none() {
             return Err(Refusal::bad_request("request-target"));
         }
-        if authority.as_str().contains('@') {
-            return Err(Refusal::bad_request("user-information"));
-        }
-        return Ok(authority.as_str());
+        return Authority::parse(authority.as_str()).map_err(|error| match error {
+            AuthorityError::UserInformation => Refusal::bad_request("user-information"),
+            AuthorityError::Host => Refusal::bad_request("host"),
+        });
     }
     let Some(host) = host else {
         // HTTP/1.0 knows no Host; a probe may well be one.
         if request.version() <= Version::HTTP_10 {
-            return Ok("localhost");
+            return Ok(Authority::of_valid("localhost"));
         }
         return Err(Refusal::bad_request("no-host"));
     };
     let host = host.to_str().map_err(|_| Refusal::bad_request("host"))?.trim();
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b);
-    let port_ok = match host.rsplit_once(':') {
-        Some((_, port)) if !host.ends_with(']') => port.bytes().all(|b| b.is_ascii_digit()),
-        _ => true,
-    };
-    if host.is_empty() || !port_ok || !host.bytes().all(good) {
-        return Err(Refusal::bad_request("host"));
-    }
-    Ok(host)
+    Authority::parse(host).map_err(|_| Refusal::bad_request("host"))
 }
 
 #[cfg(test)]
@@ -144,7 +123,7 @@ mod tests {
         let listener =
             ListenerContext { identity: &identity, side: None, mesh: &mesh, has_upstream: true };
         admit(request, &snapshot, listener)
-            .map(|found| format!("{}{}", found.authority, found.path))
+            .map(|found| format!("{}{}", found.target.authority.as_sent(), found.target.path))
             .map_err(|refusal| refusal.detail)
     }
 
@@ -170,6 +149,7 @@ mod tests {
             (&[("host", "a"), ("host", "b")], "several-hosts"),
             (&[("host", "a/b")], "host"),
             (&[("host", "a:port")], "host"),
+            (&[("host", "a@b")], "host"),
             (
                 &[("host", "a"), ("content-length", "1"), ("content-length", "1")],
                 "several-content-lengths",

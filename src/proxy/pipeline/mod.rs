@@ -6,7 +6,6 @@ mod answer;
 mod exchange;
 mod fetch;
 mod forward;
-pub mod live;
 mod lookup;
 pub mod peers;
 mod plan;
@@ -33,6 +32,7 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::request::{Asked, Payload, Received, RequestContext, Routing};
 use crate::state::Worker;
 use admit::ListenerContext;
+pub(crate) use request::RequestView;
 pub(crate) use respond::health;
 
 /// Answers one request. A hit waits for nothing and ends here.

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{HeaderMap, Method};
-use outrigger_policy::snapshot::RouteQuery;
+use outrigger_policy::Url;
 use outrigger_store::tier::Usable;
 use outrigger_store::{Claim, Entry, Settled, ShareScope, Ticket, Tier};
 
@@ -67,23 +66,17 @@ pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockO
     LockOutcome::Fetch(None)
 }
 
-/// Copies what another pod has stored into memory, if it is valid and its route's rules are those
-/// by which it was stored. `false` if it was not taken.
+/// Copies what another pod has stored into memory, if it is valid and there is a route that a
+/// request for it can find, with the rules by which it was stored. `false` if it was not taken.
 pub fn adopt(shared: &Shared, entry: &Arc<Entry>, from: ShareScope) -> bool {
     let Ok(uri) = std::str::from_utf8(entry.uri()) else { return false };
-    let Some((_, rest)) = uri.split_once("://") else { return false };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let Ok(url) = Url::parse(uri) else { return false };
     let active = shared.active();
-    let route = active.snapshot.route(RouteQuery {
-        host,
-        path: path.split('?').next().unwrap_or("/"),
-        method: &Method::GET,
-        headers: &HeaderMap::new(),
-        peer: None,
+    let by_the_rules = active.snapshot.possible_routes(url.target()).iter().any(|route| {
+        route.cache_enabled
+            && route.redis.enabled
+            && scope(route) == from
+            && route.rules_fingerprint == entry.rules_fingerprint
     });
-    let by_the_rules = route.cache_enabled
-        && route.redis.enabled
-        && scope(route) == from
-        && route.rules_fingerprint == entry.rules_fingerprint;
     by_the_rules && shared.remember(entry)
 }

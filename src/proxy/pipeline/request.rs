@@ -104,7 +104,7 @@ impl Asked {
         let route = admitted.route;
         let directives = route.request_directives(headers);
         let arrival = admitted.arrived.arrival;
-        let key = CacheKey::build(admitted.target(), headers, &route.key, arrival);
+        let key = CacheKey::build(admitted.target, headers, &route.key, arrival);
         Asked { key, directives, now }
     }
 
@@ -130,8 +130,6 @@ pub(crate) struct Routing {
     pub(crate) entry: Option<(Side, u16)>,
     /// The address that Envoy named; `None` for the configured upstream.
     pub(crate) to: Option<Destination>,
-    /// The SPIFFE URI of the authenticated caller.
-    pub(crate) peer_uri: Option<Box<str>>,
     /// Whether it asks to change the protocol of its connection.
     pub(crate) upgrade: bool,
 }
@@ -142,10 +140,9 @@ impl Routing {
         let arrived = admitted.arrived;
         Routing {
             route: Arc::clone(admitted.route),
-            authority: admitted.authority.to_owned(),
+            authority: admitted.target.authority.as_sent().to_owned(),
             entry: arrived.arrival.entry,
             to: arrived.destination.map(|address| Destination { address, http2 }),
-            peer_uri: arrived.arrival.peer.map(|peer| peer.uri().into()),
             upgrade: admitted.upgrade,
         }
     }

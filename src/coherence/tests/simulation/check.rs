@@ -50,7 +50,7 @@ pub struct Checks {
 
 pub fn concerns(content: &Content, key: usize) -> bool {
     match &content.matcher {
-        Matcher::Url(_) => content.uri_digest == key as u128 + 1,
+        Matcher::Url { digests, .. } => digests.contains(&(key as u128 + 1)),
         Matcher::Tag(tag) => *tag == format!("t{key}"),
         Matcher::Prefix(prefix) => uri(key).starts_with(prefix),
         Matcher::All => true,

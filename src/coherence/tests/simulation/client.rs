@@ -8,7 +8,7 @@ use outrigger_coherence::{Matcher, Seq};
 
 use crate::exec::{MS, Micros};
 use crate::linear::Op;
-use crate::ops::{Answer, Ask, uri};
+use crate::ops::{Answer, Ask, url};
 use crate::world::{LEVELS, Level, Sim, short};
 
 /// One session.
@@ -73,7 +73,7 @@ impl Session {
     }
 
     pub async fn purge(&mut self, sim: &Sim, process: usize, key: usize) {
-        let what = Ask::Purge { matcher: Matcher::Url(uri(key)), key, wait_all: true };
+        let what = Ask::Purge { matcher: url(key), wait_all: true };
         self.request(sim, process, key, what).await;
     }
 
@@ -142,10 +142,10 @@ impl Session {
 
 fn purge_of(sim: &Sim, key: usize) -> Ask {
     let matcher = match sim.below(4) {
-        0 => Matcher::Url(uri(key)),
+        0 => url(key),
         1 => Matcher::Tag(format!("t{key}")),
         2 => Matcher::Prefix("http://h/".to_owned()),
         _ => Matcher::All,
     };
-    Ask::Purge { matcher, key, wait_all: sim.percent(70) }
+    Ask::Purge { matcher, wait_all: sim.percent(70) }
 }

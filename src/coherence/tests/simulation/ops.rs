@@ -22,7 +22,7 @@ const CATCH_UP_MAX: Micros = 30 * MS;
 pub enum Ask {
     Read { key: usize, token: Seq },
     Write { key: usize, value: u64, token: Seq },
-    Purge { matcher: Matcher, key: usize, wait_all: bool },
+    Purge { matcher: Matcher, wait_all: bool },
 }
 
 /// What it is told.
@@ -38,9 +38,13 @@ pub fn uri(key: usize) -> String {
     format!("http://h/{key}")
 }
 
-fn request(matcher: Matcher, key: usize) -> PurgeRequest {
-    let uri_digest = if matches!(matcher, Matcher::Url(_)) { key as u128 + 1 } else { 0 };
-    PurgeRequest { matcher, mode: PurgeMode::Hard, by: "test", reason: None, uri_digest }
+/// The URL of a key.
+pub fn url(key: usize) -> Matcher {
+    Matcher::Url { uri: uri(key), digests: vec![key as u128 + 1] }
+}
+
+fn request(matcher: Matcher) -> PurgeRequest {
+    PurgeRequest { matcher, mode: PurgeMode::Hard, by: "test", reason: None }
 }
 
 /// The purge that ends a hold.
@@ -115,9 +119,7 @@ impl Pod {
                 Level::Causal => self.write_causally(key, value, token).await,
                 Level::Strong => self.write_strongly(key, value).await,
             },
-            Ask::Purge { matcher, key, wait_all } => {
-                self.purge_as_asked(matcher, key, wait_all).await
-            }
+            Ask::Purge { matcher, wait_all } => self.purge_as_asked(matcher, wait_all).await,
         }
     }
 
@@ -207,7 +209,7 @@ impl Pod {
     }
 
     async fn write_eventually(&self, key: usize, value: u64) -> Answer {
-        let content = Content::purge(request(Matcher::Url(uri(key)), key), None, &self.name);
+        let content = Content::purge(request(url(key)), None, &self.name);
         self.in_flight.borrow_mut().push(key);
         forward(&self.sim, key, value).await;
         let seq = self.purge(&content).await;
@@ -224,7 +226,7 @@ impl Pod {
     }
 
     async fn write_causally(&self, key: usize, value: u64, token: Seq) -> Answer {
-        let (sim, request) = (&self.sim, request(Matcher::Url(uri(key)), key));
+        let (sim, request) = (&self.sim, request(url(key)));
         let hold = match sim.rules.has(Rule::HoldBeforeCausal) {
             true => self.hold(&Content::hold(request.clone(), &self.name), false).await,
             false => None,
@@ -245,7 +247,7 @@ impl Pod {
     }
 
     async fn write_strongly(&self, key: usize, value: u64) -> Answer {
-        let (sim, request) = (&self.sim, request(Matcher::Url(uri(key)), key));
+        let (sim, request) = (&self.sim, request(url(key)));
         let mut hold = None;
         if sim.rules.has(Rule::HoldBeforeStrong) {
             hold = self.hold(&Content::hold(request.clone(), &self.name), true).await;
@@ -268,8 +270,8 @@ impl Pod {
         seq
     }
 
-    async fn purge_as_asked(&self, matcher: Matcher, key: usize, wait_all: bool) -> Answer {
-        let seq = self.purge(&Content::purge(request(matcher, key), None, &self.name)).await;
+    async fn purge_as_asked(&self, matcher: Matcher, wait_all: bool) -> Answer {
+        let seq = self.purge(&Content::purge(request(matcher), None, &self.name)).await;
         self.sim.checks.in_effect(self.life, seq);
         if let Some(seq) = seq.filter(|_| wait_all)
             && self.acknowledged(seq, 2000 * MS).await

@@ -60,7 +60,7 @@ impl Pod {
     pub async fn in_effect(&self, seq: Seq, content: &Content) {
         if !self.until_applied(seq, APPEND_TIMEOUT).await {
             let ends = Ends::Applied(seq);
-            self.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
+            self.mirror.hold(&content.matcher, ends);
         }
     }
 
@@ -84,7 +84,7 @@ impl Pod {
         self.sim.checks.queued(self.life, id, &content);
         if self.sim.rules.has(Rule::OutboxHolds) {
             let ends = Ends::Released(id);
-            self.mirror.hold(content.matcher.clone(), content.uri_digest, ends);
+            self.mirror.hold(&content.matcher, ends);
         }
         self.outbox.borrow_mut().push_back((id, content));
         self.ring();

@@ -224,7 +224,7 @@ pub fn short(seq: Seq) -> String {
 /// An event for people.
 pub fn said(content: &Content) -> String {
     let matcher = match &content.matcher {
-        Matcher::Url(_) => format!("k{}", content.uri_digest - 1),
+        Matcher::Url { digests, .. } => format!("k{}", digests[0] - 1),
         other => format!("{other:?}"),
     };
     match content.action {

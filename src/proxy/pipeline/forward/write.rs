@@ -7,19 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::Method;
+use http::header::{CONTENT_TYPE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
 use outrigger_coherence::{
     Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
 };
-use outrigger_policy::key::{canonical_uri, digest};
-use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::values::Consistency;
-use outrigger_policy::{Peer, RequestTarget, Route};
+use outrigger_policy::{Authority, RequestTarget, Url};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::error::UpstreamError;
+use crate::matcher::target_matcher;
 use crate::pipeline::request::RequestContext;
 use crate::state::{Active, Worker};
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
@@ -33,11 +32,10 @@ const LINGER: Duration = Duration::from_secs(25);
 pub(crate) struct Write {
     worker: Arc<Worker>,
     active: Arc<Active>,
+    /// As the client sent it: other pods may have other aliases.
     authority: String,
     target: PathAndQuery,
     method: Method,
-    headers: HeaderMap,
-    peer_uri: Option<Box<str>>,
     /// How coherent what it changes has to be.
     pub(crate) consistency: Consistency,
 }
@@ -52,7 +50,7 @@ pub(crate) enum Written {
 
 impl Write {
     /// The write that a request is; `None` if there cannot be anything stored for it: its method is
-    /// safe, its target is not cached, or it is a gRPC call, whose resource knows no GET.
+    /// safe, no route caches its target, or it is a gRPC call, whose resource knows no GET.
     pub(crate) fn of(request: &RequestContext) -> Option<Self> {
         let is_grpc = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         let headers = &request.parts.headers;
@@ -61,20 +59,19 @@ impl Write {
         {
             return None;
         }
-        let mut write = Write {
+        let (authority, target) = (sent_authority(request), request.target());
+        let stored = RequestTarget::new(Authority::of_valid(authority), target.as_str());
+        let routes = request.active.snapshot.possible_routes(stored);
+        let caching = routes.iter().filter(|route| route.cache_enabled);
+        let strictest = caching.map(|route| route.consistency).max()?;
+        Some(Write {
             worker: Arc::clone(&request.worker),
             active: Arc::clone(&request.active),
-            authority: request.routing.authority.clone(),
-            target: request.target(),
+            authority: authority.to_owned(),
+            target,
             method: request.parts.method.clone(),
-            headers: headers.clone(),
-            peer_uri: request.routing.peer_uri.clone(),
-            consistency: request.route().consistency,
-        };
-        let route = write.stored_by(write.target.path());
-        let (cached, consistency) = (route.cache_enabled, route.consistency);
-        write.consistency = write.consistency.max(consistency);
-        cached.then_some(write)
+            consistency: request.route().consistency.max(strictest),
+        })
     }
 
     /// Sends the request, and invalidates what it may have changed.
@@ -123,7 +120,7 @@ impl Write {
                 guard.linger(LINGER)
             }
             Some(guard) => {
-                self.count("url");
+                self.count(guard.kind());
                 note(&mut last, guard.complete().await);
             }
             None if succeeded => {
@@ -136,7 +133,8 @@ impl Write {
             return last;
         };
         let target = self.target.as_str();
-        for path in invalidate::further_targets(&self.authority, target, &head.headers) {
+        let is_own = |url: &str| self.is_own_host(url);
+        for path in invalidate::further_targets(is_own, target, &head.headers) {
             note(&mut last, self.purge(self.url_purge(&path)).await);
         }
         for group in tags::invalidated_groups(&head.headers) {
@@ -145,35 +143,24 @@ impl Write {
                 mode: PurgeMode::Hard,
                 by: "unsafe-method",
                 reason: None,
-                uri_digest: 0,
             };
             note(&mut last, self.purge(request).await);
         }
         last
     }
 
-    /// The route by which responses for a path are stored.
-    fn stored_by(&self, path: &str) -> &Route {
-        self.active.snapshot.route(RouteQuery {
-            host: &self.authority,
-            path,
-            method: &Method::GET,
-            headers: &self.headers,
-            peer: self.peer_uri.as_deref().and_then(Peer::parse),
-        })
+    /// Whether a URL in the response has the host of the request, by any of its names.
+    fn is_own_host(&self, url: &str) -> bool {
+        let snapshot = &self.active.snapshot;
+        let own = snapshot.service(Authority::of_valid(&self.authority));
+        let is_own = |target: RequestTarget<'_>| snapshot.service(target.authority) == own;
+        Url::parse(url).is_ok_and(|url| url.targets().any(is_own))
     }
 
-    fn url_purge(&self, target: &str) -> PurgeRequest {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        let route = self.stored_by(path);
-        let target = RequestTarget { scheme: "http", authority: &self.authority, path, query };
-        let uri = canonical_uri(target, &route.key);
+    fn url_purge(&self, path_and_query: &str) -> PurgeRequest {
+        let target = RequestTarget::new(Authority::of_valid(&self.authority), path_and_query);
         PurgeRequest {
-            uri_digest: digest(&uri),
-            matcher: Matcher::Url(String::from_utf8_lossy(&uri).into_owned()),
+            matcher: target_matcher(&self.active.snapshot, target),
             mode: PurgeMode::Hard,
             by: "unsafe-method",
             reason: None,
@@ -188,6 +175,14 @@ impl Write {
         self.count(request.matcher.kind());
         self.worker.shared.log.purge(request).await
     }
+}
+
+/// The authority of a request before aliases, in the spelling of its client.
+fn sent_authority(request: &RequestContext) -> &str {
+    let absolute = request.parts.uri.authority().map(|authority| authority.as_str());
+    let host =
+        || request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::trim);
+    absolute.or_else(host).unwrap_or(&request.routing.authority)
 }
 
 fn note(last: &mut Option<Seq>, purged: Purged) {

@@ -1,15 +1,19 @@
 //! Explaining a URL against the running state: the policy's answer, and what the store holds.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
 use outrigger_policy::explain::{Explanation, Question, explain};
-use outrigger_policy::{Arrival, CacheKey, RequestTarget, Side};
+use outrigger_policy::{Arrival, CacheKey, RequestTarget, Side, Url};
 use outrigger_semantics::Reuse;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
 
 use crate::guard::RouteGuard;
-use crate::pipeline::request::RequestView;
+use crate::matcher::url_matchers;
+use crate::pipeline::RequestView;
+use crate::purge::{self, Matched};
 use crate::state::Shared;
 
 /// What a tier holds for a request, for operators.
@@ -41,6 +45,9 @@ pub struct Inspection {
     pub policy: Explanation,
     /// What each tier holds, memory first.
     pub tiers: Vec<Live>,
+    /// What a purge of the URL would meet in memory: whatever route, partition and variant the
+    /// stored responses belong to.
+    pub matched: Matched,
     /// Whether the key is remembered as not cacheable.
     pub remembered_uncacheable: bool,
     /// What stands between the request and the upstream.
@@ -66,22 +73,23 @@ pub struct GuardInspection {
 
 /// Explains a GET (or another method) for a URL.
 pub async fn explain_live(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     method: &Method,
-    target: RequestTarget<'_>,
+    url: &Url,
     headers: &HeaderMap,
     arrival: Arrival<'_>,
 ) -> Inspection {
     let active = shared.active();
     let now = shared.clock.now();
-    let target = RequestTarget { authority: active.snapshot.authority(target.authority), ..target };
+    let asked = url.target();
+    let target = RequestTarget { authority: active.snapshot.service(asked.authority), ..asked };
     let outbound = arrival.entry.is_some_and(|(side, _)| side == Side::Outbound);
     let own = shared.settings.mesh.identity.as_deref().filter(|_| outbound);
     let arrival = Arrival { own, ..arrival };
-    let question = Question { method, target, headers, response: None, arrival, now };
+    let question = Question { method, url, headers, response: None, arrival, now };
     let policy = explain(&active.snapshot, &question);
     let route = active.snapshot.route(outrigger_policy::snapshot::RouteQuery {
-        host: target.authority,
+        authority: target.authority,
         path: target.path,
         method,
         headers,
@@ -101,9 +109,11 @@ pub async fn explain_live(
         }
     }
     let remembered_uncacheable = shared.hit_for_miss.contains_key(&key.digest());
-    let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, target.authority)));
+    let authority = target.authority.as_sent();
+    let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, authority)));
     let guard = guard(shared, &route_guard, key.digest());
-    Inspection { policy, tiers, remembered_uncacheable, guard }
+    let matched = purge::count_here(shared, url_matchers(&active.snapshot, url)).await;
+    Inspection { policy, tiers, matched, remembered_uncacheable, guard }
 }
 
 fn guard(shared: &Shared, guard: &RouteGuard, key: u128) -> GuardInspection {
