@@ -362,11 +362,101 @@ mod tests {
         assert_eq!(of(""), Some(0));
     }
 
+    /// Where a path of the policy stands among those that match, the smallest first: segment by
+    /// segment a literal comes before a placeholder, and that before the end of a prefix. `None` if
+    /// it does not match.
+    fn path_rank(kind: &str, pattern: &str, path: &str) -> Option<Vec<u8>> {
+        let split = |text: &str| -> Vec<String> {
+            let text = text.strip_prefix('/').unwrap_or(text);
+            if text.is_empty() { Vec::new() } else { text.split('/').map(str::to_owned).collect() }
+        };
+        let mut wanted = split(pattern);
+        if kind == "prefix" && wanted.last().is_some_and(String::is_empty) {
+            wanted.pop();
+        }
+        let is_rest =
+            kind == "template" && wanted.last().is_some_and(|last| last.ends_with("=**}"));
+        if is_rest {
+            wanted.pop();
+        }
+        let (open, given) = (is_rest || kind == "prefix", split(path));
+        if given.len() < wanted.len() || (!open && given.len() > wanted.len()) {
+            return None;
+        }
+        let mut rank = Vec::new();
+        for (wanted, given) in wanted.iter().zip(&given) {
+            let placeholder = kind == "template" && wanted.starts_with('{');
+            let matches = if placeholder { !given.is_empty() } else { wanted == given };
+            rank.push(u8::from(placeholder));
+            matches.then_some(())?;
+        }
+        rank.push(if open { 2 } else { 0 });
+        Some(rank)
+    }
+
+    /// The same for a host.
+    fn host_rank(pattern: &str, host: &str) -> Option<(u8, usize)> {
+        match pattern.strip_prefix("*.") {
+            Some(domain) => {
+                let below = host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+                below.then_some((1, usize::MAX - domain.len()))
+            }
+            None if pattern == "*" => Some((2, 0)),
+            None => (pattern == host).then_some((0, 0)),
+        }
+    }
+
+    const HOSTS: [&str; 4] = ["x.a.svc", "*.a.svc", "*.svc", "*"];
+    const PATHS: [(&str, &str); 10] = [
+        ("prefix", "/"),
+        ("prefix", "/a"),
+        ("prefix", "/a/b/"),
+        ("exact", "/"),
+        ("exact", "/a"),
+        ("exact", "/a/b"),
+        ("exact", "/a/{b}"),
+        ("template", "/a/{b}"),
+        ("template", "/{a}/b"),
+        ("template", "/a/{rest=**}"),
+    ];
+
     proptest::proptest! {
         #[test]
         fn any_path_finds_its_way(path in "[/a-c{}]{0,40}") {
             let index = index(&["path: {template: '/a/{b}/c'}", "path: {prefix: /a}"]);
             let _ = find(&index, "h", &path);
+        }
+
+        /// The route that the index finds is the one that looking at every route finds.
+        #[test]
+        fn the_index_finds_what_looking_at_all_finds(
+            routes in proptest::collection::vec((0..4usize, 0..10usize, 0..3u8), 0..8),
+            host in proptest::sample::select(vec!["x.a.svc", "X.A.svc.:80", "y.a.svc", "b.svc", "svc"]),
+            path in "(/(a|b|c|\\{b\\})?){1,3}",
+            tenant in proptest::bool::ANY,
+        ) {
+            let texts: Vec<String> = routes.iter().map(|(host, path, condition)| {
+                let ((kind, path), host) = (PATHS[*path], HOSTS[*host]);
+                let more = ["", ", headers: {x-tenant: '*'}", ", methods: [POST]"];
+                let more = more[usize::from(*condition)];
+                format!("{{hosts: ['{host}'], path: {{{kind}: '{path}'}}{more}}}")
+            }).collect();
+            let index = index(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+            let mut headers = HeaderMap::new();
+            if tenant {
+                headers.insert("x-tenant", HeaderValue::from_static("t"));
+            }
+            let authority = Authority::parse(host).unwrap();
+            let (method, path) = (&Method::GET, path.as_str());
+            let query = RouteQuery { authority, path, method, headers: &headers, peer: None };
+            let ranked = routes.iter().enumerate().filter_map(|(route, (host, at, condition))| {
+                let holds = *condition == 0 || (*condition == 1 && tenant);
+                let (kind, pattern) = PATHS[*at];
+                let host = host_rank(HOSTS[*host], &authority.host()).filter(|_| holds)?;
+                Some((host, path_rank(kind, pattern, path)?, u8::MAX - condition, route))
+            });
+            let expected = ranked.min().map(|(.., route)| route);
+            proptest::prop_assert_eq!(index.find(query), expected, "{:?}", texts);
         }
     }
 }
