@@ -18,6 +18,7 @@ use crate::app::config::{
     BalanceConfig, Config, EjectionConfig, HostHeaderConfig, LimitsConfig, ListenerConfig,
     ModeConfig, UpstreamConfig,
 };
+use crate::app::error::PlanError;
 use crate::app::memory_limit::memory_limit_bytes;
 use crate::app::mesh;
 use crate::app::redis::{self, RedisPlan};
@@ -42,22 +43,6 @@ pub struct Plan {
     pub redis: Option<RedisPlan>,
     /// The document, for parts that take it as it is.
     pub config: Config,
-}
-
-/// Why a bootstrap document cannot work: the field, the reason and the fix.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct PlanError {
-    /// The field, such as `listeners[0].address`.
-    pub path: String,
-    /// What is wrong and what to write.
-    pub reason: String,
-}
-
-impl PlanError {
-    pub(super) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        PlanError { path: path.into(), reason: reason.into() }
-    }
 }
 
 /// Turns a bootstrap document into a plan.
@@ -138,8 +123,7 @@ fn own_ports(
 }
 
 fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, PlanError> {
-    let mode = ModeConfig::default();
-    let default = [ListenerConfig { address: mode.address().to_owned(), mode }];
+    let default = [ListenerConfig::at_default(ModeConfig::Direct)];
     let given = if given.is_empty() { &default[..] } else { given };
     given
         .iter()

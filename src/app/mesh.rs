@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use outrigger_control::xds::{Identity, XdsAddress, XdsSettings, parse_labels};
 use outrigger_proxy::{ListenAddress, MeshSettings, Mode};
 
-use crate::app::build::PlanError;
 use crate::app::config::{Config, MeshConfig, PolicyConfig, XdsConfig};
+use crate::app::error::PlanError;
 
 /// Where Istio's injector mounts the labels of a pod.
 const LABELS_FILE: &str = "/etc/istio/pod/labels";

@@ -5,6 +5,8 @@
 
 pub mod build;
 pub mod config;
+pub mod error;
+pub mod load;
 pub mod memory_limit;
 pub mod mesh;
 pub mod ready;

@@ -22,9 +22,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::{self, Admin, Extent};
 use crate::app::build::Plan;
 use crate::app::config::{AccessLogConfig, LogConfig};
+use crate::app::error::CliError;
 use crate::app::ready::{Readiness, Ready};
 use crate::app::redis::{self, Redis};
-use crate::cli::CliError;
 
 /// Runs a plan until SIGTERM or SIGINT.
 ///

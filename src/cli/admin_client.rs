@@ -10,8 +10,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::cli::CliError;
+use crate::app::error::CliError;
 
+/// Where a running process has its admin port, unless told otherwise.
+pub(super) const DEFAULT_ADMIN: &str = "127.0.0.1:15490";
 /// Longest time for a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longest time for an answer.

@@ -3,7 +3,7 @@
 use outrigger_policy::{Arrival, Peer, Side};
 
 use crate::admin::explain::{not_a_peer, parse_side};
-use crate::cli::CliError;
+use crate::app::error::CliError;
 use crate::cli::admin_client::encoded;
 
 /// What the mesh says about a request.

@@ -2,8 +2,39 @@
 
 use serde_json::Value;
 
-use crate::cli::admin_client::{ask, encoded};
-use crate::cli::{CacheCommand, CliError};
+use crate::app::error::CliError;
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask, encoded};
+use crate::cli::arrival::ArrivalArgs;
+
+/// `outrigger cache`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum CacheCommand {
+    /// What is stored for a URL, in each tier.
+    Get {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Request header, which may select a variant; may be repeated.
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+        headers: Vec<String>,
+        #[command(flatten)]
+        arrival: ArrivalArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// URL, with scheme and host.
+        url: String,
+    },
+    /// How full the tiers are and what they do.
+    Stat {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
 
 /// Asks the admin port of a running process.
 pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {

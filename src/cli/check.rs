@@ -5,14 +5,22 @@ use std::path::{Path, PathBuf};
 use outrigger_policy::PolicyError;
 use outrigger_policy::compile::check as check_policy;
 
-use crate::app::config::Loaded;
-use crate::cli::CliError;
+use crate::app::error::CliError;
+use crate::app::load::Loaded;
 use crate::istio::embedded_policies;
 
-/// Checks files; says `ok` for each good one and the place, reason and fix for each bad one.
-pub(super) fn check(files: &[PathBuf]) -> Result<(), CliError> {
+/// `outrigger check`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Files to check.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Checks files; prints `ok` for each good one and the place, reason and fix for each bad one.
+pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     let mut bad = 0;
-    for file in files {
+    for file in &args.files {
         match check_file(file) {
             Ok(kind) => println!("{}: ok ({kind})", file.display()),
             Err(error) => {

@@ -1,5 +1,6 @@
 //! `outrigger explain`: the proxy's decisions about a request, without the proxy.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -7,7 +8,34 @@ use outrigger_policy::explain::{Question, explain as decide};
 use outrigger_policy::{RequestTarget, Snapshot};
 use outrigger_semantics::UnixMillis;
 
-use crate::cli::{CliError, ExplainArgs};
+use crate::app::error::CliError;
+use crate::cli::arrival::ArrivalArgs;
+
+/// `outrigger explain`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// Policy file.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Method.
+    method: String,
+    /// URL, with scheme and host.
+    url: String,
+    /// Request header; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Status of the response [default: 200 if a response header is given].
+    #[arg(long, value_name = "N")]
+    status: Option<u16>,
+    /// Response header; may be repeated.
+    #[arg(long = "response-header", value_name = "NAME: VALUE")]
+    response_headers: Vec<String>,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
 
 /// Explains a request.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {

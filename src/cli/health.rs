@@ -1,7 +1,18 @@
 //! `outrigger health`: what probes run in a container, which has no other program to ask with.
 
-use crate::cli::admin_client::ask;
-use crate::cli::{CliError, HealthArgs};
+use crate::app::error::CliError;
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
+
+/// `outrigger health`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HealthArgs {
+    /// Admin address of the running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    /// Ask whether it wants traffic, not whether it lives.
+    #[arg(long)]
+    ready: bool,
+}
 
 /// Asks whether the process lives, or wants traffic.
 pub(super) fn health(args: &HealthArgs) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use outrigger_inject::manifest::inject_stream;
 use outrigger_inject::{InjectionConfig, Mesh, Mode, Options};
 
-use crate::cli::CliError;
+use crate::app::error::CliError;
 
 /// `outrigger inject`.
 #[derive(Clone, Debug, Args)]

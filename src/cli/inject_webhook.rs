@@ -12,7 +12,8 @@ use outrigger_policy::values::Span;
 use outrigger_telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{CliError, inject};
+use crate::app::error::CliError;
+use crate::cli::inject;
 
 /// `outrigger inject-webhook`.
 #[derive(Clone, Debug, Args)]

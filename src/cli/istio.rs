@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use outrigger_policy::compile::check;
 
-use crate::cli::CliError;
+use crate::app::error::CliError;
 use crate::istio::{
     AppProtocol, Inbound, IstioError, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
     render_policy,

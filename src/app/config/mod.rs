@@ -1,22 +1,25 @@
-//! The bootstrap file: what needs a restart to change. Flags and environment win over it.
+//! The bootstrap document: what needs a restart to change, as the operator writes it. Flags and
+//! environment win over it. Nothing here reads a file or judges a value beyond its form: `load` does
+//! the one, `build` the other.
 
+mod flags;
+mod listener;
 mod mesh;
+mod redis;
+mod telemetry;
 mod upstream;
 
 use std::path::PathBuf;
 
-use outrigger_policy::PolicyError;
-use outrigger_policy::error::parse_yaml;
 use outrigger_policy::values::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::app::build::{self, Plan};
-use crate::app::redis::RedisConfig;
-use crate::app::redis::config::RedisUrl;
-use crate::cli::{CliError, RunArgs};
-
+pub use flags::RunArgs;
+pub use listener::{ListenerConfig, ModeConfig};
 pub use mesh::{MeshConfig, XdsConfig};
+pub use redis::{AlgorithmConfig, RedisConfig, RedisUrl};
+pub use telemetry::{AccessLogConfig, LogConfig, OtlpConfig, TelemetryConfig};
 pub use upstream::{
     BalanceConfig, EjectionConfig, HealthCheckConfig, HostHeaderConfig, PoolConfig, TimeoutsConfig,
     TlsConfig, UpstreamConfig,
@@ -53,45 +56,6 @@ pub struct Config {
     pub cache_status: CacheStatusConfig,
     /// Worker threads. Absent: as many as there are cores for this process.
     pub workers: Option<usize>,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ListenerConfig {
-    /// `ADDRESS:PORT` or `unix:PATH`.
-    pub address: String,
-    /// Who sends requests to it.
-    #[serde(default)]
-    pub mode: ModeConfig,
-}
-
-/// Who sends requests to a listener.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "camelCase")]
-pub enum ModeConfig {
-    /// Clients. Requests go to the upstream that is configured.
-    #[default]
-    #[value(skip)]
-    Direct,
-    /// The pod's Envoy, requests for the application in this pod; its route names the address in
-    /// `x-outrigger-upstream` and the caller in `x-outrigger-peer`.
-    Inbound,
-    /// The pod's Envoy, requests of the application in this pod; its route names the destination
-    /// in `x-outrigger-orig-dst`.
-    Outbound,
-}
-
-impl ModeConfig {
-    /// Where it listens if nothing else is said.
-    pub fn address(self) -> &'static str {
-        match self {
-            Self::Direct | Self::Inbound => "127.0.0.1:15480",
-            Self::Outbound => "127.0.0.1:15481",
-        }
-    }
 }
 
 /// The admin port.
@@ -199,55 +163,6 @@ impl Default for CoalesceConfig {
     }
 }
 
-/// Log, access log, traces.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct TelemetryConfig {
-    /// Form of the process log on stderr.
-    pub log: LogConfig,
-    /// The access log.
-    pub access_log: AccessLogConfig,
-    /// Traces. Absent: none.
-    pub otlp: Option<OtlpConfig>,
-}
-
-/// Form of the process log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum LogConfig {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// The access log. `off` is a word here, also where YAML would read it as a boolean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AccessLogConfig {
-    /// None.
-    #[default]
-    Off,
-    /// One JSON object per request on stdout.
-    Stdout,
-}
-
-/// Traces over OTLP.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct OtlpConfig {
-    /// The gRPC endpoint, such as `http://127.0.0.1:4317`.
-    pub url: String,
-    /// Share of requests without `traceparent` that are sampled, 0 to 100.
-    #[serde(default = "all")]
-    pub root_sample_percent: u8,
-}
-
-fn all() -> u8 {
-    100
-}
-
 /// Shutdown.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -271,104 +186,4 @@ impl Default for LifecycleConfig {
 pub struct CacheStatusConfig {
     /// Whether it tells the cache key. Keys can hold identities.
     pub key: bool,
-}
-
-/// A bootstrap document with the text it came from, so that errors found later can name a line.
-#[derive(Clone, Debug, Default)]
-pub struct Loaded {
-    /// The document, flags included.
-    pub config: Config,
-    file: Option<(String, String)>,
-}
-
-impl Loaded {
-    /// Reads a document from text.
-    ///
-    /// # Errors
-    /// When the text cannot be understood.
-    pub fn from_text(source: &str, text: String) -> Result<Self, CliError> {
-        let config =
-            parse_yaml(source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
-        Ok(Loaded { config, file: Some((source.to_owned(), text)) })
-    }
-
-    /// Turns the document into a plan.
-    ///
-    /// # Errors
-    /// With the place in the file where it can be told, else with the field.
-    pub fn plan(self) -> Result<Plan, CliError> {
-        let Loaded { config, file } = self;
-        build::plan(config).map_err(|error| {
-            let placed = file
-                .map(|(source, text)| {
-                    PolicyError::at_path(&source, &text, &error.path, error.reason.as_str())
-                })
-                .filter(|placed| placed.at.is_some());
-            CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
-        })
-    }
-}
-
-fn listener(address: &str, mode: ModeConfig) -> ListenerConfig {
-    ListenerConfig { address: address.to_owned(), mode }
-}
-
-/// Reads the bootstrap file and puts the flags over it.
-///
-/// # Errors
-/// When the file cannot be read or understood.
-pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
-    let mut loaded = match &args.config {
-        None => Loaded::default(),
-        Some(path) => {
-            let source = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::Usage(format!("{source}: cannot read the bootstrap file: {error}"))
-            })?;
-            Loaded::from_text(&source, text)?
-        }
-    };
-    let config = &mut loaded.config;
-    if !args.listen.is_empty() {
-        config.listeners =
-            args.listen.iter().map(|address| listener(address, ModeConfig::Direct)).collect();
-    }
-    if !args.mode.is_empty() {
-        if args.listen.is_empty() {
-            config.listeners.clear();
-        }
-        let modes = args.mode.iter().map(|mode| listener(mode.address(), *mode));
-        config.listeners.extend(modes);
-    }
-    if let Some(url) = &args.upstream {
-        config.upstream.url = Some(url.clone());
-        config.upstream.endpoints.clear();
-    }
-    if let Some(address) = &args.admin {
-        config.admin.address = address.clone();
-    }
-    if let Some(address) = &args.metrics {
-        config.admin.metrics_address = Some(address.clone());
-    }
-    if let Some(address) = &args.xds {
-        config.policy.xds.get_or_insert_default().address = address.clone();
-    }
-    if let Some(dir) = &args.state_dir {
-        config.policy.state_dir = Some(dir.clone());
-    }
-    if let Some(file) = &args.policy {
-        config.policy.file = Some(file.clone());
-    }
-    if let Some(url) = &args.redis {
-        match &mut config.redis {
-            Some(redis) => redis.url = RedisUrl(url.clone()),
-            None => config.redis = Some(RedisConfig::at(url)),
-        }
-    }
-    if let Some(url) = &args.otlp {
-        let root_sample_percent =
-            config.telemetry.otlp.as_ref().map_or_else(all, |otlp| otlp.root_sample_percent);
-        config.telemetry.otlp = Some(OtlpConfig { url: url.clone(), root_sample_percent });
-    }
-    Ok(loaded)
 }

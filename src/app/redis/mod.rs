@@ -1,6 +1,5 @@
 //! Redis in a running process: the tier and the purge log that pods share.
 
-pub mod config;
 pub mod plan;
 
 use std::sync::Arc;
@@ -11,8 +10,7 @@ use outrigger_proxy::Shared;
 use outrigger_store::envelope::seal::Keys;
 use outrigger_store::shared::{RedisTier, WarmSettings};
 
-use crate::cli::CliError;
-pub use config::RedisConfig;
+use crate::app::error::CliError;
 pub use plan::RedisPlan;
 
 /// How long the last writes may take at the end.

@@ -8,9 +8,9 @@ use outrigger_redis::{Location, Settings as ConnectSettings, Timeouts, TlsFiles}
 use outrigger_store::envelope::{Codec, Compression};
 use outrigger_store::shared::{Names, RedisSettings, WarmSettings};
 
-use crate::app::build::PlanError;
+use crate::app::config::{AlgorithmConfig, RedisConfig};
+use crate::app::error::PlanError;
 use crate::app::mesh::Who;
-use crate::app::redis::config::{AlgorithmConfig, RedisConfig};
 
 /// What a value may be larger than its body: header fields and keys.
 const VALUE_EXTRA_BYTES: u64 = 1 << 20;
