@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use outrigger_diagnostic::Diagnostic;
 
 use crate::app::config::ModeConfig;
 use crate::cli::arrival::ArrivalArgs;
@@ -42,6 +43,12 @@ pub enum CliError {
     /// It was done, but not everywhere.
     #[error("{0}")]
     Incomplete(String),
+}
+
+impl From<Diagnostic> for CliError {
+    fn from(found: Diagnostic) -> Self {
+        CliError::Usage(found.to_string())
+    }
 }
 
 impl CliError {

@@ -5,9 +5,9 @@ mod upstream;
 
 use std::path::PathBuf;
 
-use outrigger_policy::PolicyError;
-use outrigger_policy::error::parse_yaml;
+use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::values::ByteSize;
+use outrigger_policy::yaml::{locate, parse_yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -299,11 +299,11 @@ impl Loaded {
     pub fn plan(self) -> Result<Plan, CliError> {
         let Loaded { config, file } = self;
         build::plan(config).map_err(|error| {
-            let placed = file
-                .map(|(source, text)| {
-                    PolicyError::at_path(&source, &text, &error.path, error.reason.as_str())
-                })
-                .filter(|placed| placed.at.is_some());
+            let placed = file.and_then(|(source, text)| {
+                let position = locate(&text, &error.path)?;
+                let found = Diagnostic::new(error.reason.as_str()).at(error.path.as_str());
+                Some(found.in_source(source).on(Some(position)))
+            });
             CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
         })
     }
