@@ -47,12 +47,12 @@ pub(super) fn config_dump(admin: &Admin) -> Page {
     let status = admin.controller.status();
     let active = admin.shared.active();
     let since = status.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let refused = status.refused.map(|error| {
+    let refused = status.refused.map(|found| {
         json!({
-            "source": error.source,
-            "line": error.at.map(|at| at.0),
-            "path": error.path,
-            "reason": error.to_string(),
+            "source": found.source,
+            "line": found.place.position.map(|at| at.line),
+            "path": found.place.path,
+            "reason": found.to_string(),
         })
     });
     let routes: Vec<&str> = active.snapshot.routes().iter().map(|route| &*route.name).collect();

@@ -1,6 +1,8 @@
 //! Why a bootstrap document or a command is refused. These types sit below everything else of the
 //! composition, so that each part can return them; exit codes are the command line's.
 
+use outrigger_diagnostic::Diagnostic;
+
 /// Why a command failed. The variant decides the exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -13,6 +15,12 @@ pub enum CliError {
     /// It was done, but not by every pod.
     #[error("{0}")]
     Incomplete(String),
+}
+
+impl From<Diagnostic> for CliError {
+    fn from(found: Diagnostic) -> Self {
+        CliError::Usage(found.to_string())
+    }
 }
 
 /// Why a bootstrap document cannot work: the field, the reason and the fix.

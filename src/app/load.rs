@@ -1,8 +1,8 @@
 //! Reading the bootstrap file and putting the flags over it. The text is kept until the document has
 //! become a plan, so that what is refused later can still be placed in a line.
 
-use outrigger_policy::PolicyError;
-use outrigger_policy::error::parse_yaml;
+use outrigger_diagnostic::Diagnostic;
+use outrigger_policy::yaml::{locate, parse_yaml};
 
 use crate::app::build::{self, Plan};
 use crate::app::config::{Config, RunArgs};
@@ -23,8 +23,7 @@ impl Loaded {
     /// # Errors
     /// When the text cannot be understood.
     pub fn from_text(source: &str, text: String) -> Result<Self, CliError> {
-        let config =
-            parse_yaml(source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+        let config = parse_yaml(source, &text)?;
         Ok(Loaded { config, file: Some((source.to_owned(), text)) })
     }
 
@@ -35,11 +34,11 @@ impl Loaded {
     pub fn plan(self) -> Result<Plan, CliError> {
         let Loaded { config, file } = self;
         build::plan(config).map_err(|error| {
-            let placed = file
-                .map(|(source, text)| {
-                    PolicyError::at_path(&source, &text, &error.path, error.reason.as_str())
-                })
-                .filter(|placed| placed.at.is_some());
+            let placed = file.and_then(|(source, text)| {
+                let position = locate(&text, &error.path)?;
+                let found = Diagnostic::new(error.reason.as_str()).at(error.path.as_str());
+                Some(found.in_source(source).on(Some(position)))
+            });
             CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
         })
     }

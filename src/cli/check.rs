@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use outrigger_policy::PolicyError;
 use outrigger_policy::compile::check as check_policy;
 
 use crate::app::error::CliError;
@@ -60,11 +59,9 @@ fn check_file(file: &Path) -> Result<String, String> {
 fn check_objects(source: &str, text: &str) -> Result<String, String> {
     let found = embedded_policies(text).map_err(|reason| format!("{source}: {reason}"))?;
     for (place, document) in &found {
-        check_policy(source, document).map_err(|error| {
-            // The line is one of the document alone.
-            let error = PolicyError { at: None, source: format!("{source}: {place}"), ..error };
-            error.to_string()
-        })?;
+        // The line is one of the document alone.
+        check_policy(source, document)
+            .map_err(|found| found.on(None).in_source(format!("{source}: {place}")).to_string())?;
     }
     match found.len() {
         0 => Err(format!(

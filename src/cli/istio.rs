@@ -6,7 +6,7 @@ use outrigger_policy::compile::check;
 
 use crate::app::error::CliError;
 use crate::istio::{
-    AppProtocol, Inbound, IstioError, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
+    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
     render_policy,
 };
 
@@ -102,12 +102,6 @@ pub(super) struct PolicyArgs {
     /// Label of the workloads; may be repeated, all must hold.
     #[arg(long, value_name = "KEY=VALUE")]
     selector: Vec<String>,
-}
-
-impl From<IstioError> for CliError {
-    fn from(error: IstioError) -> Self {
-        CliError::Usage(error.to_string())
-    }
 }
 
 /// Prints objects.

@@ -13,7 +13,6 @@
 pub mod aliases;
 pub mod compile;
 pub mod document;
-pub mod error;
 pub mod explain;
 pub mod fold;
 pub mod guard;
@@ -25,9 +24,9 @@ mod sharing;
 pub mod snapshot;
 mod text;
 pub mod values;
+pub mod yaml;
 
 pub use document::Document;
-pub use error::PolicyError;
 pub use key::{CacheKey, RequestTarget};
 pub use mesh::{Arrival, Peer, Side};
 pub use snapshot::{Route, Snapshot};
