@@ -28,8 +28,8 @@ pub use pipeline::fleet::adopt;
 pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
 pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
 pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
-pub use settings::{ConnectionLimits, Settings};
+pub use settings::{CoalesceSettings, ConnectionLimits, Settings};
 pub use upstream::{
     Address, Balance, EjectionSettings, EndpointState, HealthCheckSettings, HostHeader, Overload,
-    Protocol, Timeouts, TlsSettings, UpstreamError, UpstreamSettings,
+    PoolSettings, Protocol, Timeouts, TlsSettings, UpstreamError, UpstreamSettings,
 };

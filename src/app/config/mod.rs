@@ -12,6 +12,7 @@ mod upstream;
 use std::path::PathBuf;
 
 use outrigger_policy::values::ByteSize;
+use outrigger_proxy::{CoalesceSettings, ConnectionLimits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,10 +21,7 @@ pub use listener::{ListenerConfig, ModeConfig};
 pub use mesh::{MeshConfig, XdsConfig};
 pub use redis::{AlgorithmConfig, RedisConfig, RedisUrl};
 pub use telemetry::{AccessLogConfig, LogConfig, OtlpConfig, TelemetryConfig};
-pub use upstream::{
-    BalanceConfig, EjectionConfig, HealthCheckConfig, HostHeaderConfig, PoolConfig, TimeoutsConfig,
-    TlsConfig, UpstreamConfig,
-};
+pub use upstream::{TlsConfig, UpstreamConfig};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -45,9 +43,9 @@ pub struct Config {
     /// Where policy comes from.
     pub policy: PolicyConfig,
     /// Limits on client connections.
-    pub limits: LimitsConfig,
+    pub limits: ConnectionLimits,
     /// Collapsing of concurrent misses.
-    pub coalesce: CoalesceConfig,
+    pub coalesce: CoalesceSettings,
     /// Log, access log, traces.
     pub telemetry: TelemetryConfig,
     /// Shutdown.
@@ -105,62 +103,6 @@ pub struct PolicyConfig {
     /// Folder in which the last good policy from istiod is kept, for a start without it. Absent:
     /// it is not kept.
     pub state_dir: Option<PathBuf>,
-}
-
-/// Limits on client connections.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct LimitsConfig {
-    /// Bytes of a request head, at least 8192.
-    pub header_bytes_max: usize,
-    /// Fields of a request head.
-    pub header_count_max: usize,
-    /// From the first byte of a request head to its last.
-    pub header_read_timeout_ms: u64,
-    /// Between requests.
-    pub idle_timeout_ms: u64,
-    /// Within a request body, HTTP/1 only.
-    pub body_idle_timeout_ms: u64,
-    /// For a client that does not take what it asked for.
-    pub write_stall_timeout_ms: u64,
-    /// Concurrent HTTP/2 streams of a connection.
-    pub h2_streams_max: u32,
-    /// HTTP/2 streams that may be reset before the connection is closed.
-    pub h2_resets_max: usize,
-    /// Bytes of an HTTP/2 header list.
-    pub h2_header_list_bytes_max: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        LimitsConfig {
-            header_bytes_max: 64 * 1024,
-            header_count_max: 100,
-            header_read_timeout_ms: 10_000,
-            idle_timeout_ms: 60_000,
-            body_idle_timeout_ms: 60_000,
-            write_stall_timeout_ms: 30_000,
-            h2_streams_max: 256,
-            h2_resets_max: 64,
-            h2_header_list_bytes_max: 64 * 1024,
-        }
-    }
-}
-
-/// Collapsing of concurrent misses.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct CoalesceConfig {
-    /// Requests that may wait for one fetch; further ones fetch for themselves.
-    pub waiters_max: usize,
-    /// How long a request waits for another's fetch to show its head; then it fetches itself.
-    pub wait_ms_max: u64,
-}
-
-impl Default for CoalesceConfig {
-    fn default() -> Self {
-        CoalesceConfig { waiters_max: 10_000, wait_ms_max: 10_000 }
-    }
 }
 
 /// Shutdown.

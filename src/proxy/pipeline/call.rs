@@ -61,7 +61,7 @@ impl Job {
         if let Some(incoming) = self.body.take() {
             // An HTTP/2 stream may well be silent for long, as gRPC streams are.
             let idle = (self.parts.version < Version::HTTP_2).then(|| {
-                Duration::from_millis(self.worker.shared.settings.limits.body_idle_ms_max)
+                Duration::from_millis(self.worker.shared.settings.limits.body_idle_timeout_ms)
             });
             let (body, sent) = RequestBody::client(incoming, idle);
             call.body = body;

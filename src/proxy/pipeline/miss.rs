@@ -61,7 +61,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
     let mut key: FlightKey = (job.key.digest(), 0);
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
-        let readers_max = shared.settings.waiters_max.saturating_add(1);
+        let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
         let overtaken = |flight: &Flight| is_overtaken(job, flight) || has_expired(job, flight);
         match shared.flights.join(key, readers_max, shared.log.applied(), overtaken) {
             Role::Alone => {
@@ -74,7 +74,7 @@ async fn together(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded) -> 
             }
             Role::Waiter(reader) => {
                 shared.metrics.coalesce_waiters.inc();
-                let limit = Duration::from_millis(shared.settings.wait_ms_max);
+                let limit = Duration::from_millis(shared.settings.coalesce.wait_ms_max);
                 let waited = tokio::time::timeout(limit, in_time(job, reader.resolution())).await;
                 let resolution = match waited {
                     Ok(Ok(resolution)) => resolution,

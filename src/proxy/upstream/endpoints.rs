@@ -133,13 +133,13 @@ impl Endpoints {
             .health_check
             .as_ref()
             .map_or(DNS_REFRESH, |check| Duration::from_millis(check.interval_ms));
-        let ejection = settings.ejection.as_ref();
+        let ejection = settings.ejection.enabled.then_some(&settings.ejection);
         let endpoints = Arc::new(Endpoints {
             selector,
             interval,
             turn: AtomicUsize::new(0),
             breakers: ejection.map(EndpointBreakers::new),
-            panic_percent: ejection.map_or(0, |ejection| usize::from(ejection.panic_percent)),
+            panic_percent: ejection.map_or(0, |ejection| usize::from(ejection.panic_percent.0)),
             unhealthy: AtomicUsize::new(0),
             health: Mutex::default(),
             watch: Arc::clone(watch),

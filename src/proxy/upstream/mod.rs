@@ -26,6 +26,6 @@ pub(crate) use endpoints::Endpoints;
 pub use error::{Overload, UpstreamError};
 pub(crate) use response::{UpstreamBody, UpstreamResponse};
 pub use settings::{
-    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, Protocol, Timeouts,
-    TlsSettings, UpstreamSettings,
+    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, PoolSettings, Protocol,
+    Timeouts, TlsSettings, UpstreamSettings,
 };
