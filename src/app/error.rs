@@ -1,5 +1,5 @@
-//! Why a bootstrap document or a command is refused. These types sit below everything else of the
-//! composition, so that each part can return them; exit codes are the command line's.
+//! Why a command fails. The type sits below everything else of the composition, so that each part can
+//! return it. What is wrong in a document is a [`Diagnostic`]; exit codes are the command line's.
 
 use outrigger_diagnostic::Diagnostic;
 
@@ -20,21 +20,5 @@ pub enum CliError {
 impl From<Diagnostic> for CliError {
     fn from(found: Diagnostic) -> Self {
         CliError::Usage(found.to_string())
-    }
-}
-
-/// Why a bootstrap document cannot work: the field, the reason and the fix.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {reason}")]
-pub struct PlanError {
-    /// The field, such as `listeners[0].address`.
-    pub path: String,
-    /// What is wrong and what to write.
-    pub reason: String,
-}
-
-impl PlanError {
-    pub(super) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        PlanError { path: path.into(), reason: reason.into() }
     }
 }

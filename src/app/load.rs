@@ -22,7 +22,7 @@ impl Loaded {
     ///
     /// # Errors
     /// When the text cannot be understood.
-    pub fn from_text(source: &str, text: String) -> Result<Self, CliError> {
+    pub fn from_text(source: &str, text: String) -> Result<Self, Diagnostic> {
         let config = parse_yaml(source, &text)?;
         Ok(Loaded { config, file: Some((source.to_owned(), text)) })
     }
@@ -30,16 +30,16 @@ impl Loaded {
     /// Turns the document into a plan.
     ///
     /// # Errors
-    /// With the place in the file where it can be told, else with the field.
-    pub fn plan(self) -> Result<Plan, CliError> {
+    /// With file and line where the value stands in the file, else with the field alone: a flag may
+    /// have set it.
+    pub fn plan(self) -> Result<Plan, Diagnostic> {
         let Loaded { config, file } = self;
-        build::plan(config).map_err(|error| {
-            let placed = file.and_then(|(source, text)| {
-                let position = locate(&text, &error.path)?;
-                let found = Diagnostic::new(error.reason.as_str()).at(error.path.as_str());
-                Some(found.in_source(source).on(Some(position)))
-            });
-            CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
+        build::plan(config).map_err(|found| {
+            let Some((source, text)) = file else { return found };
+            match locate(&text, &found.place.path) {
+                Some(position) => found.in_source(source).on(Some(position)),
+                None => found,
+            }
         })
     }
 }

@@ -8,7 +8,7 @@ pub mod config;
 pub mod error;
 pub mod load;
 pub mod memory_limit;
-pub mod mesh;
+pub mod pod;
 pub mod ready;
 pub mod redis;
 pub mod run;

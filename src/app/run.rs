@@ -87,8 +87,7 @@ fn first_policy(file: Option<PathBuf>) -> Result<FirstPolicy, CliError> {
     let text = std::fs::read_to_string(&path).map_err(|error| {
         CliError::Usage(format!("{}: cannot read the policy file: {error}", path.display()))
     })?;
-    Snapshot::from_yaml(&path.display().to_string(), &text)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Snapshot::from_yaml(&path.display().to_string(), &text)?;
     Ok(FirstPolicy { file: Some((path, text)) })
 }
 
@@ -113,9 +112,7 @@ async fn serve(
     let controller = controller(&shared, &metrics);
     if let Some((path, text)) = policy.file {
         let source = path.display().to_string();
-        controller
-            .offer(Layer::File, &source, &text)
-            .map_err(|error| CliError::Usage(error.to_string()))?;
+        controller.offer(Layer::File, &source, &text)?;
         let watched = Arc::clone(&controller);
         tokio::spawn(async move { watch_file(watched, &path, text).await });
     }

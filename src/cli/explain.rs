@@ -42,8 +42,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     let source = args.policy.display().to_string();
     let text = std::fs::read_to_string(&args.policy)
         .map_err(|error| CliError::Usage(format!("{source}: cannot read the file: {error}")))?;
-    let snapshot =
-        Snapshot::from_yaml(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    let snapshot = Snapshot::from_yaml(&source, &text)?;
     let method = Method::from_bytes(args.method.as_bytes())
         .map_err(|_| CliError::Usage(format!("\"{}\" is not a method", args.method)))?;
     let headers = parse_headers(&args.headers)?;

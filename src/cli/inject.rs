@@ -80,7 +80,7 @@ fn options(args: &InjectArgs) -> Result<Options, CliError> {
     config.mode = args.mode.unwrap_or(config.mode);
     config.native |= args.native;
     config.image = args.image.clone().or(config.image);
-    config.options(&name).map_err(|error| CliError::Usage(error.to_string()))
+    Ok(config.options(&name)?)
 }
 
 /// Reads an injection file; its name comes with it, for errors.
@@ -89,8 +89,7 @@ pub(super) fn load(file: &Path) -> Result<(String, InjectionConfig), CliError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         CliError::Usage(format!("{name}: cannot read the injection file: {error}"))
     })?;
-    let config = InjectionConfig::from_yaml(&name, &text)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
+    let config = InjectionConfig::from_yaml(&name, &text)?;
     Ok((name, config))
 }
 

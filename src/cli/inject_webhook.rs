@@ -95,7 +95,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Serves until it is told to end.
 pub(super) fn inject_webhook(args: WebhookArgs) -> Result<(), CliError> {
     let (name, config) = inject::load(&args.config)?;
-    let options = config.options(&name).map_err(|error| CliError::Usage(error.to_string()))?;
+    let options = config.options(&name)?;
     let settings = Settings {
         options,
         strict: args.strict,

@@ -171,7 +171,7 @@ fn policy(args: &PolicyArgs) -> Result<(), CliError> {
     let source = args.file.display().to_string();
     let text = std::fs::read_to_string(&args.file)
         .map_err(|error| CliError::Usage(format!("{source}: cannot read the file: {error}")))?;
-    check(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    check(&source, &text)?;
     let namespace = match (&args.namespace, args.scope) {
         (Some(namespace), _) => namespace.clone(),
         (None, Scope::Mesh) => "istio-system".to_owned(),

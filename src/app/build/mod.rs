@@ -7,16 +7,16 @@ mod upstream;
 use std::net::SocketAddr;
 
 use outrigger_control::xds::XdsSettings;
+use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{ConnectionLimits, ListenAddress, Mode, Settings};
 
 use crate::app::config::{Config, ListenerConfig, MemoryConfig, ModeConfig, TelemetryConfig};
-use crate::app::error::PlanError;
 use crate::app::memory_limit::memory_limit_bytes;
-use crate::app::mesh;
+use crate::app::pod::PodIdentity;
 use crate::app::redis::{self, RedisPlan};
 
-/// The memory tier when nothing tells how much memory there is.
+/// Bytes of the memory tier where neither a cgroup nor the machine says how much memory there is.
 const FALLBACK_MEMORY_BYTES: u64 = 256 << 20;
 /// More worker threads than this are not started.
 const WORKERS_MAX: usize = 1024;
@@ -24,17 +24,17 @@ const WORKERS_MAX: usize = 1024;
 /// Everything that a running process needs to know.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen, and for whom.
+    /// Where to listen, and on which side of the pod.
     pub listeners: Vec<(ListenAddress, Mode)>,
     /// The admin address.
     pub admin: SocketAddr,
-    /// The address that only tells.
+    /// The address of the read-only port, for metrics and probes.
     pub metrics: Option<SocketAddr>,
-    /// istiod, where policy comes from it.
+    /// How istiod is reached, where policy comes from it.
     pub xds: Option<XdsSettings>,
-    /// The data path.
+    /// Settings of the data path.
     pub settings: Settings,
-    /// Redis.
+    /// The tier and the purge log that pods share, where there is Redis.
     pub redis: Option<RedisPlan>,
     /// The document, for parts that take it as it is.
     pub config: Config,
@@ -44,15 +44,16 @@ pub struct Plan {
 ///
 /// # Errors
 /// With the field, the reason and the fix.
-pub fn plan(config: Config) -> Result<Plan, PlanError> {
+pub fn plan(config: Config) -> Result<Plan, Diagnostic> {
     let listeners = listeners(&config.listeners)?;
     let admin = address("admin.address", &config.admin.address, "127.0.0.1:15490")?;
     let metrics = config.admin.metrics_address.as_ref();
     let metrics =
         metrics.map(|given| address("admin.metricsAddress", given, "0.0.0.0:15491")).transpose()?;
-    let who = mesh::who(&config.mesh, |name| std::env::var(name).ok());
+    let env = |name: &str| std::env::var(name).ok();
+    let pod = PodIdentity::gather(&config.mesh, env);
     let own_ports = own_ports(&listeners, [Some(admin), metrics]);
-    let mesh = mesh::settings(&who, &listeners, &config, own_ports)?;
+    let mesh = pod.mesh_settings(&listeners, &config, own_ports)?;
     let named = listeners.iter().all(|(_, mode)| *mode != Mode::Direct);
     let upstream = upstream::upstream(&config.upstream, &config.limits, named)?;
     let memory_bytes_max = memory_bytes_max(&config.memory)?;
@@ -70,57 +71,58 @@ pub fn plan(config: Config) -> Result<Plan, PlanError> {
         workers,
         show_key: config.cache_status.key,
     };
-    let env = |name: &str| std::env::var(name).ok();
     let redis = config.redis.as_ref();
     let redis =
-        redis.map(|redis| redis::plan::plan(redis, settings.workers, &who, env)).transpose()?;
+        redis.map(|redis| redis::plan::plan(redis, settings.workers, &pod, env)).transpose()?;
     let xds = config.policy.xds.as_ref();
-    let xds = xds.map(|xds| mesh::xds(xds, &config.policy, &who)).transpose()?;
+    let xds = xds.map(|xds| pod.xds_settings(xds, &config.policy)).transpose()?;
     Ok(Plan { listeners, admin, metrics, xds, settings, redis, config })
 }
 
 /// Bytes of the memory tier: what is written, else a quarter of what the process may use.
-fn memory_bytes_max(memory: &MemoryConfig) -> Result<u64, PlanError> {
+fn memory_bytes_max(memory: &MemoryConfig) -> Result<u64, Diagnostic> {
     let quarter = || memory_limit_bytes().map_or(FALLBACK_MEMORY_BYTES, |limit| limit / 4);
     let all = memory.bytes_max.map_or_else(quarter, |size| size.0);
     if memory.object_bytes_max.0 > all {
         let (object, all) = (memory.object_bytes_max, ByteSize(all));
-        let reason = format!("{object} is more than the memory tier holds, {all}; lower it");
-        return Err(PlanError::new("memory.objectBytesMax", reason));
+        let reason = format!("{object} is more than the memory tier holds, {all}");
+        return Err(Diagnostic::new(reason).at("memory.objectBytesMax").fix("lower it"));
     }
     Ok(all)
 }
 
-fn check_telemetry(telemetry: &TelemetryConfig) -> Result<(), PlanError> {
+fn check_telemetry(telemetry: &TelemetryConfig) -> Result<(), Diagnostic> {
     match telemetry.otlp.as_ref().map(|otlp| otlp.root_sample_percent) {
         Some(percent) if percent > 100 => {
             let reason = format!("{percent} is more than 100");
-            Err(PlanError::new("telemetry.otlp.rootSamplePercent", reason))
+            Err(Diagnostic::new(reason).at("telemetry.otlp.rootSamplePercent"))
         }
         _ => Ok(()),
     }
 }
 
 /// Worker threads: as many as are written, else one for each core of this process.
-fn workers(given: Option<usize>) -> Result<usize, PlanError> {
+fn workers(given: Option<usize>) -> Result<usize, Diagnostic> {
     match given {
-        Some(0) => Err(PlanError::new("workers", "0 is too few; write 1 or more")),
+        Some(0) => Err(Diagnostic::new("0 is too few").at("workers").fix("write 1 or more")),
         Some(workers) => Ok(workers.min(WORKERS_MAX)),
         None => Ok(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)),
     }
 }
 
-fn check_limits(limits: &ConnectionLimits) -> Result<(), PlanError> {
+fn check_limits(limits: &ConnectionLimits) -> Result<(), Diagnostic> {
     if limits.header_bytes_max < 8192 {
-        let reason = format!("{} is too few; write 8192 or more", limits.header_bytes_max);
-        return Err(PlanError::new("limits.headerBytesMax", reason));
+        let reason = format!("{} is too few", limits.header_bytes_max);
+        return Err(Diagnostic::new(reason).at("limits.headerBytesMax").fix("write 8192 or more"));
     }
     Ok(())
 }
 
-fn address(path: &str, given: &str, example: &str) -> Result<SocketAddr, PlanError> {
-    let wrong = |_| PlanError::new(path, format!("\"{given}\" is no address; write {example}"));
-    given.parse().map_err(wrong)
+fn address(path: &str, given: &str, example: &str) -> Result<SocketAddr, Diagnostic> {
+    given.parse().map_err(|_| {
+        let reason = format!("\"{given}\" is no address");
+        Diagnostic::new(reason).at(path).fix(format!("write {example}"))
+    })
 }
 
 /// Ports on which this process listens.
@@ -135,14 +137,14 @@ fn own_ports(
     tcp.chain(others.into_iter().flatten().map(|address| address.port())).collect()
 }
 
-fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, PlanError> {
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Diagnostic> {
     let default = [ListenerConfig::at_default(ModeConfig::Direct)];
     let given = if given.is_empty() { &default[..] } else { given };
     given
         .iter()
         .enumerate()
         .map(|(at, listener)| {
-            let wrong = |reason| PlanError::new(format!("listeners[{at}].address"), reason);
+            let wrong = |reason| Diagnostic::new(reason).at(format!("listeners[{at}].address"));
             let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
             let mode = match listener.mode {
                 ModeConfig::Direct => Mode::Direct,
@@ -152,10 +154,10 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Pla
             if mode != Mode::Direct && !address.is_local() {
                 let reason = format!(
                     "{address} can be reached from outside the pod, where nobody's header fields \
-                     may be believed; write {} or unix:/path",
-                    listener.mode.address()
+                     may be believed"
                 );
-                return Err(wrong(reason));
+                let fix = format!("write {} or unix:/path", listener.mode.address());
+                return Err(wrong(reason).fix(fix));
             }
             Ok((address, mode))
         })

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use outrigger_diagnostic::Diagnostic;
 use outrigger_proxy::{
     Address, ConnectionLimits, EjectionSettings, HealthCheckSettings, Protocol, TlsSettings,
     UpstreamSettings,
@@ -11,7 +12,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::app::config::UpstreamConfig;
-use crate::app::error::PlanError;
 
 /// What a URL says about the upstream.
 struct FromUrl {
@@ -26,16 +26,13 @@ pub(super) fn upstream(
     config: &UpstreamConfig,
     limits: &ConnectionLimits,
     named: bool,
-) -> Result<UpstreamSettings, PlanError> {
+) -> Result<UpstreamSettings, Diagnostic> {
     let from_url = match &config.url {
         Some(url) => Some(parse_url(url)?),
         None if named && config.endpoints.is_empty() => None,
         None => {
-            return Err(PlanError::new(
-                "upstream.url",
-                "it is missing; say --upstream http://127.0.0.1:8080, or write it into the bootstrap \
-             file",
-            ));
+            let fix = "say --upstream http://127.0.0.1:8080, or write it into the bootstrap file";
+            return Err(Diagnostic::new("it is missing").at("upstream.url").fix(fix));
         }
     };
     let endpoints = match &from_url {
@@ -70,26 +67,27 @@ fn bounded(check: &HealthCheckSettings) -> HealthCheckSettings {
     }
 }
 
-fn check_ejection(ejection: &EjectionSettings) -> Result<(), PlanError> {
+fn check_ejection(ejection: &EjectionSettings) -> Result<(), Diagnostic> {
     if ejection.eject_for_ms == 0 {
-        let reason = "0 is no time; write 5000, or enabled: false";
-        return Err(PlanError::new("upstream.ejection.ejectForMs", reason));
+        return Err(Diagnostic::new("0 is no time")
+            .at("upstream.ejection.ejectForMs")
+            .fix("write 5000, or enabled: false"));
     }
     if ejection.eject_ms_max < ejection.eject_for_ms {
         let (max, first) = (ejection.eject_ms_max, ejection.eject_for_ms);
-        let reason = format!("{max} is less than ejectForMs, {first}; raise it or lower that");
-        return Err(PlanError::new("upstream.ejection.ejectMsMax", reason));
+        return Err(Diagnostic::new(format!("{max} is less than ejectForMs, {first}"))
+            .at("upstream.ejection.ejectMsMax")
+            .fix("raise it or lower that"));
     }
     Ok(())
 }
 
-fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, PlanError> {
+fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings>, Diagnostic> {
     if !from_url.tls {
         if config.tls.server_name.is_some() || config.tls.ca_file.is_some() {
-            return Err(PlanError::new(
-                "upstream.tls",
-                "the URL is not https; write https://… or leave tls out",
-            ));
+            return Err(Diagnostic::new("the URL is not https")
+                .at("upstream.tls")
+                .fix("write https://… or leave tls out"));
         }
         return Ok(None);
     }
@@ -101,39 +99,42 @@ fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings
     let server_name = config.tls.server_name.clone().unwrap_or(host);
     // Without a name the certificate could not be verified.
     if server_name.is_empty() {
-        return Err(PlanError::new("upstream.tls.serverName", "it is missing"));
+        return Err(Diagnostic::new("it is missing").at("upstream.tls.serverName"));
     }
     if let Some(path) = &config.tls.ca_file {
-        check_certificates(path).map_err(|reason| {
-            PlanError::new("upstream.tls.caFile", format!("{}: {reason}", path.display()))
-        })?;
+        check_certificates(path)?;
     }
     Ok(Some(TlsSettings { server_name, ca_file: config.tls.ca_file.clone() }))
 }
 
 /// Checks a file of trusted certificates, which the connector takes for granted.
-fn check_certificates(path: &Path) -> Result<(), String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+fn check_certificates(path: &Path) -> Result<(), Diagnostic> {
+    let wrong = |reason: String| {
+        let reason = format!("{}: {reason}", path.display());
+        Diagnostic::new(reason).at("upstream.tls.caFile")
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let labels = String::from_utf8_lossy(&text);
     let foreign = labels
         .lines()
         .filter_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
         .find(|label| *label != "CERTIFICATE");
     if let Some(label) = foreign {
-        return Err(format!("it holds a {label}; leave only certificates (PEM) in it"));
+        let fix = "leave only certificates (PEM) in it";
+        return Err(wrong(format!("it holds a {label}")).fix(fix));
     }
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
-        let certificate = certificate.map_err(|error| format!("no valid PEM: {error}"))?;
-        roots.add(certificate).map_err(|error| format!("not a certificate: {error}"))?;
+        let certificate = certificate.map_err(|error| wrong(format!("no valid PEM: {error}")))?;
+        roots.add(certificate).map_err(|error| wrong(format!("not a certificate: {error}")))?;
     }
-    if roots.is_empty() { Err("no PEM certificate in it".to_owned()) } else { Ok(()) }
+    if roots.is_empty() { Err(wrong("no PEM certificate in it".to_owned())) } else { Ok(()) }
 }
 
-fn parse_url(url: &str) -> Result<FromUrl, PlanError> {
+fn parse_url(url: &str) -> Result<FromUrl, Diagnostic> {
     let wrong = |why: &str| {
         let forms = "write http://host:port, https://host, h2c://host:port or unix:/path";
-        PlanError::new("upstream.url", format!("\"{url}\" {why}; {forms}"))
+        Diagnostic::new(format!("\"{url}\" {why}")).at("upstream.url").fix(forms)
     };
     if let Some(path) = url.strip_prefix("unix:") {
         if path.is_empty() {
@@ -171,10 +172,10 @@ fn parse_url(url: &str) -> Result<FromUrl, PlanError> {
     })
 }
 
-fn parse_endpoint(text: &str) -> Result<Address, PlanError> {
+fn parse_endpoint(text: &str) -> Result<Address, Diagnostic> {
     let wrong = || {
-        let reason = format!("\"{text}\" is no endpoint; write host:port or unix:/path");
-        PlanError::new("upstream.endpoints", reason)
+        let fix = "write host:port or unix:/path";
+        Diagnostic::new(format!("\"{text}\" is no endpoint")).at("upstream.endpoints").fix(fix)
     };
     if let Some(path) = text.strip_prefix("unix:") {
         return if path.is_empty() { Err(wrong()) } else { Ok(Address::Unix(path.into())) };

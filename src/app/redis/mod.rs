@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_coherence::{PurgeLog, SharedLog};
+use outrigger_diagnostic::Diagnostic;
 use outrigger_proxy::Shared;
 use outrigger_store::envelope::seal::Keys;
 use outrigger_store::shared::{RedisTier, WarmSettings};
 
-use crate::app::error::CliError;
 pub use plan::RedisPlan;
 
 /// How long the last writes may take at the end.
@@ -29,12 +29,12 @@ pub struct Redis {
 ///
 /// # Errors
 /// When the sealing keys cannot be used.
-pub fn start(plan: &RedisPlan) -> Result<Redis, CliError> {
+pub fn start(plan: &RedisPlan) -> Result<Redis, Diagnostic> {
     let keys = match &plan.keys {
         None => None,
         Some(folder) => Some(
             Keys::open(folder)
-                .map_err(|error| CliError::Usage(format!("redis.seal.directory: {error}")))?,
+                .map_err(|error| Diagnostic::new(error.to_string()).at("redis.seal.directory"))?,
         ),
     };
     let tier = RedisTier::start(plan.tier.clone(), keys);
