@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use outrigger_control::xds::{Identity, XdsAddress, XdsSettings, parse_labels};
 use outrigger_diagnostic::Diagnostic;
-use outrigger_proxy::{ListenAddress, MeshSettings, Mode};
+use outrigger_policy::Side;
+use outrigger_proxy::{ListenAddress, MeshSettings};
 
 use crate::app::config::{Config, MeshConfig, PolicyConfig, XdsConfig};
 
@@ -87,7 +88,7 @@ impl PodIdentity {
     /// When it could not tell this pod from others.
     pub fn mesh_settings(
         &self,
-        listeners: &[(ListenAddress, Mode)],
+        listeners: &[(ListenAddress, Option<Side>)],
         config: &Config,
         own_ports: Vec<u16>,
     ) -> Result<MeshSettings, Diagnostic> {
@@ -100,7 +101,7 @@ impl PodIdentity {
             })?;
             pod_addresses.push(address.to_canonical());
         }
-        let needs = listeners.iter().any(|(_, mode)| *mode != Mode::Direct);
+        let needs = listeners.iter().any(|(_, side)| side.is_some());
         if needs && pod_addresses.is_empty() && config.upstream.url.is_none() {
             let reason =
                 "the address of this pod is not known, and requests are forwarded to nothing else";
@@ -187,7 +188,7 @@ mod tests {
             _ => None,
         });
         assert_eq!(found.workload().as_deref(), Some("reviews"));
-        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Mode::Inbound)];
+        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Some(Side::Inbound))];
         let settings = found.mesh_settings(&inbound, &Config::default(), vec![1]).unwrap();
         let addresses: Vec<String> =
             settings.pod_addresses.iter().map(ToString::to_string).collect();
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_fix() {
         let nobody = PodIdentity::gather(&MeshConfig::default(), |_| None);
-        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Mode::Inbound)];
+        let inbound = [(ListenAddress::parse("127.0.0.1:1").unwrap(), Some(Side::Inbound))];
         let error = nobody.mesh_settings(&inbound, &Config::default(), vec![]).unwrap_err();
         assert!(error.to_string().contains("INSTANCE_IP"), "{error}");
         let error =

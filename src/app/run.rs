@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use outrigger_coherence::PurgeLog;
 use outrigger_control::xds::{self, XdsSettings, XdsStatus};
 use outrigger_control::{Controller, Layer, watch_file};
-use outrigger_policy::Snapshot;
-use outrigger_proxy::{Bound, Clock, Mode, Parts, Shared, bind};
+use outrigger_policy::{Side, Snapshot};
+use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
 use outrigger_store::Tier;
 use outrigger_telemetry::logging::{self, LogFormat};
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
@@ -50,8 +50,8 @@ pub fn until_signalled_with(
     let listeners = plan
         .listeners
         .iter()
-        .map(|(address, mode)| Ok((bind(address)?, *mode)))
-        .collect::<Result<Vec<(Bound, Mode)>, outrigger_proxy::ListenError>>()
+        .map(|(address, side)| Ok((bind(address)?, *side)))
+        .collect::<Result<Vec<(Bound, Option<Side>)>, outrigger_proxy::ListenError>>()
         .map_err(|error| CliError::Startup(error.to_string()))?;
     let bind_admin = |address| {
         let wrong = |error| CliError::Startup(format!("cannot listen on {address}: {error}"));
@@ -72,7 +72,7 @@ pub fn until_signalled_with(
 
 /// Everything that is listened on.
 struct Ports {
-    listeners: Vec<(Bound, Mode)>,
+    listeners: Vec<(Bound, Option<Side>)>,
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
 }

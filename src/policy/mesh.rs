@@ -6,14 +6,34 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::text::text_value;
 
-/// The side of the pod on which a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The side of the pod on which a request came in. Where a request may also come in on a direct
+/// listener, outside a mesh, `Option<Side>` is used and `None` means such a listener.
+///
+/// The names are stable: they are part of cache keys, of logs and of `explain`.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Deserialize,
+    Serialize,
+    JsonSchema,
+    strum::Display,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Side {
     /// For the application beside this process.
     Inbound,
@@ -22,12 +42,23 @@ pub enum Side {
 }
 
 impl Side {
-    /// The stable name used in keys, logs and `explain`.
+    /// The stable name, `inbound` or `outbound`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
+        self.into()
+    }
+}
+
+/// A text that names no side of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a side: write inbound or outbound")]
+pub struct NotASide(pub String);
+
+impl FromStr for Side {
+    type Err = NotASide;
+
+    fn from_str(text: &str) -> Result<Self, NotASide> {
+        let named = |side: &&Side| side.as_str() == text;
+        Self::VARIANTS.iter().find(named).copied().ok_or_else(|| NotASide(text.to_owned()))
     }
 }
 
@@ -192,6 +223,19 @@ mod tests {
         for bad in ["", "spiffe://", "spiffe://a", "spiffe:///ns/x", "https://a/ns/x", two, "-"] {
             assert_eq!(Peer::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn sides_have_stable_names() {
+        for (side, name) in [(Side::Inbound, "inbound"), (Side::Outbound, "outbound")] {
+            assert_eq!((side.as_str(), &*side.to_string()), (name, name));
+            assert_eq!(name.parse(), Ok(side));
+            assert_eq!(serde_yaml::to_string(&side).unwrap().trim(), name);
+            assert_eq!(serde_yaml::from_str::<Side>(name).unwrap(), side);
+        }
+        assert!("Inbound".parse::<Side>().is_err());
+        let error = "up".parse::<Side>().unwrap_err();
+        assert_eq!(error.to_string(), "\"up\" is not a side: write inbound or outbound");
     }
 
     #[test]

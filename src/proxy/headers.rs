@@ -6,11 +6,12 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, DATE, FORWARDED, HeaderMap, HeaderName, TE, UPGRADE, VIA,
 };
 use http::{HeaderValue, Version};
+use outrigger_policy::Side;
 use outrigger_semantics::UnixMillis;
 use outrigger_semantics::fields::{list, strip_hop_by_hop};
 use outrigger_semantics::targeted::{SURROGATE_CONTROL, SURROGATE_DEVICE};
 
-use crate::mesh::{self, Mode};
+use crate::mesh;
 
 /// `CDN-Loop` (RFC 8586).
 static CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
@@ -20,32 +21,44 @@ static SURROGATE_CAPABILITY: HeaderName = HeaderName::from_static("surrogate-cap
 
 /// The name under which this proxy appears in `Via` and `CDN-Loop`.
 const PROXY_NAME: &str = "outrigger";
-/// A request that has passed this many instances is taken as looping.
+/// A request that has passed more processes than this counts as looping.
 const PASSES_MAX: usize = 16;
 
-/// What this instance writes into the requests that it forwards.
+/// How this process names itself in `Via` (RFC 9110 §7.6.3) and `CDN-Loop` (RFC 8586).
+///
+/// Each side of the pod has a name of its own in `CDN-Loop`: an application that passes on the
+/// fields of its requests goes through both sides of one pod, which is no loop.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    /// By mode: an application that passes on the fields of its requests goes through both sides
-    /// of one pod, which is no loop.
-    sides: [(String, HeaderValue); 3],
+pub(crate) struct ProxyIdentity {
+    direct: LoopMember,
+    inbound: LoopMember,
+    outbound: LoopMember,
     via_http1: HeaderValue,
     via_http2: HeaderValue,
 }
 
-impl Identity {
-    /// The identity of an instance; `id` is a token.
+/// A member of `CDN-Loop`: its `id` parameter, and the whole field value.
+#[derive(Clone, Debug)]
+struct LoopMember {
+    id: String,
+    value: HeaderValue,
+}
+
+impl ProxyIdentity {
+    /// The identity of a process; `id` is a token (RFC 9110 §5.6.2) that no other process has.
     pub(crate) fn new(id: String) -> Self {
         let value = |text: String| {
             HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(PROXY_NAME))
         };
         let side = |suffix: &str| {
             let id = format!("{id}{suffix}");
-            let cdn_loop = value(format!("{PROXY_NAME}; id={id}"));
-            (id, cdn_loop)
+            let value = value(format!("{PROXY_NAME}; id={id}"));
+            LoopMember { id, value }
         };
-        Identity {
-            sides: [side(""), side("-in"), side("-out")],
+        ProxyIdentity {
+            direct: side(""),
+            inbound: side("-in"),
+            outbound: side("-out"),
             via_http1: value(format!("1.1 {PROXY_NAME}")),
             via_http2: value(format!("2 {PROXY_NAME}")),
         }
@@ -55,12 +68,16 @@ impl Identity {
         if version == Version::HTTP_2 { &self.via_http2 } else { &self.via_http1 }
     }
 
-    fn side(&self, mode: Mode) -> &(String, HeaderValue) {
-        &self.sides[mode as usize]
+    fn loop_member(&self, side: Option<Side>) -> &LoopMember {
+        match side {
+            None => &self.direct,
+            Some(Side::Inbound) => &self.inbound,
+            Some(Side::Outbound) => &self.outbound,
+        }
     }
 
-    /// Whether a request has been on this side before, or went round through others (RFC 8586 §2).
-    pub(crate) fn is_looping(&self, headers: &HeaderMap, mode: Mode) -> bool {
+    /// Whether a request has passed this side before, or too many other processes (RFC 8586 §2).
+    pub(crate) fn is_looping(&self, headers: &HeaderMap, side: Option<Side>) -> bool {
         if !headers.contains_key(&CDN_LOOP) {
             return false;
         }
@@ -71,7 +88,7 @@ impl Identity {
                 continue;
             }
             passes += 1;
-            let id = self.side(mode).0.as_bytes();
+            let id = self.loop_member(side).id.as_bytes();
             let same = |part: &[u8]| part.strip_prefix(b"id=") == Some(id);
             if parts.any(same) {
                 return true;
@@ -81,23 +98,25 @@ impl Identity {
     }
 }
 
-/// What is known about a client's connection.
+/// The client of a request, as the forwarding fields describe it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client {
+    /// Address; `None` on a Unix socket.
     pub(crate) ip: Option<IpAddr>,
+    /// HTTP version of the request, for `Via`.
     pub(crate) version: Version,
-    /// Who sends requests on its connection.
-    pub(crate) mode: Mode,
+    /// Side of the pod that the request came in on; `None` for a direct listener.
+    pub(crate) side: Option<Side>,
 }
 
 /// Turns the fields of a client's request into those of the upstream request.
 ///
-/// Hop-by-hop fields go, `TE: trailers` and a wanted upgrade are said anew, `Via`, `CDN-Loop` and
-/// the forwarding fields are added.
+/// Hop-by-hop fields are removed, `TE: trailers` and a wanted upgrade are set again, `Via`,
+/// `CDN-Loop` and the forwarding fields are added (RFC 9110 §7.6).
 pub(crate) fn to_upstream(
     headers: &mut HeaderMap,
     client: Client,
-    identity: &Identity,
+    identity: &ProxyIdentity,
     upgrade: bool,
     surrogate: bool,
 ) {
@@ -106,7 +125,7 @@ pub(crate) fn to_upstream(
     let protocol = if upgrade { headers.get(UPGRADE).cloned() } else { None };
     let trailer = headers.get(http::header::TRAILER).cloned();
     strip_hop_by_hop(headers);
-    // The expectation is met here: the body is asked for when the upstream takes it.
+    // hyper answers `Expect: 100-continue` when the body is first read for the upstream.
     headers.remove(http::header::EXPECT);
     if let Some(trailer) = trailer {
         headers.insert(http::header::TRAILER, trailer);
@@ -119,21 +138,22 @@ pub(crate) fn to_upstream(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     }
     headers.append(VIA, identity.via(client.version).clone());
-    headers.append(&CDN_LOOP, identity.side(client.mode).1.clone());
+    headers.append(&CDN_LOOP, identity.loop_member(client.side).value.clone());
     if surrogate {
         let text = format!("{SURROGATE_DEVICE}=\"Surrogate/1.0\"");
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(&SURROGATE_CAPABILITY, value);
         }
     }
-    mesh::strip(headers, client.mode);
-    // Envoy has said what there is to say about the client.
-    if client.mode == Mode::Direct {
+    mesh::strip(headers, client.side);
+    // On a mesh listener Envoy has set these fields.
+    if client.side.is_none() {
         forwarded(headers, client);
     }
 }
 
-/// HTTP/2 may split `Cookie` into several lines; outside it they are one (RFC 9113 §8.2.3).
+/// Joins the lines of `Cookie` into one, as HTTP/1.1 wants it; HTTP/2 may split it (RFC 9113
+/// §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if lines.len() < 2 {
@@ -144,8 +164,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// `X-Forwarded-For` and its kin. Behind a sidecar the peer is loopback and the field already
-/// tells the truth: then it is left alone.
+/// Adds the client to `X-Forwarded-For` and `Forwarded` (RFC 7239). Behind a sidecar the client is
+/// loopback and `X-Forwarded-For` already names the real one: then nothing is added.
 fn forwarded(headers: &mut HeaderMap, client: Client) {
     if !headers.contains_key(&X_FORWARDED_PROTO) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -177,12 +197,12 @@ fn forwarded(headers: &mut HeaderMap, client: Client) {
 pub(crate) fn from_upstream(
     headers: &mut HeaderMap,
     version: Version,
-    identity: &Identity,
+    identity: &ProxyIdentity,
     now: UnixMillis,
 ) {
     let trailer = headers.get(http::header::TRAILER).cloned();
     if headers.contains_key(http::header::TRANSFER_ENCODING) {
-        // It was not what framed the message (RFC 9112 §6.3).
+        // `Transfer-Encoding` has framed the message, so this length is wrong (RFC 9112 §6.3).
         headers.remove(CONTENT_LENGTH);
     }
     strip_hop_by_hop(headers);
@@ -195,7 +215,7 @@ pub(crate) fn from_upstream(
     }
 }
 
-/// Whether a request asks to change the protocol of its connection.
+/// Whether a request asks to change the protocol of its connection (RFC 9110 §7.8).
 pub(crate) fn wants_upgrade(headers: &HeaderMap, version: Version) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(UPGRADE)
@@ -212,26 +232,26 @@ mod tests {
     use super::*;
 
     fn client(ip: &str) -> Client {
-        Client { ip: Some(ip.parse().unwrap()), version: Version::HTTP_11, mode: Mode::Direct }
+        Client { ip: Some(ip.parse().unwrap()), version: Version::HTTP_11, side: None }
     }
 
     #[test]
     fn a_request_that_comes_back_is_seen() {
-        let identity = Identity::new("a1".to_owned());
+        let identity = ProxyIdentity::new("a1".to_owned());
         let mut headers = HeaderMap::new();
-        assert!(!identity.is_looping(&headers, Mode::Direct));
+        assert!(!identity.is_looping(&headers, None));
         to_upstream(&mut headers, client("10.0.0.1"), &identity, false, false);
-        assert!(identity.is_looping(&headers, Mode::Direct));
-        assert!(!Identity::new("b2".to_owned()).is_looping(&headers, Mode::Direct));
+        assert!(identity.is_looping(&headers, None));
+        assert!(!ProxyIdentity::new("b2".to_owned()).is_looping(&headers, None));
         for _ in 0..PASSES_MAX {
             headers.append(&CDN_LOOP, HeaderValue::from_static("outrigger; id=x"));
         }
-        assert!(Identity::new("b2".to_owned()).is_looping(&headers, Mode::Direct));
+        assert!(ProxyIdentity::new("b2".to_owned()).is_looping(&headers, None));
     }
 
     #[test]
     fn what_a_sidecar_told_about_the_client_stays() {
-        let identity = Identity::new("a".to_owned());
+        let identity = ProxyIdentity::new("a".to_owned());
         let mut headers = HeaderMap::new();
         headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static("10.9.9.9"));
         let mut plain = headers.clone();
@@ -250,7 +270,7 @@ mod tests {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let mut plain = headers.clone();
-        let identity = Identity::new("a".to_owned());
+        let identity = ProxyIdentity::new("a".to_owned());
         to_upstream(&mut headers, client("10.0.0.1"), &identity, true, false);
         assert_eq!(headers[CONNECTION], "upgrade");
         assert_eq!(headers[UPGRADE], "websocket");

@@ -1,35 +1,50 @@
 //! The data path: listeners, the pipeline, coalescing, the guard, and the upstream.
 //!
-//! Every request goes through `pipeline`'s stages in the order that its root file shows. Client
-//! connections live on worker threads with a single-threaded runtime each (`serve`); what they
-//! share is in [`Shared`]. Configuration arrives as plain [`Settings`] and a policy snapshot: no
-//! file is read here.
+//! Every request goes through the stages of `pipeline`, in the order that its root file shows.
+//! Client connections live on worker threads with a single-threaded runtime each (`serve`); what
+//! the workers have in common is in [`Shared`]. Configuration arrives as plain [`Settings`] and a
+//! policy snapshot: this crate reads no file.
+//!
+//! A process uses it so: [`bind`] the listeners, [`Shared::start`] from [`Parts`], [`run`]; later
+//! [`Shared::install`] for each new policy, and [`Running::drain`] at the end. The rest is for the
+//! admin port.
 
-mod app;
 mod body;
+mod client;
 mod clock;
 mod coalesce;
 mod guard;
 mod headers;
+mod interim;
 mod mesh;
 mod pipeline;
 mod purge;
+mod refusal;
 mod serve;
 mod settings;
+mod state;
 mod sync;
 mod upgrade;
 mod upstream;
 
-pub use app::{Active, Parts, Shared};
-pub use clock::Clock;
-pub use guard::{BreakerState, GuardState, LimiterState};
-pub use mesh::{MeshSettings, Mode};
-pub use pipeline::fleet::adopt;
-pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
-pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
-pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
+// Settings, as the composition fills them in.
+pub use mesh::MeshSettings;
 pub use settings::{CoalesceSettings, ConnectionLimits, Settings};
 pub use upstream::{
-    Address, Balance, EjectionSettings, EndpointState, HealthCheckSettings, HostHeader, Overload,
-    PoolSettings, Protocol, Timeouts, TlsSettings, UpstreamError, UpstreamSettings,
+    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, PoolSettings, Protocol,
+    Timeouts, TlsSettings, UpstreamSettings,
 };
+
+// The state of the process, and its run from bind to drain.
+pub use clock::Clock;
+pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
+pub use state::{Active, Parts, Shared};
+
+// What operators do: purges, and what is adopted from other pods at the start.
+pub use pipeline::fleet::adopt;
+pub use purge::{PurgeCommand, PurgeError, check_purge, purge};
+
+// What operators see.
+pub use guard::{BreakerState, GuardState, LimiterState};
+pub use pipeline::live::{GuardInspection, Inspection, Live, explain_live};
+pub use upstream::{EndpointState, Overload, UpstreamError};

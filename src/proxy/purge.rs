@@ -6,7 +6,7 @@ use outrigger_policy::key::{canonical_uri, digest};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::{RequestTarget, Snapshot};
 
-use crate::app::Shared;
+use crate::state::Shared;
 
 /// Bytes of a tag or prefix: events go to every pod.
 const TEXT_BYTES_MAX: usize = 2048;

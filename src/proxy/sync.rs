@@ -1,10 +1,11 @@
-//! The synchronisation primitives of the coalescer, named once, so that `tests/model` can compile
-//! the same sources against a scheduler that tries out interleavings.
+//! The synchronisation primitives of the coalescer, named in one place, so that `tests/model` can
+//! compile the same sources against a scheduler that explores interleavings.
 
-pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+pub(crate) use std::sync::Arc;
 
-/// Locks. What a panicking holder left behind is consistent: nothing here panics between two
-/// writes.
+pub(crate) use parking_lot::{Mutex, MutexGuard};
+
+/// Locks a mutex. A function because the scheduler's mutex, unlike this one, can be poisoned.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock()
 }

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 
 use outrigger_control::xds::XdsSettings;
 use outrigger_diagnostic::Diagnostic;
+use outrigger_policy::Side;
 use outrigger_policy::values::ByteSize;
-use outrigger_proxy::{ConnectionLimits, ListenAddress, Mode, Settings};
+use outrigger_proxy::{ConnectionLimits, ListenAddress, Settings};
 
 use crate::app::config::{Config, ListenerConfig, MemoryConfig, ModeConfig, TelemetryConfig};
 use crate::app::memory_limit::memory_limit_bytes;
@@ -24,8 +25,8 @@ const WORKERS_MAX: usize = 1024;
 /// Everything that a running process needs to know.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where to listen, and on which side of the pod.
-    pub listeners: Vec<(ListenAddress, Mode)>,
+    /// Where to listen, and for which side of the pod; `None` for clients outside of a mesh.
+    pub listeners: Vec<(ListenAddress, Option<Side>)>,
     /// The admin address.
     pub admin: SocketAddr,
     /// The address of the read-only port, for metrics and probes.
@@ -54,7 +55,7 @@ pub fn plan(config: Config) -> Result<Plan, Diagnostic> {
     let pod = PodIdentity::gather(&config.mesh, env);
     let own_ports = own_ports(&listeners, [Some(admin), metrics]);
     let mesh = pod.mesh_settings(&listeners, &config, own_ports)?;
-    let named = listeners.iter().all(|(_, mode)| *mode != Mode::Direct);
+    let named = listeners.iter().all(|(_, side)| side.is_some());
     let upstream = upstream::upstream(&config.upstream, &config.limits, named)?;
     let memory_bytes_max = memory_bytes_max(&config.memory)?;
     check_telemetry(&config.telemetry)?;
@@ -127,7 +128,7 @@ fn address(path: &str, given: &str, example: &str) -> Result<SocketAddr, Diagnos
 
 /// Ports on which this process listens.
 fn own_ports(
-    listeners: &[(ListenAddress, Mode)],
+    listeners: &[(ListenAddress, Option<Side>)],
     others: impl IntoIterator<Item = Option<SocketAddr>>,
 ) -> Vec<u16> {
     let tcp = listeners.iter().filter_map(|(address, _)| match address {
@@ -137,7 +138,7 @@ fn own_ports(
     tcp.chain(others.into_iter().flatten().map(|address| address.port())).collect()
 }
 
-fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Diagnostic> {
+fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Option<Side>)>, Diagnostic> {
     let default = [ListenerConfig::at_default(ModeConfig::Direct)];
     let given = if given.is_empty() { &default[..] } else { given };
     given
@@ -146,12 +147,12 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Dia
         .map(|(at, listener)| {
             let wrong = |reason| Diagnostic::new(reason).at(format!("listeners[{at}].address"));
             let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
-            let mode = match listener.mode {
-                ModeConfig::Direct => Mode::Direct,
-                ModeConfig::Inbound => Mode::Inbound,
-                ModeConfig::Outbound => Mode::Outbound,
+            let side = match listener.mode {
+                ModeConfig::Direct => None,
+                ModeConfig::Inbound => Some(Side::Inbound),
+                ModeConfig::Outbound => Some(Side::Outbound),
             };
-            if mode != Mode::Direct && !address.is_local() {
+            if side.is_some() && !address.is_local() {
                 let reason = format!(
                     "{address} can be reached from outside the pod, where nobody's header fields \
                      may be believed"
@@ -159,7 +160,7 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Mode)>, Dia
                 let fix = format!("write {} or unix:/path", listener.mode.address());
                 return Err(wrong(reason).fix(fix));
             }
-            Ok((address, mode))
+            Ok((address, side))
         })
         .collect()
 }

@@ -1,9 +1,9 @@
-//! One fetch under way, and those who wait for it.
+//! One fetch under way, its producer and its readers.
 //!
-//! Guards make the safe behaviour the default: a producer that is dropped without an end fails its
-//! readers, and the last reader that leaves tells the producer to stop. Bytes are kept from the
-//! first one while the response may still be stored, so that late requests can join; once it has
-//! grown beyond what is stored, a bounded window moves along with the slowest reader.
+//! Drops make the safe behaviour the default: a producer that is dropped before the end fails its
+//! readers, and the last reader that leaves tells the producer to stop. While the response may
+//! still be stored, all its bytes are kept, so that late requests can join. Once it is too large to
+//! be stored, only a bounded window is kept, which moves along with the slowest reader.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,33 +19,33 @@ use outrigger_telemetry::Outcome;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::upstream::UpstreamError;
 
-/// Bytes that may wait for the slowest reader once a response is too large to store.
+/// Bytes that may wait for the slowest reader of a response that is too large to store.
 pub(crate) const WINDOW_BYTES_MAX: usize = 256 * 1024;
 
-/// The head of a response that may be shared.
+/// The response head of a fetch that may be shared.
 #[derive(Debug)]
-pub(crate) struct SharedHead {
+pub(crate) struct FlightHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub lifetimes: Lifetimes,
     pub variant: Variant,
-    /// Fields that only the client whose request was sent may see.
+    /// Fields that only the client whose request was forwarded may see.
     pub omit: Vec<HeaderName>,
-    /// Position that the purge log had reached when the head was there.
+    /// Position that the purge log had reached when the head arrived.
     pub seen_seq: Seq,
 }
 
-/// How a fetch turned out.
+/// Result of a fetch, known with its response head.
 #[derive(Clone, Debug)]
 pub(crate) enum Resolution {
     /// A response that may be shared; its bytes follow.
-    Streaming(Arc<SharedHead>),
-    /// A stored response answers: confirmed by a 304, stale in place of an error, or stored by
+    Streaming(Arc<FlightHead>),
+    /// A stored response answers: validated by a 304, stale in place of an error, or stored by
     /// another request in the meantime.
     Entry(Arc<Entry>, Outcome),
-    /// The response belongs to the leader alone.
+    /// The response is for the leader alone; the others fetch for themselves.
     Released,
-    /// There is no response.
+    /// The upstream gave no response.
     Failed(Arc<UpstreamError>),
 }
 
@@ -71,7 +71,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Drops chunks that every reader has passed. Only once late readers are no longer let in.
+    /// Drops chunks that every reader has read. Only once late readers are no longer let in.
     fn slide(&mut self) {
         let slowest =
             self.readers.iter().flatten().map(|reader| reader.next).min().unwrap_or(usize::MAX);
@@ -87,7 +87,7 @@ impl Inner {
     }
 }
 
-/// One fetch under way.
+/// One fetch under way, as readers and the table see it.
 #[derive(Debug)]
 pub(crate) struct Flight {
     inner: Mutex<Inner>,
@@ -100,7 +100,7 @@ impl Flight {
         self.born_seq
     }
 
-    /// The tags of what is fetched, once its head is there.
+    /// The tags of the response, once its head has arrived.
     pub(crate) fn tags(&self) -> Option<Vec<Box<str>>> {
         match &self.lock().resolution {
             Some(Resolution::Streaming(head)) => Some(tags::of(&head.headers)),
@@ -109,8 +109,8 @@ impl Flight {
         }
     }
 
-    /// The head, if it is there and may be shared.
-    pub(crate) fn head(&self) -> Option<Arc<SharedHead>> {
+    /// The response head, if it has arrived and may be shared.
+    pub(crate) fn head(&self) -> Option<Arc<FlightHead>> {
         match &self.lock().resolution {
             Some(Resolution::Streaming(head)) => Some(Arc::clone(head)),
             _ => None,
@@ -121,7 +121,7 @@ impl Flight {
         lock(&self.inner)
     }
 
-    /// Waits until nobody reads any more. Never ends for a detached flight.
+    /// Waits until there is no reader left. Never ends for a detached flight.
     pub(crate) async fn abandoned(self: Arc<Self>) {
         poll_fn(|cx| {
             let mut inner = self.lock();
@@ -134,7 +134,7 @@ impl Flight {
         .await;
     }
 
-    /// Adds a reader, unless the bytes from the beginning are gone or there are too many.
+    /// Adds a reader, unless the first bytes are no longer kept or there are `readers_max` already.
     pub(crate) fn join(self: &Arc<Self>, readers_max: usize) -> Option<Reader> {
         let mut inner = self.lock();
         let closed = inner.sliding
@@ -160,7 +160,7 @@ impl Flight {
     }
 }
 
-/// One request that waits for a fetch.
+/// The part of one request in a fetch: it waits for the result and reads the bytes.
 #[derive(Debug)]
 pub(crate) struct Reader {
     flight: Arc<Flight>,
@@ -169,7 +169,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Waits until it is known how the fetch turned out.
+    /// Waits for the result of the fetch.
     pub(crate) async fn resolution(&self) -> Resolution {
         poll_fn(|cx| {
             let mut inner = self.flight.lock();
@@ -237,17 +237,17 @@ impl Drop for Reader {
 }
 
 impl Reader {
-    /// Leaves without ending the fetch, as the last reader's leaving would.
+    /// Leaves, and lets the fetch go on even without readers.
     pub(crate) fn leave_running(self) {
         self.flight.lock().detached = true;
     }
 
-    /// Whether the response head was there before this reader.
+    /// Whether the response head had arrived before this reader joined.
     pub(crate) fn is_late(&self) -> bool {
         self.late
     }
 
-    /// Whether what is read can still be stored.
+    /// Whether the response can still be stored.
     pub(crate) fn is_kept(&self) -> bool {
         !self.flight.lock().sliding
     }
@@ -258,18 +258,18 @@ impl Reader {
     }
 }
 
-/// The body broke off before its end.
+/// The body of a fetch broke off before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// The side of a flight that fetches.
+/// The part of the task that fetches: it resolves the flight and hands bytes to the readers.
 #[derive(Debug)]
 pub(crate) struct Producer {
     flight: Arc<Flight>,
 }
 
 impl Producer {
-    /// A new flight. `detached` means that it goes on without readers (a refresh behind).
+    /// A new flight. A `detached` one goes on without readers, as a background refresh does.
     pub(crate) fn new(detached: bool, born_seq: Seq) -> Self {
         let inner = Mutex::new(Inner { detached, ..Inner::default() });
         Producer { flight: Arc::new(Flight { inner, born_seq }) }
@@ -285,7 +285,7 @@ impl Producer {
         &self.flight
     }
 
-    /// Tells the readers how the fetch turned out. Only the first call counts.
+    /// Gives the readers the result of the fetch. Only the first call counts.
     pub(crate) fn resolve(&self, resolution: Resolution) {
         let mut inner = self.flight.lock();
         if inner.resolution.is_none() {
@@ -309,20 +309,20 @@ impl Producer {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Lets nobody join any more and forgets bytes that all have read: the response is too large
-    /// to be stored.
+    /// Lets no reader join any more and drops bytes that all have read: the response is too large to
+    /// be stored.
     pub(crate) fn stop_keeping(&self) {
         let mut inner = self.flight.lock();
         inner.sliding = true;
         inner.slide();
     }
 
-    /// Whether nobody reads.
+    /// Whether there is no reader.
     pub(crate) fn is_unread(&self) -> bool {
         self.flight.lock().live == 0
     }
 
-    /// Waits until the slowest reader leaves room.
+    /// Waits until the window has room, which the slowest reader makes.
     pub(crate) async fn room(&self) {
         poll_fn(|cx| {
             let mut inner = self.flight.lock();
@@ -335,12 +335,12 @@ impl Producer {
         .await;
     }
 
-    /// Keeps the trailers for the readers.
+    /// Sets the trailers, which readers get after the body.
     pub(crate) fn trailers(&self, trailers: HeaderMap) {
         self.flight.lock().trailers = Some(trailers);
     }
 
-    /// Ends the body.
+    /// Ends the body; without `complete`, readers see it break off.
     pub(crate) fn finish(&self, complete: bool) {
         let mut inner = self.flight.lock();
         if inner.end.is_none() {

@@ -1,10 +1,10 @@
 //! Collapsing concurrent requests for one missing response into one fetch.
 //!
-//! A [`Flight`](flight::Flight) is one fetch that is under way: one producer, any number of
-//! readers. Readers learn first how it was resolved, then receive bytes as they arrive. The
-//! [`table`] finds the flight for a key. What can be shared is decided by the producer when the
-//! response head is there; requests with credentials never come here. Model checked in
-//! `tests/model`.
+//! A [`Flight`](flight::Flight) is one fetch under way, with one producer and any number of
+//! readers. Readers first learn how it was resolved, then receive bytes as they arrive. The
+//! [`table`] finds the flight for a key. The producer decides what can be shared when it has the
+//! response head; which requests may share at all is decided by the pipeline, which also does the
+//! fetching. Both files are model checked in `tests/model`.
 
 pub(crate) mod flight;
 pub(crate) mod table;

@@ -1,4 +1,4 @@
-//! Which fetches are under way, by key.
+//! The fetches under way, by key: who fetches and who joins.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
 const SHARDS: usize = 16;
 
-/// What is fetched: the digest of the cache key, and a hint that tells variants apart once it is
-/// known that the response varies.
+/// What is fetched: the digest of the cache key, and a hash that tells variants apart once it is known
+/// that the response varies.
 pub(crate) type FlightKey = (u128, u64);
 
 type Shard = HashMap<FlightKey, Arc<Flight>>;
 
-/// All fetches under way that can be joined.
+/// All fetches under way that requests can join.
 #[derive(Debug, Default)]
 pub(crate) struct FlightTable {
     shards: [Mutex<Shard>; SHARDS],
@@ -24,37 +24,37 @@ pub(crate) struct FlightTable {
 /// The part of a request in a fetch.
 #[derive(Debug)]
 pub(crate) enum Role {
-    /// It fetches, and reads like the others.
-    Leader(Listed, Reader),
-    /// It waits for another's fetch.
+    /// It has begun the fetch, and reads like the others.
+    Leader(RegisteredFlight, Reader),
+    /// It has joined the fetch of another request.
     Waiter(Reader),
-    /// There are too many waiters already, or the fetch can no longer be joined.
+    /// It fetches for itself: there are too many readers, or the fetch can no longer be joined.
     Alone,
 }
 
-/// A producer that others can find; leaving the table is part of its drop.
+/// A producer whose flight is in the table, where requests find it. Its drop removes it.
 #[derive(Debug)]
-pub(crate) struct Listed {
+pub(crate) struct RegisteredFlight {
     producer: Producer,
     place: Option<(Arc<FlightTable>, FlightKey)>,
 }
 
-impl std::ops::Deref for Listed {
+impl std::ops::Deref for RegisteredFlight {
     type Target = Producer;
     fn deref(&self) -> &Producer {
         &self.producer
     }
 }
 
-impl Listed {
-    /// A producer that nobody else can find, with its one reader.
+impl RegisteredFlight {
+    /// A producer that is not in the table, with its only reader.
     pub(crate) fn private(born_seq: Seq) -> (Self, Option<Reader>) {
         let producer = Producer::new(false, born_seq);
         let reader = producer.flight().join(1);
-        (Listed { producer, place: None }, reader)
+        (RegisteredFlight { producer, place: None }, reader)
     }
 
-    /// Takes the fetch out of the table, so that nobody joins any more.
+    /// Removes the fetch from the table, so that no request joins it any more.
     pub(crate) fn unlist(&mut self) {
         if let Some((table, key)) = self.place.take() {
             let mut shard = table.shard(key);
@@ -65,7 +65,7 @@ impl Listed {
     }
 }
 
-impl Drop for Listed {
+impl Drop for RegisteredFlight {
     fn drop(&mut self) {
         self.unlist();
     }
@@ -77,8 +77,8 @@ impl FlightTable {
         lock(&self.shards[at])
     }
 
-    /// Joins the fetch for a key, or begins it at the purge log's position `applied`. A fetch that
-    /// is `overtaken` is not joined: what it brings may be what was purged.
+    /// Joins the fetch for a key, or begins one at the position `applied` of the purge log. A fetch
+    /// that is `overtaken` by a purge is not joined: its response may be what was purged.
     pub(crate) fn join(
         self: &Arc<Self>,
         key: FlightKey,
@@ -94,11 +94,15 @@ impl FlightTable {
         let Some(reader) = producer.flight().join(usize::MAX) else { return Role::Alone };
         shard.insert(key, Arc::clone(producer.flight()));
         drop(shard);
-        Role::Leader(Listed { producer, place: Some((Arc::clone(self), key)) }, reader)
+        Role::Leader(RegisteredFlight { producer, place: Some((Arc::clone(self), key)) }, reader)
     }
 
-    /// Begins a refresh for a key that goes on without readers, unless a fetch is under way.
-    pub(crate) fn begin_refresh(self: &Arc<Self>, key: FlightKey, applied: Seq) -> Option<Listed> {
+    /// Begins a detached fetch for a key, which goes on without readers; `None` if one is under way.
+    pub(crate) fn begin_refresh(
+        self: &Arc<Self>,
+        key: FlightKey,
+        applied: Seq,
+    ) -> Option<RegisteredFlight> {
         let mut shard = self.shard(key);
         if shard.contains_key(&key) {
             return None;
@@ -106,7 +110,7 @@ impl FlightTable {
         let producer = Producer::new(true, applied);
         shard.insert(key, Arc::clone(producer.flight()));
         drop(shard);
-        Some(Listed { producer, place: Some((Arc::clone(self), key)) })
+        Some(RegisteredFlight { producer, place: Some((Arc::clone(self), key)) })
     }
 
     /// Number of fetches under way.

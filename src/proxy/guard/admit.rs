@@ -1,4 +1,5 @@
-//! Who may be sent to the upstream: the breaker is asked, then there has to be a place.
+//! Whether a request may be sent to the upstream: its breaker must not be open, and the concurrency
+//! limit must have a place for it.
 
 use std::time::Duration;
 
@@ -13,15 +14,15 @@ use crate::upstream::{Overload, UpstreamError};
 /// How much a request needs the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// A client waits, and the response may serve others.
+    /// A client waits, and others may use the response.
     Storable,
-    /// A client waits.
+    /// A client waits for a response of its own.
     Client,
-    /// Nobody waits: it is sent if there is room, and left out otherwise.
+    /// No client waits: it is sent only if a place is free.
     Refresh,
 }
 
-/// The right to send one request; what is learned from it goes back when it ends.
+/// Permission to send one request. Its result is reported through it.
 #[derive(Debug)]
 pub(crate) struct Pass {
     permit: Permit,
@@ -29,7 +30,8 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// The response head is there. The place is given up: what comes now costs the upstream little.
+    /// The response head has arrived. The place is given back, since the body costs the upstream
+    /// little.
     pub(crate) fn answered(self, status: u16) -> Report {
         let Pass { permit, mut report } = self;
         let took = report.head(status);
@@ -39,7 +41,7 @@ impl Pass {
         report
     }
 
-    /// There is no response.
+    /// The request has failed without a response.
     pub(crate) fn failed(mut self, error: &UpstreamError) {
         let kind = error.kind();
         match error {
@@ -53,7 +55,7 @@ impl Pass {
 }
 
 impl RouteGuard {
-    /// Why a request would not be sent now; a look that changes nothing.
+    /// Why a request would not be sent now. Changes nothing.
     pub(crate) fn refusal(&self) -> Option<UpstreamError> {
         let breaker = self.breaker.as_ref()?;
         breaker.machine.rejects(self.watch.now()).map(|left| self.breaker_open(left))
@@ -64,11 +66,11 @@ impl RouteGuard {
         UpstreamError::BreakerOpen { breaker: name.to_owned(), retry_after }
     }
 
-    /// Asks for the right to send a request; waits for a place if there is none, but not beyond
+    /// Asks for permission to send a request. Without a free place it waits for one, at most until
     /// the `deadline`.
     ///
     /// # Errors
-    /// The breaker is open, or there is no place.
+    /// The breaker is open, or no place became free.
     pub(crate) async fn admit(
         &self,
         urgency: Urgency,
@@ -86,7 +88,7 @@ impl RouteGuard {
         urgency: Urgency,
         deadline: Option<Instant>,
     ) -> Result<Pass, UpstreamError> {
-        // Looked at first, so that nobody waits for a place that would be of no use.
+        // Looked at before as well: a place is no use behind an open breaker.
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }

@@ -1,4 +1,4 @@
-//! How long a caller waits: Envoy tells it in `x-envoy-expected-rq-timeout-ms`, gRPC in
+//! The deadline of a caller: Envoy gives it in `x-envoy-expected-rq-timeout-ms`, gRPC in
 //! `grpc-timeout`.
 
 use std::time::Duration;
@@ -12,13 +12,14 @@ static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// When a caller stops waiting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallerDeadline {
+    /// The moment.
     pub(crate) at: Instant,
-    /// What it was when the request came, milliseconds.
+    /// Time that was left when the request came, milliseconds.
     pub(crate) millis: u64,
 }
 
 impl CallerDeadline {
-    /// Reads it from a request that came just now; the shorter one, if both fields are there.
+    /// Reads it from a request that came just now. With both fields the shorter time counts.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &HeaderName| headers.get(name)?.to_str().ok();
         let envoy = text(&ENVOY_TIMEOUT).and_then(envoy_timeout);
@@ -29,18 +30,20 @@ impl CallerDeadline {
     }
 }
 
-/// Removes what one caller says about its time: a fetch for all is not bound by it.
+/// Removes both fields from a fetch whose response others share: the upstream must not give it up
+/// when one caller's time is over.
 pub(crate) fn forget_caller_deadline(headers: &mut HeaderMap) {
     headers.remove(&ENVOY_TIMEOUT);
+    headers.remove(&GRPC_TIMEOUT);
 }
 
-/// Milliseconds; zero and what is no number mean no limit, as they do for Envoy.
+/// Reads milliseconds; zero and anything but a number mean no limit, as they do for Envoy.
 fn envoy_timeout(text: &str) -> Option<Duration> {
     let millis: u32 = text.trim().parse().ok()?;
     (millis > 0).then(|| Duration::from_millis(u64::from(millis)))
 }
 
-/// At most eight digits and a unit (the gRPC protocol over HTTP/2, "Timeout").
+/// Reads at most eight digits and a unit ("Timeout" in the gRPC protocol over HTTP/2).
 fn grpc_timeout(text: &str) -> Option<Duration> {
     let text = text.trim();
     let unit = text.bytes().last()?;
@@ -85,5 +88,14 @@ mod tests {
         headers.insert(GRPC_TIMEOUT.clone(), "1S".parse().unwrap());
         assert_eq!(CallerDeadline::of(&headers).map(|found| found.millis), Some(500));
         assert!(CallerDeadline::of(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn a_fetch_for_others_carries_no_deadline() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ENVOY_TIMEOUT.clone(), "500".parse().unwrap());
+        headers.insert(GRPC_TIMEOUT.clone(), "1S".parse().unwrap());
+        forget_caller_deadline(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 }

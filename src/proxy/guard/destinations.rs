@@ -1,20 +1,22 @@
-//! Guards of what Envoy names: the ports of this pod, and the services that it calls. Each has its
-//! own, since one that fails says nothing about another. There is no list of them beforehand; a guard
-//! is made when the first request goes there.
+//! Guards of the destinations that Envoy names: the ports of this pod, and the services that it
+//! calls. Each has guards of its own, since a failure of one says nothing about another.
+//!
+//! Destinations are not known beforehand. Guards are made with the first request to one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use outrigger_policy::{Side, Snapshot};
+use parking_lot::Mutex;
 
+use crate::guard::revalidation::RevalidationWatch;
 use crate::guard::routes::Guards;
-use crate::guard::watch::Watch;
 
-/// As many destinations are remembered; of more, the one that was used least lately is forgotten.
+/// Destinations that are remembered; beyond them the least recently used one is forgotten.
 const DESTINATIONS_MAX: usize = 256;
 
-/// What a destination is called: `inbound:PORT`, or `HOST:PORT` on the outbound side.
+/// Name of a destination: `inbound:PORT`, or `HOST:PORT` on the outbound side.
 pub(crate) fn destination_name(side: Side, port: u16, authority: &str) -> String {
     if side == Side::Inbound {
         return format!("inbound:{port}");
@@ -29,7 +31,7 @@ pub(crate) fn destination_name(side: Side, port: u16, authority: &str) -> String
 #[derive(Debug)]
 struct Known {
     guards: Arc<Guards>,
-    /// When it was asked for last, in questions asked.
+    /// Value of [`Destinations::asked`] when it was last asked for.
     used: AtomicU64,
 }
 
@@ -37,17 +39,14 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
     known: Mutex<HashMap<Box<str>, Known>>,
+    /// Number of look-ups, which serves as a clock.
     asked: AtomicU64,
 }
 
 impl Destinations {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Known>> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The same destinations under a new policy; what can be kept of their guards is kept.
-    pub(crate) fn renewed(&self, snapshot: &Snapshot, watch: &Arc<Watch>) -> Self {
-        let known = self.lock();
+    /// The same destinations under a new policy. Guards whose rules have not changed are kept.
+    pub(crate) fn renewed(&self, snapshot: &Snapshot, watch: &Arc<RevalidationWatch>) -> Self {
+        let known = self.known.lock();
         let mut renewed = HashMap::with_capacity(known.len());
         for (name, before) in known.iter() {
             let guards = Arc::new(Guards::of(snapshot, &before.guards, watch, Some(name)));
@@ -58,15 +57,15 @@ impl Destinations {
         Destinations { known: Mutex::new(renewed), asked }
     }
 
-    /// The guards of a destination.
+    /// The guards of a destination, made now if it is new.
     pub(crate) fn of(
         &self,
         destination: &str,
         snapshot: &Snapshot,
-        watch: &Arc<Watch>,
+        watch: &Arc<RevalidationWatch>,
     ) -> Arc<Guards> {
         let now = self.asked.fetch_add(1, Ordering::Relaxed);
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         if let Some(found) = known.get(destination) {
             found.used.store(now, Ordering::Relaxed);
             return Arc::clone(&found.guards);
@@ -84,9 +83,9 @@ impl Destinations {
         guards
     }
 
-    /// All of them, in the order of their names.
+    /// The guards of all destinations, ordered by name.
     pub(crate) fn all(&self) -> Vec<Arc<Guards>> {
-        let known = self.lock();
+        let known = self.known.lock();
         let mut all: Vec<_> = known.iter().collect();
         all.sort_by_key(|(name, _)| (*name).clone());
         all.into_iter().map(|(_, known)| Arc::clone(&known.guards)).collect()

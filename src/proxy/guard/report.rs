@@ -1,7 +1,7 @@
-//! From the fate of one request to what its breakers learn from it.
+//! What the circuit breakers learn from one request.
 //!
-//! A report is settled when it is dropped, so that no way out of a request can forget it: with
-//! nothing learned if there was no answer and no failure of the upstream's, for instance because
+//! A report is settled when it is dropped, so that no path through a request can forget it. Nothing
+//! is learned if there was neither an answer nor a failure of the upstream, for instance because
 //! the client left.
 
 use std::sync::Arc;
@@ -10,24 +10,30 @@ use std::time::Duration;
 use outrigger_guard::{Breaker, Ticket, Verdict};
 use outrigger_policy::guard::{FailureKind, FailureSet};
 
-use crate::guard::watch::Watch;
+use crate::guard::revalidation::RevalidationWatch;
 use crate::upstream::Ejections;
 
-/// A response that takes longer than this counts without waiting for its end: it is a stream.
+/// A response body that takes longer is a stream: the request counts without waiting for its end.
 const STREAM_AFTER: Duration = Duration::from_secs(1);
 
-/// A breaker with what is needed to tell of it.
+/// A circuit breaker with what is needed to report its changes.
 #[derive(Debug)]
 pub(crate) struct NamedBreaker {
     pub(crate) name: Arc<str>,
     pub(crate) machine: Breaker,
-    /// Set for the breaker of an endpoint: how many endpoints may be left out at a time.
+    /// For the breaker of an endpoint: limits how many endpoints are ejected at a time.
     pub(crate) ejections: Option<Arc<Ejections>>,
 }
 
 impl NamedBreaker {
-    /// Asks for a ticket; `Err` with the time to stay away.
-    pub(crate) fn admit(self: &Arc<Self>, watch: &Arc<Watch>) -> Result<Pending, Duration> {
+    /// Asks for a ticket.
+    ///
+    /// # Errors
+    /// The breaker is open; the error is the time until it may be asked again.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        watch: &Arc<RevalidationWatch>,
+    ) -> Result<Pending, Duration> {
         let admitted = self.machine.admit(watch.now());
         if let Some(change) = &admitted.transition {
             self.tell(watch, change);
@@ -40,7 +46,8 @@ impl NamedBreaker {
         })
     }
 
-    pub(crate) fn tell(&self, watch: &Watch, change: &outrigger_guard::Transition) {
+    /// Reports a change of its state.
+    pub(crate) fn tell(&self, watch: &RevalidationWatch, change: &outrigger_guard::Transition) {
         let endpoint = self.ejections.is_some().then_some(&*self.name);
         watch.transition(&self.name, endpoint, change);
         if let Some(ejections) = &self.ejections {
@@ -53,7 +60,7 @@ impl NamedBreaker {
 #[derive(Debug)]
 pub(crate) struct Pending {
     breaker: Arc<NamedBreaker>,
-    watch: Arc<Watch>,
+    watch: Arc<RevalidationWatch>,
     ticket: Option<Ticket>,
     verdict: Verdict,
 }
@@ -71,16 +78,16 @@ impl Drop for Pending {
     }
 }
 
-/// What is known about how a request turns out.
+/// The result of one request, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct Report {
     failures: FailureSet,
     slow_after: Duration,
     upstream: Option<Pending>,
     endpoint: Option<Pending>,
-    watch: Arc<Watch>,
+    watch: Arc<RevalidationWatch>,
     sent: Duration,
-    /// When the response head was there.
+    /// When the response head arrived.
     head: Option<Duration>,
 }
 
@@ -89,18 +96,18 @@ impl Report {
         failures: FailureSet,
         slow_after: Duration,
         upstream: Option<Pending>,
-        watch: &Arc<Watch>,
+        watch: &Arc<RevalidationWatch>,
     ) -> Self {
         let (sent, watch) = (watch.now(), Arc::clone(watch));
         Report { failures, slow_after, upstream, endpoint: None, watch, sent, head: None }
     }
 
-    /// The endpoint that the request goes to. One that it was meant for before has failed.
+    /// Sets the endpoint that the request is sent to, in place of one that has failed before.
     pub(crate) fn goes_to(&mut self, endpoint: Option<Pending>) {
         self.endpoint = endpoint;
     }
 
-    /// An endpoint could not be connected to; another one is tried.
+    /// Reports an endpoint that could not be connected to; another one is tried.
     pub(crate) fn endpoint_failed(&mut self, kind: FailureKind) {
         if let Some(mut endpoint) = self.endpoint.take()
             && self.failures.contains(kind)
@@ -125,7 +132,7 @@ impl Report {
         self.endpoint = None;
     }
 
-    /// The request failed in this way.
+    /// Reports a failure of the request, if the policy counts this kind.
     pub(crate) fn failed(&mut self, kind: FailureKind) {
         if self.failures.contains(kind) {
             self.decide(Verdict::Failed);
@@ -133,14 +140,15 @@ impl Report {
         }
     }
 
-    /// The caller's time ran out. That is the upstream's failure only if it had a fair chance.
+    /// Reports that the caller's deadline has passed. It is a failure of the upstream only if that
+    /// had as long as a slow response takes.
     pub(crate) fn caller_gave_up(&mut self) {
         if self.watch.now().saturating_sub(self.sent) >= self.slow_after {
             self.failed(FailureKind::Timeout);
         }
     }
 
-    /// The response head is there; how long it took.
+    /// Reports the response head; returns the time that it took.
     pub(crate) fn head(&mut self, status: u16) -> Duration {
         let now = self.watch.now();
         let took = now.saturating_sub(self.sent);
@@ -150,7 +158,7 @@ impl Report {
         took
     }
 
-    /// A gRPC status, from the head or the trailers.
+    /// Reports the gRPC status in the head or the trailers, if there is one.
     pub(crate) fn grpc(&mut self, headers: &http::HeaderMap) {
         if !self.failures.looks_at_grpc() {
             return;
@@ -161,7 +169,7 @@ impl Report {
         }
     }
 
-    /// Bytes of the body have come: a response that goes on for long counts now.
+    /// Reports bytes of the body. A response that has become a stream counts now.
     pub(crate) fn goes_on(&mut self) {
         let Some(head) = self.head.filter(|_| self.upstream.is_some() || self.endpoint.is_some())
         else {

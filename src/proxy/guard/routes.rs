@@ -1,5 +1,7 @@
-//! The guard of each route of a policy. A machine whose rules have not changed outlives the policy
-//! that it came with: a reload neither closes an open breaker nor forgets a learned limit.
+//! The guard of each route of a policy.
+//!
+//! A machine whose rules have not changed outlives the policy that it was made for: a reload
+//! neither closes an open breaker nor forgets a learned limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,35 +14,37 @@ use outrigger_policy::guard::GuardRules;
 use outrigger_policy::{Route, Snapshot};
 
 use crate::guard::report::NamedBreaker;
-use crate::guard::watch::Watch;
+use crate::guard::revalidation::RevalidationWatch;
 use crate::upstream::{Overload, UpstreamError};
 
-/// The name of what all routes share.
-const SHARED: &str = "upstream";
+/// Name of the machines that all routes without rules of their own use.
+const COMMON: &str = "upstream";
 
-/// A machine with the name of its scope and the rules it was made by.
+/// A machine that a reload keeps as long as its name and its rules stay the same.
 #[derive(Debug)]
-pub(crate) struct Named<M, R> {
+pub(crate) struct KeptMachine<M, R> {
+    /// `upstream`, `HOST:PORT`, `route:NAME` and the like; see [`BreakerState::name`].
     pub(crate) name: Arc<str>,
     pub(crate) machine: M,
+    /// The rules that it was made with.
     rules: R,
 }
 
-type NamedLimiter = Named<Arc<Limiter>, LimiterRules>;
-type NamedMisses = Named<Arc<MissBudget>, MissRules>;
-type NamedSlots = Named<Arc<Slots>, u32>;
-type NamedBudget = Named<RetryBudget, u8>;
+type KeptLimiter = KeptMachine<Arc<Limiter>, LimiterRules>;
+type KeptMissBudget = KeptMachine<Arc<MissBudget>, MissRules>;
+type KeptSlots = KeptMachine<Arc<Slots>, u32>;
+type KeptRetryBudget = KeptMachine<RetryBudget, u8>;
 
 /// The guard of one route.
 #[derive(Debug)]
 pub(crate) struct RouteGuard {
     pub(crate) rules: GuardRules,
     pub(crate) breaker: Option<Arc<NamedBreaker>>,
-    pub(crate) limiter: Arc<NamedLimiter>,
-    pub(crate) budget: Option<Arc<NamedBudget>>,
-    misses: Arc<NamedMisses>,
-    pub(super) refreshes: Arc<NamedSlots>,
-    pub(super) watch: Arc<Watch>,
+    pub(crate) limiter: Arc<KeptLimiter>,
+    pub(crate) budget: Option<Arc<KeptRetryBudget>>,
+    misses: Arc<KeptMissBudget>,
+    pub(super) refreshes: Arc<KeptSlots>,
+    pub(super) watch: Arc<RevalidationWatch>,
 }
 
 impl RouteGuard {
@@ -49,15 +53,15 @@ impl RouteGuard {
         self.watch.now()
     }
 
-    /// Counts what was decided about a retry.
+    /// Counts a decision about a retry.
     pub(crate) fn count_retry(&self, result: &'static str) {
         self.watch.metrics.guard.count_retry(result);
     }
 
-    /// Begins a miss for a client.
+    /// Begins a fetch for a miss, for the client with this hash of its address.
     ///
     /// # Errors
-    /// As many are under way as may be.
+    /// The limit on simultaneous fetches is reached, in total or for this client.
     pub(crate) fn begin_miss(&self, client: Option<u64>) -> Result<MissPermit, UpstreamError> {
         self.misses.machine.begin(client).map_err(|over| {
             let error = UpstreamError::Overload(match over {
@@ -74,7 +78,7 @@ impl RouteGuard {
         self.watch.metrics.guard.count_refused(refusal.code());
     }
 
-    /// A place for a refresh, if one is free.
+    /// Takes a place for a background refresh, if one is free.
     pub(crate) fn begin_refresh(&self) -> Option<outrigger_guard::Slot> {
         self.refreshes.machine.take()
     }
@@ -83,27 +87,28 @@ impl RouteGuard {
 /// The guards of all routes of a policy.
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
-    /// Host and port of the service that they are for; `None` for the configured upstream.
+    /// Name of the destination that they are for; `None` for the configured upstream.
     destination: Option<Box<str>>,
     routes: Vec<Arc<RouteGuard>>,
     breakers: Vec<Arc<NamedBreaker>>,
-    limiters: Vec<Arc<NamedLimiter>>,
-    budgets: Vec<Arc<NamedBudget>>,
-    misses: Vec<Arc<NamedMisses>>,
-    refreshes: Vec<Arc<NamedSlots>>,
+    limiters: Vec<Arc<KeptLimiter>>,
+    budgets: Vec<Arc<KeptRetryBudget>>,
+    misses: Vec<Arc<KeptMissBudget>>,
+    refreshes: Vec<Arc<KeptSlots>>,
 }
 
 impl Guards {
-    /// Makes the guards of a policy, with what can be kept of those before: of the upstream, or of
-    /// a `destination`, host and port.
+    /// Makes the guards of a policy for the configured upstream, or for a `destination` by its name.
+    /// Machines of `before` whose rules have not changed are kept.
     pub(crate) fn of(
         snapshot: &Snapshot,
         before: &Guards,
-        watch: &Arc<Watch>,
+        watch: &Arc<RevalidationWatch>,
         destination: Option<&str>,
     ) -> Self {
         let mut guards = Guards { destination: destination.map(Box::from), ..Guards::default() };
-        // The shared ones come first, so that they are there although each route has its own.
+        // From the last route, which has the common machines: so they exist even if every other
+        // route has machines of its own.
         for route in snapshot.routes().iter().rev() {
             let guard = guards.guard(route, before, watch);
             guards.routes.push(Arc::new(guard));
@@ -112,17 +117,22 @@ impl Guards {
         guards
     }
 
-    /// The guard of a route of the snapshot that they were made for.
+    /// The guard of a route of that snapshot which they were made for.
     pub(crate) fn of_route(&self, route: &Route) -> &Arc<RouteGuard> {
         &self.routes[route.id]
     }
 
-    fn guard(&mut self, route: &Route, before: &Guards, watch: &Arc<Watch>) -> RouteGuard {
+    fn guard(
+        &mut self,
+        route: &Route,
+        before: &Guards,
+        watch: &Arc<RevalidationWatch>,
+    ) -> RouteGuard {
         let rules = route.guard.clone();
         let destination = self.destination.clone();
         let name = |own: bool| -> Arc<str> {
             match (own, &destination) {
-                (false, None) => SHARED.into(),
+                (false, None) => COMMON.into(),
                 (true, None) => format!("route:{}", route.name).into(),
                 (false, Some(destination)) => destination.as_ref().into(),
                 (true, Some(destination)) => format!("route:{}@{destination}", route.name).into(),
@@ -171,7 +181,7 @@ impl Guards {
         name: Arc<str>,
         rules: &GuardRules,
         before: &Guards,
-        watch: &Watch,
+        watch: &RevalidationWatch,
     ) -> Option<Arc<NamedBreaker>> {
         let wanted = rules.breaker?;
         if let Some(have) = self.breakers.iter().find(|have| have.name == name) {
@@ -183,7 +193,7 @@ impl Guards {
             None => {
                 let machine = Breaker::new(wanted);
                 let now = watch.now();
-                // What an operator has forced stays in force under new rules.
+                // A state that an operator has forced stays under new rules.
                 machine.force(old.and_then(|old| old.machine.status(now).forced), now);
                 Arc::new(NamedBreaker { name, machine, ejections: None })
             }
@@ -192,8 +202,13 @@ impl Guards {
         Some(breaker)
     }
 
-    /// Forces a state on the breaker of this name, or on all; how many there were.
-    pub(crate) fn force(&self, name: Option<&str>, force: Option<Force>, watch: &Watch) -> usize {
+    /// Forces a state on the breaker of this name, or on all. Returns the number of breakers.
+    pub(crate) fn force(
+        &self,
+        name: Option<&str>,
+        force: Option<Force>,
+        watch: &RevalidationWatch,
+    ) -> usize {
         let named = |breaker: &&Arc<NamedBreaker>| name.is_none_or(|name| *breaker.name == *name);
         let mut count = 0;
         for breaker in self.breakers.iter().filter(named) {
@@ -205,8 +220,8 @@ impl Guards {
         count
     }
 
-    /// Adds what operators see.
-    pub(crate) fn tell(&self, watch: &Watch, state: &mut GuardState) {
+    /// Adds the states of these guards to what operators see.
+    pub(crate) fn tell(&self, watch: &RevalidationWatch, state: &mut GuardState) {
         let now = watch.now();
         state.breakers.extend(self.breakers.iter().map(|breaker| BreakerState {
             name: breaker.name.to_string(),
@@ -221,57 +236,57 @@ impl Guards {
     }
 }
 
-/// The machine of a scope: the one that is there already, that of the policy before if its rules
-/// were the same, or a new one.
+/// The machine of this name: the one made already, that of the policy before if its rules are the
+/// same, or a new one.
 fn keep<M, R: PartialEq>(
-    have: &mut Vec<Arc<Named<M, R>>>,
-    before: &[Arc<Named<M, R>>],
+    have: &mut Vec<Arc<KeptMachine<M, R>>>,
+    before: &[Arc<KeptMachine<M, R>>],
     name: Arc<str>,
     rules: R,
     make: impl FnOnce(&R) -> M,
-) -> Arc<Named<M, R>> {
+) -> Arc<KeptMachine<M, R>> {
     if let Some(found) = have.iter().find(|found| found.name == name) {
         return Arc::clone(found);
     }
-    let same = |old: &&Arc<Named<M, R>>| old.name == name && old.rules == rules;
+    let same = |old: &&Arc<KeptMachine<M, R>>| old.name == name && old.rules == rules;
     let made = match before.iter().find(same) {
         Some(old) => Arc::clone(old),
-        None => Arc::new(Named { name: Arc::clone(&name), machine: make(&rules), rules }),
+        None => Arc::new(KeptMachine { name: Arc::clone(&name), machine: make(&rules), rules }),
     };
     have.push(Arc::clone(&made));
     made
 }
 
-/// A breaker, for operators.
+/// State of a circuit breaker, for operators.
 #[derive(Clone, Debug)]
 pub struct BreakerState {
     /// `upstream`, `inbound:PORT` or `HOST:PORT`; a route's own `route:NAME`, or
     /// `route:NAME@inbound:PORT` and the like.
     pub name: String,
-    /// Its state.
+    /// State of the machine, with the figures of its window.
     pub status: BreakerStatus,
 }
 
-/// A limit on requests under way, for operators.
+/// State of a concurrency limit, for operators.
 #[derive(Clone, Debug)]
 pub struct LimiterState {
-    /// `upstream`, or `route:NAME`.
+    /// As [`BreakerState::name`].
     pub name: String,
-    /// Its state.
+    /// Limit, requests under way and queue.
     pub status: LimiterStatus,
 }
 
 /// The guard of the upstream, for operators.
 #[derive(Clone, Debug, Default)]
 pub struct GuardState {
-    /// The breakers.
+    /// All circuit breakers, those of the configured upstream first.
     pub breakers: Vec<BreakerState>,
-    /// The limits on requests under way.
+    /// All concurrency limits, in the same order.
     pub limiters: Vec<LimiterState>,
-    /// Misses under way.
+    /// Fetches for misses under way.
     pub misses: u32,
-    /// Refreshes under way.
+    /// Background refreshes under way.
     pub refreshes: u32,
-    /// Keys that wait before they are validated again.
+    /// Keys that are in back-off after a failed validation.
     pub backing_off: u64,
 }

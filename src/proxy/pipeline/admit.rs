@@ -7,12 +7,12 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, StatusCode, Version};
 use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{RequestTarget, Route, Snapshot};
-use outrigger_telemetry::Outcome;
+use outrigger_policy::{RequestTarget, Route, Side, Snapshot};
 
-use crate::app::Shared;
-use crate::headers::{Identity, wants_upgrade};
-use crate::mesh::{self, Arrived, MeshSettings, Mode};
+use crate::headers::{ProxyIdentity, wants_upgrade};
+use crate::mesh::{self, Arrived, MeshSettings};
+use crate::refusal::Refusal;
+use crate::state::Shared;
 
 /// A request that may go on.
 pub(crate) struct Admitted<'a> {
@@ -35,33 +35,21 @@ impl<'a> Admitted<'a> {
     }
 }
 
-/// A request that is not passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) outcome: Outcome,
-    pub(crate) detail: &'static str,
-}
-
-const fn bad(detail: &'static str) -> Refusal {
-    Refusal { status: StatusCode::BAD_REQUEST, outcome: Outcome::Rejected, detail }
-}
-
 /// What the listener of a request knows.
 #[derive(Clone, Copy)]
 pub(crate) struct Door<'a> {
-    pub(crate) identity: &'a Identity,
-    pub(crate) mode: Mode,
+    pub(crate) identity: &'a ProxyIdentity,
+    pub(crate) side: Option<Side>,
     pub(crate) mesh: &'a MeshSettings,
     /// Whether there is an upstream for requests that name none.
     pub(crate) has_upstream: bool,
 }
 
 impl<'a> Door<'a> {
-    pub(crate) fn of(shared: &'a Shared, mode: Mode) -> Self {
+    pub(crate) fn of(shared: &'a Shared, side: Option<Side>) -> Self {
         Door {
             identity: &shared.identity,
-            mode,
+            side,
             mesh: &shared.settings.mesh,
             has_upstream: !shared.settings.upstream.endpoints.is_empty(),
         }
@@ -76,15 +64,14 @@ pub(crate) fn admit<'a, B>(
 ) -> Result<Admitted<'a>, Refusal> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
-        let status = StatusCode::NOT_IMPLEMENTED;
-        return Err(Refusal { status, outcome: Outcome::Rejected, detail: "connect" });
+        return Err(Refusal::rejected(StatusCode::NOT_IMPLEMENTED, "connect"));
     }
     let framing = headers.get_all(CONTENT_LENGTH).iter().count();
     if framing > 1 {
-        return Err(bad("several-content-lengths"));
+        return Err(Refusal::bad_request("several-content-lengths"));
     }
     if framing == 1 && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(bad("content-length-and-transfer-encoding"));
+        return Err(Refusal::bad_request("content-length-and-transfer-encoding"));
     }
     let authority = snapshot.authority(authority(request)?);
     let path = match request.uri().path() {
@@ -92,13 +79,12 @@ pub(crate) fn admit<'a, B>(
         path => path,
     };
     if !path.starts_with('/') && path != "*" {
-        return Err(bad("request-target"));
+        return Err(Refusal::bad_request("request-target"));
     }
-    if door.identity.is_looping(headers, door.mode) {
-        let status = StatusCode::LOOP_DETECTED;
-        return Err(Refusal { status, outcome: Outcome::Loop, detail: "loop" });
+    if door.identity.is_looping(headers, door.side) {
+        return Err(Refusal::looping("loop"));
     }
-    let arrived = mesh::arrive(door.mode, headers, door.mesh, door.has_upstream, snapshot)?;
+    let arrived = mesh::arrive(door.side, headers, door.mesh, door.has_upstream, snapshot)?;
     let peer = arrived.arrival.peer;
     let query = RouteQuery { host: authority, path, method: request.method(), headers, peer };
     Ok(Admitted {
@@ -116,15 +102,15 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
-        return Err(bad("several-hosts"));
+        return Err(Refusal::bad_request("several-hosts"));
     }
     if let Some(authority) = request.uri().authority() {
         // Without a scheme it is the authority form, which only CONNECT may use.
         if request.version() < Version::HTTP_2 && request.uri().scheme().is_none() {
-            return Err(bad("request-target"));
+            return Err(Refusal::bad_request("request-target"));
         }
         if authority.as_str().contains('@') {
-            return Err(bad("user-information"));
+            return Err(Refusal::bad_request("user-information"));
         }
         return Ok(authority.as_str());
     }
@@ -133,16 +119,16 @@ fn authority<B>(request: &Request<B>) -> Result<&str, Refusal> {
         if request.version() <= Version::HTTP_10 {
             return Ok("localhost");
         }
-        return Err(bad("no-host"));
+        return Err(Refusal::bad_request("no-host"));
     };
-    let host = host.to_str().map_err(|_| bad("host"))?.trim();
+    let host = host.to_str().map_err(|_| Refusal::bad_request("host"))?.trim();
     let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b);
     let port_ok = match host.rsplit_once(':') {
         Some((_, port)) if !host.ends_with(']') => port.bytes().all(|b| b.is_ascii_digit()),
         _ => true,
     };
     if host.is_empty() || !port_ok || !host.bytes().all(good) {
-        return Err(bad("host"));
+        return Err(Refusal::bad_request("host"));
     }
     Ok(host)
 }
@@ -153,9 +139,8 @@ mod tests {
 
     fn admitted(request: &Request<()>) -> Result<String, &'static str> {
         let snapshot = Snapshot::built_in();
-        let (identity, mesh) = (Identity::new("i".to_owned()), MeshSettings::default());
-        let door =
-            Door { identity: &identity, mode: Mode::Direct, mesh: &mesh, has_upstream: true };
+        let (identity, mesh) = (ProxyIdentity::new("i".to_owned()), MeshSettings::default());
+        let door = Door { identity: &identity, side: None, mesh: &mesh, has_upstream: true };
         admit(request, &snapshot, door)
             .map(|found| format!("{}{}", found.authority, found.path))
             .map_err(|refusal| refusal.detail)

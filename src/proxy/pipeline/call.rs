@@ -8,11 +8,12 @@ use http::{Response, Version};
 use outrigger_semantics::cache_status::CacheStatus;
 use tokio::sync::mpsc;
 
-use crate::body::{RequestBody, ResponseBody, StreamedBody};
+use crate::body::request::RequestBody;
+use crate::body::response::{ResponseBody, StreamedBody};
+use crate::client::ClientConnection;
 use crate::guard::Urgency;
 use crate::headers::{announces_surrogate, from_upstream, to_upstream};
 use crate::pipeline::job::Job;
-use crate::serve::Peer;
 use crate::upstream::{Call, Interim, UpstreamResponse};
 
 /// Interim responses that may wait for a client.
@@ -103,7 +104,7 @@ impl Job {
 
 /// Waits for `work`, handing 1xx responses to the client as they come.
 pub(crate) async fn with_interims<T>(
-    peer: &Peer,
+    peer: &ClientConnection,
     interims: Option<mpsc::Receiver<Interim>>,
     work: impl Future<Output = T>,
 ) -> T {

@@ -22,14 +22,14 @@ use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
-use crate::app::Worker;
 use crate::coalesce::flight::Resolution;
-use crate::coalesce::table::Listed;
+use crate::coalesce::table::RegisteredFlight;
 use crate::guard::forget_caller_deadline;
 use crate::headers::from_upstream;
 use crate::pipeline::fleet::{self, Claimed, Inquiry, Turn, share_rules};
 use crate::pipeline::job::Job;
 use crate::pipeline::store::Storing;
+use crate::state::Worker;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
 /// What belongs to the leader alone, with the reason.
@@ -109,7 +109,7 @@ impl Fill {
     }
 
     /// Runs the fetch to its end, or until nobody waits for it.
-    pub(crate) async fn run(self, mut listed: Listed, direct: Option<Direct>) {
+    pub(crate) async fn run(self, mut listed: RegisteredFlight, direct: Option<Direct>) {
         let born_seq = listed.born_seq();
         let mut claimed = None;
         // No other pod is waited for, and no question asked, where the answer is no.
@@ -273,7 +273,7 @@ impl Context {
     /// A 304: the stored response lives on under new fields (RFC 9111 §4.3.4).
     fn confirmed(
         &self,
-        listed: &mut Listed,
+        listed: &mut RegisteredFlight,
         newer: &HeaderMap,
         exchange: outrigger_semantics::freshness::Exchange,
         log: LogSpan,
@@ -353,7 +353,7 @@ impl Context {
     /// A response that cannot be shared goes to the leader alone; the others are sent on.
     fn release(
         &self,
-        listed: &Listed,
+        listed: &RegisteredFlight,
         upstream: UpstreamResponse,
         why: NotStored,
         direct: Option<Direct>,

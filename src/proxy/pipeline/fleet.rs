@@ -12,9 +12,9 @@ use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
 
-use crate::app::Shared;
 use crate::pipeline::job::Job;
 use crate::pipeline::lookup::{self, Found};
+use crate::state::Shared;
 
 /// What of a route goes to the tiers that pods share.
 pub(crate) fn share_rules(route: &Route) -> ShareRules {

@@ -14,14 +14,14 @@ use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::app::{Active, Worker};
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
+use crate::client::ClientConnection;
 use crate::guard::{CallerDeadline, RouteGuard};
 use crate::mesh::Arrived;
 use crate::pipeline::admit::Admitted;
 use crate::pipeline::respond;
 use crate::pipeline::trust::Distrust;
-use crate::serve::Peer;
+use crate::state::{Active, Worker};
 use crate::upstream::Named;
 
 /// A response with its outcome.
@@ -66,7 +66,7 @@ pub(crate) struct Job {
     pub(crate) worker: Arc<Worker>,
     pub(crate) active: Arc<Active>,
     pub(crate) route: Arc<Route>,
-    pub(crate) peer: Peer,
+    pub(crate) peer: ClientConnection,
     pub(crate) parts: Parts,
     pub(crate) body: Option<Incoming>,
     pub(crate) authority: String,
@@ -93,7 +93,7 @@ impl Job {
         worker: &Arc<Worker>,
         active: Arc<Active>,
         route: Arc<Route>,
-        peer: &Peer,
+        peer: &ClientConnection,
         request: Request<Incoming>,
         way: Way,
         key: CacheKey,

@@ -8,9 +8,9 @@ use outrigger_semantics::reuse;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
 
-use crate::app::Shared;
 use crate::guard::RouteGuard;
 use crate::pipeline::fleet::Inquiry;
+use crate::state::Shared;
 
 /// What a tier holds for a request, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,11 +14,11 @@ use outrigger_store::lookup::Wanted;
 use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
-use crate::app::Shared;
 use crate::pipeline::fleet::{Inquiry, share_rules};
 use crate::pipeline::job::Job;
 use crate::pipeline::stand_in::may_stand_in;
 use crate::pipeline::trust::{self, Distrust};
+use crate::state::Shared;
 
 /// What the store says to a request.
 pub(crate) enum Found {

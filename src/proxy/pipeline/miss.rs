@@ -13,9 +13,9 @@ use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
-use crate::body::{ResponseBody, SharedBody};
-use crate::coalesce::flight::{Flight, Reader, Resolution, SharedHead};
-use crate::coalesce::table::{FlightKey, Listed, Role};
+use crate::body::response::{FlightBody, ResponseBody};
+use crate::coalesce::flight::{Flight, FlightHead, Reader, Resolution};
+use crate::coalesce::table::{FlightKey, RegisteredFlight, Role};
 use crate::pipeline::call::with_interims;
 use crate::pipeline::fill::{Fill, Own};
 use crate::pipeline::job::{Answer, Job};
@@ -173,7 +173,7 @@ fn variant_hint(headers: &HeaderMap, job: &Job) -> u64 {
 
 /// Fetches without others.
 async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged: bool) -> Answer {
-    let (listed, Some(reader)) = Listed::private(job.worker.shared.log.applied()) else {
+    let (listed, Some(reader)) = RegisteredFlight::private(job.worker.shared.log.applied()) else {
         return pass::known_uncacheable(job, why).await;
     };
     start(job, listed, reader, Asking { stored, why, ranged, for_all: false }).await
@@ -182,7 +182,7 @@ async fn alone(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwarded, ranged
 /// Leads a fetch that others may join.
 async fn lead(
     job: &mut Job,
-    listed: Listed,
+    listed: RegisteredFlight,
     reader: Reader,
     stored: Option<Arc<Entry>>,
     why: Forwarded,
@@ -219,7 +219,7 @@ pub(crate) async fn past_store(job: &mut Job, distrust: Distrust) -> Answer {
 }
 
 /// Starts the fetch in a task of its own, which outlives this client if others wait.
-async fn start(job: &mut Job, listed: Listed, reader: Reader, asking: Asking) -> Answer {
+async fn start(job: &mut Job, listed: RegisteredFlight, reader: Reader, asking: Asking) -> Answer {
     let Asking { stored, why, ranged, for_all } = asking;
     let mut fill = Fill::of(job, stored.clone(), ranged);
     fill.for_all = for_all;
@@ -345,7 +345,7 @@ fn answer(
 fn shared_response(
     job: &Job,
     reader: Reader,
-    head: &SharedHead,
+    head: &FlightHead,
     status: CacheStatus<'_>,
 ) -> Response<ResponseBody> {
     let now = job.worker.shared.clock.now();
@@ -375,7 +375,7 @@ fn shared_response(
         .get(http::header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse().ok());
     let mut response =
-        Response::new(ResponseBody::Shared(SharedBody { reader, length, trailed: false }));
+        Response::new(ResponseBody::Flight(FlightBody { reader, length, trailed: false }));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.clone();
     if status.collapsed {

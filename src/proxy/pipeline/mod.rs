@@ -32,12 +32,11 @@ use outrigger_policy::CacheKey;
 use outrigger_policy::values::Consistency;
 use outrigger_semantics::fields::strip_nominated;
 
-use crate::app::Worker;
-use crate::body::ResponseBody;
-use crate::serve::Peer;
+use crate::body::response::ResponseBody;
+use crate::client::ClientConnection;
+use crate::state::Worker;
 
 use admit::Door;
-pub(crate) use admit::Refusal;
 use job::{Answer, Job, Way};
 use lookup::Found;
 use record::Record;
@@ -50,7 +49,7 @@ pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
 /// Answers one request.
 pub(crate) async fn handle(
     worker: &Arc<Worker>,
-    peer: &Peer,
+    peer: &ClientConnection,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     strip_nominated(request.headers_mut());
@@ -61,7 +60,7 @@ pub(crate) async fn handle(
         .tracing
         .as_ref()
         .and_then(|tracing| tracing.begin(request.headers(), request.method()));
-    let admitted = match admit::admit(&request, &active.snapshot, Door::of(shared, peer.mode)) {
+    let admitted = match admit::admit(&request, &active.snapshot, Door::of(shared, peer.side)) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let route = active.snapshot.routes().last();

@@ -10,11 +10,11 @@ use outrigger_semantics::storable::{self, RequestView};
 use outrigger_telemetry::Outcome;
 use tokio::sync::mpsc;
 
+use crate::client::OpenConnection;
 use crate::pipeline::call::with_interims;
 use crate::pipeline::job::{Answer, Job};
 use crate::pipeline::respond;
 use crate::pipeline::unsafe_method::{Write, Written};
-use crate::serve::Open;
 use crate::upgrade::tunnel;
 use crate::upstream::{Call, Interim, UpstreamError, UpstreamResponse};
 
@@ -134,6 +134,6 @@ fn switch(job: &mut Job, mut upstream: UpstreamResponse, status: CacheStatus<'_>
     let headers = response.headers_mut();
     headers.insert(http::header::UPGRADE, protocol);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    tunnel(ours, theirs, Open::count(&job.worker.shared));
+    tunnel(ours, theirs, OpenConnection::count(&job.worker.shared));
     Answer::new(response, Outcome::Upgraded)
 }

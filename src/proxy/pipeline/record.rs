@@ -10,9 +10,9 @@ use outrigger_telemetry::access_log::AccessLine;
 use outrigger_telemetry::trace::SpanEnd;
 use outrigger_telemetry::{Outcome, ServerSpan};
 
-use crate::app::{Active, Shared};
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
 use crate::pipeline::job::{Answer, Job};
+use crate::state::{Active, Shared};
 
 /// What is known about a request when it ends.
 pub(crate) struct Record<'a> {

@@ -12,7 +12,7 @@ use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
 use crate::coalesce::flight::Resolution;
-use crate::coalesce::table::Listed;
+use crate::coalesce::table::RegisteredFlight;
 use crate::guard::Urgency;
 use crate::pipeline::fill::Fill;
 use crate::pipeline::job::Job;
@@ -37,7 +37,7 @@ pub(crate) fn begin(job: &Job, entry: &Arc<Entry>) {
 }
 
 /// A place for the refresh, or why there is none.
-fn place(job: &Job) -> Result<(Listed, Slot), &'static str> {
+fn place(job: &Job) -> Result<(RegisteredFlight, Slot), &'static str> {
     let shared = &job.worker.shared;
     if !shared.watch.may_validate(job.key.digest()) {
         return Err("back-off");
@@ -53,7 +53,7 @@ fn place(job: &Job) -> Result<(Listed, Slot), &'static str> {
     Ok((listed, slot))
 }
 
-async fn run(fill: Fill, listed: Listed, slot: Slot) {
+async fn run(fill: Fill, listed: RegisteredFlight, slot: Slot) {
     let _slot = slot;
     // What expired together is not fetched together.
     let jitter = fill.call.guard.rules.refresh_jitter;

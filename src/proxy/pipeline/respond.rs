@@ -15,10 +15,10 @@ use outrigger_semantics::{UnixMillis, conditional};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::app::Shared;
-use crate::body::ResponseBody;
-use crate::pipeline::admit::Refusal;
+use crate::body::response::ResponseBody;
 use crate::pipeline::job::Answer;
+use crate::refusal::Refusal;
+use crate::state::Shared;
 use crate::upstream::UpstreamError;
 
 /// A hit: the response to a request from a stored one, on the fast path.

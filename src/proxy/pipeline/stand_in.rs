@@ -10,15 +10,15 @@ use outrigger_semantics::{RequestDirectives, UnixMillis, reuse};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::app::Shared;
 use crate::coalesce::flight::Resolution;
-use crate::coalesce::table::Listed;
+use crate::coalesce::table::RegisteredFlight;
 use crate::pipeline::fill::Context;
+use crate::state::Shared;
 use crate::upstream::UpstreamError;
 
 impl Context {
     /// No response: a stored one may stand in (RFC 5861 §4).
-    pub(super) fn failed(&self, listed: &Listed, error: UpstreamError) {
+    pub(super) fn failed(&self, listed: &RegisteredFlight, error: UpstreamError) {
         if error.kind().is_some() {
             self.back_off();
         }
@@ -29,7 +29,7 @@ impl Context {
     }
 
     /// An error of the upstream's: a stored good response may stand in.
-    pub(super) fn stale_instead(&self, listed: &Listed, status: StatusCode) -> bool {
+    pub(super) fn stale_instead(&self, listed: &RegisteredFlight, status: StatusCode) -> bool {
         let is_error = matches!(status.as_u16(), 500 | 502 | 503 | 504);
         if is_error {
             self.back_off();
@@ -46,7 +46,7 @@ impl Context {
         self.worker.shared.watch.validation_failed(self.key.digest(), rules, usual);
     }
 
-    fn serve_stale(&self, listed: &Listed, outcome: Outcome) -> bool {
+    fn serve_stale(&self, listed: &RegisteredFlight, outcome: Outcome) -> bool {
         let Some(stored) = &self.stored else { return false };
         let allowed = may_stand_in(&self.worker.shared, stored, &self.directives, self.now());
         if allowed {

@@ -14,8 +14,8 @@ use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
 
-use crate::coalesce::flight::{Resolution, SharedHead};
-use crate::coalesce::table::Listed;
+use crate::coalesce::flight::{FlightHead, Resolution};
+use crate::coalesce::table::RegisteredFlight;
 use crate::pipeline::fill::Context;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
 
@@ -32,9 +32,9 @@ pub(crate) struct Storing {
 
 impl Storing {
     /// Hands the bytes to the readers and stores them when all have come.
-    pub(crate) async fn stream(self, context: &Context, mut listed: Listed) {
+    pub(crate) async fn stream(self, context: &Context, mut listed: RegisteredFlight) {
         let variant = Variant::of(&self.headers, &context.request);
-        listed.resolve(Resolution::Streaming(Arc::new(SharedHead {
+        listed.resolve(Resolution::Streaming(Arc::new(FlightHead {
             status: self.status,
             headers: self.headers.clone(),
             lifetimes: self.stored.lifetimes,
@@ -170,7 +170,7 @@ impl Collected {
 async fn pump(
     body: &mut UpstreamBody,
     collected: &mut Collected,
-    listed: &mut Listed,
+    listed: &mut RegisteredFlight,
     overflow: impl Fn(),
 ) -> bool {
     while let Some(frame) = body.frame().await {

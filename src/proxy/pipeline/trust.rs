@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use outrigger_coherence::{PurgeLog, Seq};
 use outrigger_policy::values::Consistency;
 
-use crate::body::ResponseBody;
+use crate::body::response::ResponseBody;
 
 /// The field by which a client tells what it has seen: a position of the purge log.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("outrigger-session");

@@ -17,8 +17,8 @@ use outrigger_policy::values::Consistency;
 use outrigger_policy::{Peer, RequestTarget, Route};
 use outrigger_semantics::{invalidate, tags};
 
-use crate::app::{Active, Worker};
 use crate::pipeline::job::Job;
+use crate::state::{Active, Worker};
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
 /// A write that others were told of must be over before they stop waiting for its end.

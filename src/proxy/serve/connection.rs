@@ -1,4 +1,4 @@
-//! One client connection: which protocol it speaks, and serving it until it ends or must.
+//! One client connection: finds out which protocol it speaks and serves it until it ends.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,30 +16,33 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use outrigger_policy::Side;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use crate::app::Worker;
-use crate::body::{BodyError, ResponseBody};
-use crate::mesh::{self, Mode};
+use crate::body::BodyError;
+use crate::body::response::ResponseBody;
+use crate::client::ClientConnection;
+use crate::interim::InterimQueue;
+use crate::mesh;
 use crate::pipeline;
-use crate::serve::Peer;
-use crate::serve::io::{ClientIo, ClientStream, InterimQueue};
-use crate::serve::watch::Activity;
+use crate::serve::io::{ClientIo, ClientStream};
+use crate::serve::time_limits::Activity;
 use crate::settings::ConnectionLimits;
+use crate::state::Worker;
 
-/// What an HTTP/2 connection with prior knowledge begins with (RFC 9113 §3.4).
+/// First bytes of an HTTP/2 connection with prior knowledge (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// An idle HTTP/2 client is probed this often.
+/// Interval of the PING frames to an HTTP/2 client.
 const H2_PING: Duration = Duration::from_secs(30);
 
-/// How long a connection that was taken during the shutdown may take for its first request.
+/// Time limit for the first request of a connection that was accepted during the shutdown.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
-/// How far the shutdown has come.
+/// Phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Serving.
+    /// No shutdown: requests are served.
     Serving,
     /// Every HTTP/1 response announces the end of its connection.
     Closing,
@@ -47,17 +50,20 @@ pub(crate) enum Phase {
     Ending,
 }
 
-/// A client connection as it was taken.
-pub(crate) struct ClientSide {
+/// A client connection as it was accepted.
+pub(crate) struct AcceptedConnection {
+    /// Its socket, registered with the runtime of the worker.
     pub(crate) stream: ClientStream,
+    /// Address of the client; `None` on a Unix socket.
     pub(crate) ip: Option<IpAddr>,
-    pub(crate) mode: Mode,
+    /// Side of the pod that its listener serves; `None` for a direct listener.
+    pub(crate) side: Option<Side>,
 }
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Arc<Worker>,
-    client: ClientSide,
+    client: AcceptedConnection,
     activity: Arc<Activity>,
     phase: watch::Receiver<Phase>,
 ) {
@@ -74,11 +80,11 @@ pub(crate) async fn serve(
 
 async fn protocol(
     worker: &Arc<Worker>,
-    client: ClientSide,
+    client: AcceptedConnection,
     activity: &Arc<Activity>,
     phase: watch::Receiver<Phase>,
 ) -> Result<(), hyper::Error> {
-    let ClientSide { mut stream, ip, mode } = client;
+    let AcceptedConnection { mut stream, ip, side } = client;
     let mut ending = phase.clone();
     let peeked = tokio::select! {
         peeked = peek(&mut stream, activity) => peeked,
@@ -91,10 +97,10 @@ async fn protocol(
     let interim = Arc::new(InterimQueue::default());
     let io = ClientIo::new(stream, ahead, Arc::clone(&interim), Arc::clone(activity));
     let limits = &worker.shared.settings.limits;
-    let peer = Peer { ip, mode, interim: (!http2).then_some(interim) };
+    let client = ClientConnection { ip, side, interim: (!http2).then_some(interim) };
     let service = Serving {
         worker: Arc::clone(worker),
-        peer,
+        client,
         activity: Arc::clone(activity),
         phase: phase.clone(),
     };
@@ -105,14 +111,15 @@ async fn protocol(
     }
 }
 
-/// Ends when a connection that has said nothing is no longer waited for.
+/// Ends when a connection without a single byte is no longer waited for.
 async fn grace(phase: &mut watch::Receiver<Phase>) {
     // The sender lives as long as the process serves.
     let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
     tokio::time::sleep(FIRST_REQUEST).await;
 }
 
-/// Reads until it is clear which protocol the client speaks.
+/// Reads until it is clear which protocol the client speaks; yields the bytes read and whether it is
+/// HTTP/2. No bytes mean that the client has closed.
 async fn peek(stream: &mut ClientStream, activity: &Activity) -> io::Result<(Bytes, bool)> {
     let mut ahead = BytesMut::with_capacity(4096);
     loop {
@@ -139,7 +146,7 @@ async fn serve_http1(
     let activity = Arc::clone(&service.activity);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Time limits are kept by the sweep, which costs nothing per request.
+        // `time_limits` keeps this limit: a timer of hyper costs something for each request.
         .header_read_timeout(None)
         .max_headers(limits.header_count_max)
         .max_buf_size(limits.header_bytes_max.max(8192))
@@ -150,8 +157,8 @@ async fn serve_http1(
         result = &mut connection => return result,
         _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
     }
-    // A connection that was only just taken may have its first request on the way; its response
-    // will say that it was the last one. One between requests is closed now, and one with a
+    // A connection that was only just accepted may have its first request on the way, whose
+    // response will announce the end. A connection between requests is closed now; one with a
     // request ends after its response.
     if !activity.has_served() {
         tokio::select! {
@@ -182,7 +189,7 @@ async fn serve_http2(
         result = &mut connection => return result,
         _ = phase.wait_for(|phase| *phase >= Phase::Closing) => {}
     }
-    // GOAWAY tells the client in time, so that HTTP/2 needs no second phase.
+    // GOAWAY announces the end to the client, so HTTP/2 needs no second phase.
     connection.as_mut().graceful_shutdown();
     connection.await
 }
@@ -190,12 +197,12 @@ async fn serve_http2(
 /// The service of one connection.
 struct Serving {
     worker: Arc<Worker>,
-    peer: Peer,
+    client: ClientConnection,
     activity: Arc<Activity>,
     phase: watch::Receiver<Phase>,
 }
 
-/// Notes the end of a request, whichever way it ends.
+/// Notes the end of a request when it is dropped.
 struct InRequest(Arc<Activity>);
 
 impl Drop for InRequest {
@@ -239,16 +246,16 @@ impl Service<Request<Incoming>> for Serving {
         self.activity.begin();
         let running = InRequest(Arc::clone(&self.activity));
         let worker = Arc::clone(&self.worker);
-        let peer = self.peer.clone();
+        let client = self.client.clone();
         let ending = *self.phase.borrow() >= Phase::Closing;
-        if mesh::is_health_check(peer.mode, &request) {
+        if mesh::is_health_check(client.side, &request) {
             let response = pipeline::health(!ending);
             let body = |body| ServedBody { body, _running: running };
             return Box::pin(std::future::ready(Ok(response.map(body))));
         }
-        let closing = ending && peer.interim.is_some();
+        let closing = ending && client.interim.is_some();
         Box::pin(async move {
-            let mut response = pipeline::handle(&worker, &peer, request).await;
+            let mut response = pipeline::handle(&worker, &client, request).await;
             if closing && !response.headers().contains_key(CONNECTION) {
                 response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
             }

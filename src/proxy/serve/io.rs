@@ -1,22 +1,19 @@
-//! The stream below a client connection: bytes read ahead, 1xx responses, and activity.
-//!
-//! hyper's server has no call to send a 1xx. It does poll this object for flush, in the task of
-//! the connection, while the service is waiting and its own buffer is empty; a 1xx that is queued
-//! here goes out then, before the final response. The service waits until it has gone.
+//! The stream below a client connection: gives hyper the bytes that were read ahead, writes queued
+//! 1xx responses when it is flushed (see `interim`), and notes activity for the time limits.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::serve::watch::Activity;
-use crate::upstream::Interim;
+use crate::interim::InterimQueue;
+use crate::serve::time_limits::Activity;
 
-/// A client's stream.
+/// The socket of a client connection.
 #[derive(Debug)]
 pub(crate) enum ClientStream {
     Tcp(TcpStream),
@@ -70,56 +67,7 @@ impl ClientStream {
     }
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    bytes: Vec<u8>,
-    sender: Option<Waker>,
-}
-
-/// 1xx responses waiting to be written.
-#[derive(Debug, Default)]
-pub(crate) struct InterimQueue(Mutex<Queue>);
-
-impl InterimQueue {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Queues a 1xx and waits until it is on its way.
-    pub(crate) async fn send(&self, interim: &Interim) {
-        // 100 is hyper's own affair, 101 is no interim response.
-        if matches!(interim.status.as_u16(), 100 | 101) {
-            return;
-        }
-        self.lock().bytes.extend_from_slice(&head_of(interim));
-        std::future::poll_fn(|cx| {
-            let mut queue = self.lock();
-            if queue.bytes.is_empty() {
-                return Poll::Ready(());
-            }
-            queue.sender = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-fn head_of(interim: &Interim) -> Vec<u8> {
-    let mut headers = interim.headers.clone();
-    outrigger_semantics::fields::strip_hop_by_hop(&mut headers);
-    let reason = interim.status.canonical_reason().unwrap_or("");
-    let mut out = format!("HTTP/1.1 {} {reason}\r\n", interim.status.as_u16()).into_bytes();
-    for (name, value) in &headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    out
-}
-
-/// What hyper reads from and writes to.
+/// The stream that hyper reads from and writes to.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
@@ -129,7 +77,7 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    /// `ahead` are bytes that were read already.
+    /// `ahead` are the bytes that were read already; hyper gets them first.
     pub(crate) fn new(
         stream: ClientStream,
         ahead: Bytes,
@@ -196,21 +144,10 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let interim = Arc::clone(&self.interim);
-        let mut queue = interim.lock();
-        while !queue.bytes.is_empty() {
-            let written = ready!(self.stream.poll_write(cx, &queue.bytes))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            queue.bytes.drain(..written);
-        }
-        let sender = queue.sender.take();
-        drop(queue);
-        if let Some(waker) = sender {
-            waker.wake();
-        }
-        self.stream.poll_flush(cx)
+        let this = &mut *self;
+        let stream = &mut this.stream;
+        ready!(this.interim.poll_write_all(cx, |cx, bytes| stream.poll_write(cx, bytes)))?;
+        stream.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

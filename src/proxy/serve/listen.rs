@@ -1,4 +1,4 @@
-//! Binding listeners: TCP addresses and Unix sockets.
+//! Binding listeners: TCP addresses and Unix sockets. Accepting is the part of `workers`.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
@@ -10,12 +10,12 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// Where to listen.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// A TCP address.
+    /// `ADDRESS:PORT`.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// Path of a Unix socket, written `unix:PATH`.
     Unix(PathBuf),
 }
 
@@ -47,7 +47,7 @@ impl ListenAddress {
         })
     }
 
-    /// Whether only this machine can reach it.
+    /// Whether it can be reached from this machine only: loopback, or a Unix socket.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(addr) => match addr.ip() {
@@ -63,18 +63,18 @@ impl ListenAddress {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenError {
-    /// Where.
+    /// The address, as it was asked for.
     pub address: String,
-    /// Why not.
+    /// What the system said.
     pub reason: std::io::Error,
 }
 
 /// A bound listener that does not accept yet.
 #[derive(Debug)]
 pub enum Bound {
-    /// TCP.
+    /// A TCP listener.
     Tcp(TcpListener),
-    /// A Unix socket; the file is removed when the process ends.
+    /// A Unix socket and the path of its file, which is removed when this value is dropped.
     Unix(UnixListener, PathBuf),
 }
 
@@ -88,14 +88,12 @@ impl Bound {
             Self::Unix(_, path) => format!("unix:{}", path.display()),
         }
     }
-}
 
-impl Bound {
     /// Lets no new connection in, without disturbing those that wait to be accepted.
     ///
-    /// A TCP listener drops packets that begin a connection, by a socket filter; the client tries
-    /// again, and finds the port closed. A Unix socket's file is removed.
-    pub(crate) fn close_door(&self) {
+    /// On a TCP listener a socket filter drops packets that begin a connection; the client repeats
+    /// them and then finds the port closed. Of a Unix socket the file is removed.
+    pub(crate) fn refuse_new(&self) {
         match self {
             Self::Tcp(listener) => {
                 let listener = socket2::SockRef::from(listener);
@@ -104,14 +102,14 @@ impl Bound {
                 }
             }
             Self::Unix(_, path) => {
-                // Gone already is as good.
+                // An error means that the file does not exist any more, which is what is wanted.
                 let _ = std::fs::remove_file(path);
             }
         }
     }
 }
 
-/// A classic BPF program over the TCP header: packets with SYN are dropped, all others pass.
+/// A classic BPF program over the TCP header: drops packets with SYN and passes all others.
 fn drop_syn() -> [SockFilter; 4] {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const JUMP_IF_SET: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
@@ -129,7 +127,7 @@ fn drop_syn() -> [SockFilter; 4] {
 impl Drop for Bound {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
-            // Gone already is as good.
+            // An error means that the file does not exist any more, which is what is wanted.
             let _ = std::fs::remove_file(path);
         }
     }
@@ -138,7 +136,7 @@ impl Drop for Bound {
 /// Binds a listener.
 ///
 /// # Errors
-/// With the address and the system's reason.
+/// The address is in use or cannot be bound; the error has the system's reason.
 pub fn bind(address: &ListenAddress) -> Result<Bound, ListenError> {
     let bound = match address {
         ListenAddress::Tcp(addr) => bind_tcp(*addr).map(Bound::Tcp),

@@ -1,8 +1,8 @@
-//! Worker threads, the acceptor, and the end of both.
+//! Worker threads, acceptors, and the shutdown of both.
 //!
-//! The end has two phases, so that no request is lost: first every HTTP/1 response says
-//! `Connection: close` while new connections are still taken, for those that have not yet heard
-//! that this instance is going; then listeners close and idle connections end.
+//! The shutdown has two phases, so that no request is lost. First every HTTP/1 response says
+//! `Connection: close` while new connections are still accepted, for clients that have not yet
+//! learned that this process ends. Then listeners close and idle connections end.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,39 +10,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use outrigger_policy::Side;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 
-use crate::app::{Shared, Worker};
-use crate::mesh::Mode;
+use crate::client::OpenConnection;
 use crate::serve::connection::{self, Phase};
 use crate::serve::io::ClientStream;
 use crate::serve::listen::Bound;
-use crate::serve::watch::{Activity, Connections, SWEEP, Ticker};
+use crate::serve::time_limits::{Activity, Connections, SWEEP, Ticker};
+use crate::state::{Shared, Worker};
 use crate::upstream::Upstream;
 
-/// Connections that may wait for a worker to take them.
-const HANDOVER_QUEUE: usize = 1024;
-/// How long the last connections in the queue of a listener are waited for.
+/// Accepted connections that may wait for one worker.
+const WORKER_QUEUE: usize = 1024;
+/// At the shutdown: time limit for the next connection in the queue of a listener.
 const LAST_ACCEPT: Duration = Duration::from_millis(50);
-/// How long that may take in all.
+/// Time limit for emptying the queue of a listener.
 const LAST_ACCEPTS: Duration = Duration::from_millis(500);
-/// Pause after a failed accept, such as one for want of file descriptors.
+/// Pause after a failed accept, for instance when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A connection on its way to a worker, counted from the moment it was taken.
-struct Handed {
-    accepted: Accepted,
-    mode: Mode,
-    open: Open,
+/// A connection on its way to a worker. It counts as open from its accept on.
+struct NewConnection {
+    socket: Socket,
+    side: Option<Side>,
+    open: OpenConnection,
 }
 
-enum Accepted {
+/// The socket of an accepted connection, not registered with a runtime: the worker does that.
+enum Socket {
     Tcp(std::net::TcpStream, IpAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
-/// The running data path.
+/// The running data path: its workers and acceptors.
 pub struct Running {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
@@ -56,17 +58,21 @@ impl std::fmt::Debug for Running {
     }
 }
 
-/// Starts workers and accepts connections. Must be called within a Tokio runtime, which carries
-/// the acceptors.
+/// Starts workers and accepts connections. Each listener comes with the side of the pod that it
+/// serves; `None` makes it a direct listener, whose clients are not the pod's Envoy. Must be called
+/// within a Tokio runtime, which carries the acceptors.
 ///
 /// # Errors
 /// When a thread or a listener cannot be set up.
-pub fn run(shared: &Arc<Shared>, listeners: Vec<(Bound, Mode)>) -> std::io::Result<Running> {
+pub fn run(
+    shared: &Arc<Shared>,
+    listeners: Vec<(Bound, Option<Side>)>,
+) -> std::io::Result<Running> {
     let (phase, watching) = watch::channel(Phase::Serving);
     let mut workers = Vec::new();
     let mut queues = Vec::new();
     for number in 0..shared.settings.workers.max(1) {
-        let (sender, receiver) = mpsc::channel(HANDOVER_QUEUE);
+        let (sender, receiver) = mpsc::channel(WORKER_QUEUE);
         queues.push(sender);
         let context = WorkerContext { shared: Arc::clone(shared), phase: watching.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -79,26 +85,26 @@ pub fn run(shared: &Arc<Shared>, listeners: Vec<(Bound, Mode)>) -> std::io::Resu
             })?;
         workers.push(thread);
     }
-    let turn = Arc::new(AtomicUsize::new(0));
+    let next = Arc::new(AtomicUsize::new(0));
     let mut acceptors = Vec::new();
-    for (listener, mode) in listeners {
-        let (queues, turn) = (queues.clone(), Arc::clone(&turn));
-        let hand = Hand { queues, turn, mode, shared: Arc::clone(shared) };
-        acceptors.push(spawn_acceptor(listener, hand, watching.clone())?);
+    for (listener, side) in listeners {
+        let (queues, next) = (queues.clone(), Arc::clone(&next));
+        let dispatcher = Dispatcher { queues, next, side, shared: Arc::clone(shared) };
+        acceptors.push(spawn_acceptor(listener, dispatcher, watching.clone())?);
     }
     Ok(Running { shared: Arc::clone(shared), phase, acceptors, workers })
 }
 
 impl Running {
-    /// Ends in an orderly way: at most `quiet` for clients to hear of it, at most `limit` in all.
-    /// Answers the number of connections that were still open at the end.
+    /// Shuts down: `quiet` is the time for clients to learn of it, `limit` that for everything.
+    /// Returns the number of connections that were still open at the end.
     pub async fn drain(self, quiet: Duration, limit: Duration) -> usize {
         let deadline = Instant::now() + limit;
         self.phase.send_replace(Phase::Closing);
         tokio::time::sleep(quiet.min(limit)).await;
         self.phase.send_replace(Phase::Ending);
         for acceptor in self.acceptors {
-            // An acceptor that panicked has nothing left to close.
+            // An error means that the acceptor panicked; its listener is closed all the same.
             let _ = acceptor.await;
         }
         while self.shared.open.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
@@ -108,27 +114,28 @@ impl Running {
     }
 }
 
-/// Hands connections to workers in turn.
-struct Hand {
-    queues: Vec<mpsc::Sender<Handed>>,
-    turn: Arc<AtomicUsize>,
-    mode: Mode,
+/// Dispatches the connections of one listener to the workers in turn.
+struct Dispatcher {
+    queues: Vec<mpsc::Sender<NewConnection>>,
+    /// Number of connections so far, of all listeners.
+    next: Arc<AtomicUsize>,
+    side: Option<Side>,
     shared: Arc<Shared>,
 }
 
-impl Hand {
-    async fn over(&self, accepted: Accepted) {
-        let at = self.turn.fetch_add(1, Ordering::Relaxed) % self.queues.len();
-        // A worker that is gone takes nothing any more; the connection is closed by dropping it.
+impl Dispatcher {
+    async fn dispatch(&self, socket: Socket) {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
         self.shared.metrics.accepted.inc();
-        let open = Open::count(&self.shared);
-        let _ = self.queues[at].send(Handed { accepted, mode: self.mode, open }).await;
+        let open = OpenConnection::count(&self.shared);
+        // An error means that the worker has ended; the connection is closed by its drop.
+        let _ = self.queues[at].send(NewConnection { socket, side: self.side, open }).await;
     }
 }
 
 fn spawn_acceptor(
     bound: Bound,
-    hand: Hand,
+    dispatcher: Dispatcher,
     phase: watch::Receiver<Phase>,
 ) -> std::io::Result<tokio::task::JoinHandle<()>> {
     let listener = match &bound {
@@ -136,28 +143,37 @@ fn spawn_acceptor(
         Bound::Unix(listener, _) => Listener::Unix(UnixListener::from_std(listener.try_clone()?)?),
     };
     Ok(tokio::spawn(async move {
-        accept_until_ending(&listener, &hand, phase).await;
+        accept_until_ending(&listener, &dispatcher, phase).await;
         // Closing a listener resets what waits in its queue, so the queue is emptied first.
-        bound.close_door();
+        bound.refuse_new();
         let last = async {
-            while let Ok(Ok(accepted)) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await
-            {
-                hand.over(accepted).await;
+            while let Ok(Ok(socket)) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await {
+                dispatcher.dispatch(socket).await;
             }
         };
-        // Nobody else can come; a limit all the same, in case the door could not be closed.
+        // No connection can follow, unless the filter could not be set: hence a limit.
         let _ = tokio::time::timeout(LAST_ACCEPTS, last).await;
         drop(bound);
     }))
 }
 
-async fn accept_until_ending(listener: &Listener, hand: &Hand, mut phase: watch::Receiver<Phase>) {
+async fn accept_until_ending(
+    listener: &Listener,
+    dispatcher: &Dispatcher,
+    mut phase: watch::Receiver<Phase>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = phase.wait_for(|phase| *phase == Phase::Ending) => return,
         };
-        pass_on(hand, accepted).await;
+        match accepted {
+            Ok(socket) => dispatcher.dispatch(socket).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -168,38 +184,29 @@ enum Listener {
 }
 
 impl Listener {
-    async fn accept(&self) -> std::io::Result<Accepted> {
+    async fn accept(&self) -> std::io::Result<Socket> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream.into_std()?, peer.ip()))
+                Ok(Socket::Tcp(stream.into_std()?, peer.ip()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Unix(stream.into_std()?))
+                Ok(Socket::Unix(stream.into_std()?))
             }
         }
     }
 }
 
-async fn pass_on(hand: &Hand, accepted: std::io::Result<Accepted>) {
-    match accepted {
-        Ok(accepted) => hand.over(accepted).await,
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-    }
-}
-
+/// What the thread of a worker begins with.
 struct WorkerContext {
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
 }
 
 impl WorkerContext {
-    async fn work(self, mut queue: mpsc::Receiver<Handed>) {
+    async fn work(self, mut queue: mpsc::Receiver<NewConnection>) {
         let shared = &self.shared;
         let upstream = Upstream::new(
             Arc::new(shared.settings.upstream.clone()),
@@ -215,8 +222,8 @@ impl WorkerContext {
         let mut sweeps = tokio::time::interval(SWEEP);
         loop {
             tokio::select! {
-                handed = queue.recv() => match handed {
-                    Some(handed) => begin(&worker, &self.phase, &ticker, &connections, handed),
+                new = queue.recv() => match new {
+                    Some(new) => begin(&worker, &self.phase, &ticker, &connections, new),
                     None => break,
                 },
                 _ = sweeps.tick() => {
@@ -225,7 +232,7 @@ impl WorkerContext {
                 }
             }
         }
-        // All acceptors are gone; what is open is served to its end.
+        // All acceptors have ended. Connections that are still open are served to their end.
         while self.shared.open.load(Ordering::Acquire) > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             connections.sweep(&ticker, &shared.settings.limits, &shared.metrics);
@@ -233,47 +240,30 @@ impl WorkerContext {
     }
 }
 
+/// Serves a connection in a task of its own.
 fn begin(
     worker: &Arc<Worker>,
     phase: &watch::Receiver<Phase>,
     ticker: &Arc<Ticker>,
     connections: &Connections,
-    handed: Handed,
+    new: NewConnection,
 ) {
-    let (stream, ip) = match handed.accepted {
-        Accepted::Tcp(stream, ip) => {
+    let (stream, ip) = match new.socket {
+        Socket::Tcp(stream, ip) => {
             (tokio::net::TcpStream::from_std(stream).map(ClientStream::Tcp), Some(ip))
         }
-        Accepted::Unix(stream) => {
+        Socket::Unix(stream) => {
             (tokio::net::UnixStream::from_std(stream).map(ClientStream::Unix), None)
         }
     };
     let Ok(stream) = stream else { return };
     let activity = Arc::new(Activity::new(ticker));
     connections.add(&activity);
-    let client = connection::ClientSide { stream, ip, mode: handed.mode };
+    let client = connection::AcceptedConnection { stream, ip, side: new.side };
     let serving = connection::serve(Arc::clone(worker), client, activity, phase.clone());
-    let open = handed.open;
+    let open = new.open;
     tokio::spawn(async move {
         serving.await;
         drop(open);
     });
-}
-
-/// Counts an open connection for as long as it lives.
-pub(crate) struct Open(Arc<Shared>);
-
-impl Open {
-    pub(crate) fn count(shared: &Arc<Shared>) -> Self {
-        shared.open.fetch_add(1, Ordering::AcqRel);
-        shared.metrics.connections.inc();
-        Open(Arc::clone(shared))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
-        self.0.metrics.connections.dec();
-    }
 }

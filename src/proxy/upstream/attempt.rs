@@ -8,7 +8,7 @@ use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use pingora_core::protocols::l4::socket::SocketAddr;
 
-use crate::body::RequestBody;
+use crate::body::request::RequestBody;
 use crate::guard::Report;
 use crate::upstream::call::{Call, Interim, Named, Upstream};
 use crate::upstream::connect::Fresh;

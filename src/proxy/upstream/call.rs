@@ -13,7 +13,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::body::RequestBody;
+use crate::body::request::RequestBody;
 use crate::clock::Clock;
 use crate::guard::{CallerDeadline, Pass, RouteGuard, Urgency};
 use crate::upstream::connect::Connector;

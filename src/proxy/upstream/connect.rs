@@ -9,7 +9,7 @@ use pingora_core::protocols::ALPN;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
-use crate::body::RequestBody;
+use crate::body::request::RequestBody;
 use crate::upstream::call::Named;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::settings::{Protocol, Timeouts, TlsSettings, UpstreamSettings};

@@ -16,7 +16,7 @@ use pingora_load_balancing::health_check::{HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::selection::{Consistent, RoundRobin};
 use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 
-use crate::guard::{Pending, Watch};
+use crate::guard::{Pending, RevalidationWatch};
 use crate::upstream::connect::{alpn, connector_options};
 use crate::upstream::ejection::EndpointBreakers;
 use crate::upstream::settings::{
@@ -46,7 +46,7 @@ pub(crate) struct Endpoints {
     /// Endpoints that fail their health checks.
     unhealthy: AtomicUsize,
     health: Mutex<HashMap<String, bool>>,
-    watch: Arc<Watch>,
+    watch: Arc<RevalidationWatch>,
 }
 
 /// The endpoint for a request, with the ticket of its breaker.
@@ -119,7 +119,10 @@ fn backend(addr: SocketAddr) -> Backend {
 
 impl Endpoints {
     /// Sets up the endpoints; resolves them once, so that the first request finds them.
-    pub(crate) async fn start(settings: &UpstreamSettings, watch: &Arc<Watch>) -> Arc<Self> {
+    pub(crate) async fn start(
+        settings: &UpstreamSettings,
+        watch: &Arc<RevalidationWatch>,
+    ) -> Arc<Self> {
         let dns = Dns { addresses: settings.endpoints.clone() };
         let mut backends = Backends::new(Box::new(dns));
         if let Some(check) = &settings.health_check {

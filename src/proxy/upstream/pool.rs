@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::{http1, http2};
 use pingora_core::protocols::l4::socket::SocketAddr;
 
-use crate::body::RequestBody;
+use crate::body::request::RequestBody;
 
 /// How long a request body may still take after its response has ended; then the connection goes.
 const BODY_REST: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use crate::coalesce::flight::{
-    Broken, Producer, Reader, Resolution, SharedHead, WINDOW_BYTES_MAX as WINDOW,
+    Broken, FlightHead, Producer, Reader, Resolution, WINDOW_BYTES_MAX as WINDOW,
 };
 use crate::explore::{choose, explore};
 use crate::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) fn head(seen_seq: u64) -> Resolution {
         immutable: false,
         source: FreshnessSource::None,
     };
-    Resolution::Streaming(Arc::new(SharedHead {
+    Resolution::Streaming(Arc::new(FlightHead {
         status: StatusCode::OK,
         headers: HeaderMap::new(),
         lifetimes,

@@ -8,7 +8,7 @@ use shuttle::thread;
 
 use crate::checks::flight::head;
 use crate::coalesce::flight::{Broken, Flight, Reader, Resolution};
-use crate::coalesce::table::{FlightKey, FlightTable, Listed, Role};
+use crate::coalesce::table::{FlightKey, FlightTable, RegisteredFlight, Role};
 use crate::explore::{Ghost, choose, explore, together};
 use crate::sync::Arc;
 
@@ -31,7 +31,7 @@ enum Readers {
 }
 
 /// Fetches until done, or until nobody reads any more.
-async fn fetch(mut listed: Listed, seen: &Seen, at: usize) {
+async fn fetch(mut listed: RegisteredFlight, seen: &Seen, at: usize) {
     seen.fetches.add(1);
     let flight = Arc::clone(listed.flight());
     let done = tokio::select! {
@@ -53,7 +53,7 @@ async fn fetch(mut listed: Listed, seen: &Seen, at: usize) {
     }
 }
 
-fn lead(listed: Listed, seen: &Arc<Seen>, at: usize, overtaken: bool) {
+fn lead(listed: RegisteredFlight, seen: &Arc<Seen>, at: usize, overtaken: bool) {
     assert!(seen.listed[at].add(1) == 1 || overtaken, "two fetches for one key");
     let seen = Arc::clone(seen);
     thread::spawn(move || block_on(fetch(listed, &seen, at)));

@@ -1,4 +1,7 @@
-//! What all guards share: the clock, where changes of state are told, and the back-off of keys.
+//! Back-off of revalidations: after a failed validation a key is left alone for a while.
+//!
+//! One watch serves all guards of the process. It also carries their clock and reports changes of
+//! circuit breakers, since a breaker that closes ends the back-off of all keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,38 +12,39 @@ use outrigger_telemetry::Metrics;
 
 use crate::clock::Clock;
 
-/// Keys whose last validation failed.
+/// Keys whose back-off is remembered.
 const BACKOFF_KEYS_MAX: u64 = 65_536;
-/// A key of which nothing was heard for so long begins anew.
+/// A key that is not asked for in this time loses its back-off.
 const BACKOFF_REMEMBERED: Duration = Duration::from_secs(600);
 
-/// What all guards share.
-pub(crate) struct Watch {
+/// The back-off of keys whose last validation failed, with the clock and the metrics of all guards.
+pub(crate) struct RevalidationWatch {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     backoffs: Cache<u128, Backoff>,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for RevalidationWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").finish_non_exhaustive()
+        f.debug_struct("RevalidationWatch").finish_non_exhaustive()
     }
 }
 
-impl Watch {
+impl RevalidationWatch {
     pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
         let backoffs = Cache::builder()
             .max_capacity(BACKOFF_KEYS_MAX)
             .time_to_idle(BACKOFF_REMEMBERED)
             .build();
-        Arc::new(Watch { metrics, clock, backoffs })
+        Arc::new(RevalidationWatch { metrics, clock, backoffs })
     }
 
     pub(crate) fn now(&self) -> Duration {
         self.clock.monotonic()
     }
 
-    /// Tells of a change of state: one log line, one count.
+    /// Reports a change of a circuit breaker, or of an `endpoint`: one log line, one count. One that
+    /// closes ends the back-off of all keys.
     pub(crate) fn transition(&self, breaker: &str, endpoint: Option<&str>, change: &Transition) {
         let label = if endpoint.is_some() { "endpoint" } else { breaker };
         let (to, reason) = (change.to.as_str(), change.reason.as_str());
@@ -70,12 +74,12 @@ impl Watch {
             ),
         }
         if endpoint.is_none() && change.to == State::Closed {
-            // The upstream is back: what it failed to answer is worth asking again.
+            // The upstream has recovered, so keys that failed may be validated again.
             self.backoffs.invalidate_all();
         }
     }
 
-    /// Whether a key may be validated; no key may be shortly after it has failed.
+    /// Whether a key may be validated now: false during its back-off.
     pub(crate) fn may_validate(&self, key: u128) -> bool {
         self.backoffs.get(&key).is_none_or(|backoff| backoff.is_due(self.now()))
     }
@@ -85,17 +89,17 @@ impl Watch {
         self.backoffs.contains_key(&key)
     }
 
-    /// A validation, or the fetch in its place, has failed; `usual` is the time between two of them
-    /// when none fails.
+    /// Records that a validation, or the fetch in its place, has failed. `usual` is the time between
+    /// two of them when none fails.
     pub(crate) fn validation_failed(&self, key: u128, rules: BackoffRules, usual: Duration) {
         let before = self.backoffs.get(&key);
         let next = Backoff::after_failure(before, rules, usual, self.now(), fastrand::f64());
         self.backoffs.insert(key, next);
     }
 
-    /// The upstream has answered for a key.
+    /// Ends the back-off of a key: the upstream has answered for it.
     pub(crate) fn answered(&self, key: u128) {
-        // Asked first: invalidation is the dearer operation, and rarely needed.
+        // The look is cheaper than an invalidation, which is rarely needed.
         if self.backoffs.contains_key(&key) {
             self.backoffs.invalidate(&key);
         }
@@ -107,7 +111,7 @@ impl Watch {
         Some((backoff.failures(), backoff.next().saturating_sub(self.now())))
     }
 
-    /// Keys that wait before they are validated again.
+    /// Number of keys with a back-off, approximate.
     pub(crate) fn backing_off(&self) -> u64 {
         self.backoffs.entry_count()
     }

@@ -1,4 +1,8 @@
-//! What the data path shares: between all workers, and within one.
+//! The state of the process: what all workers share ([`Shared`]), the policy in force with what
+//! belongs to it ([`Active`]), and what one worker has for itself (`Worker`).
+//!
+//! It is put together here once and read everywhere. What is done with it is the part of the
+//! modules that own the pieces.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -14,30 +18,39 @@ use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
-use crate::guard::{Destinations, GuardState, Guards, RouteGuard, Watch, destination_name};
-use crate::headers::Identity;
+use crate::guard::{
+    Destinations, GuardState, Guards, RevalidationWatch, RouteGuard, destination_name,
+};
+use crate::headers::ProxyIdentity;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
 
-/// Keys remembered as not cacheable.
+/// Keys remembered as not cacheable (hit-for-miss).
 const UNCACHEABLE_KEYS_MAX: u64 = 65_536;
-/// For how long a key is remembered as not cacheable.
+/// Time for which a key is remembered as not cacheable.
 const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
 
-/// The policy in force, with the metric handles and guards of its routes.
+/// The policy in force, with the metric handles and the guards of its routes.
+///
+/// A request holds one of these from start to end, so that a reload changes nothing under it.
 #[derive(Debug)]
 pub struct Active {
-    /// The snapshot.
+    /// The policy itself, compiled.
     pub snapshot: Arc<Snapshot>,
     routes: Vec<RouteMetrics>,
     guards: Guards,
     destinations: Destinations,
-    watch: Arc<Watch>,
+    watch: Arc<RevalidationWatch>,
 }
 
 impl Active {
-    /// Resolves the handles of a snapshot; takes over what can be kept of the guards `before`.
-    fn new(snapshot: Arc<Snapshot>, before: Option<&Active>, watch: &Arc<Watch>) -> Self {
+    /// Makes the handles and guards of a snapshot. Guards of the policy `before` whose rules have not
+    /// changed are kept.
+    fn new(
+        snapshot: Arc<Snapshot>,
+        before: Option<&Active>,
+        watch: &Arc<RevalidationWatch>,
+    ) -> Self {
         let metrics = &watch.metrics;
         let routes = snapshot.routes().iter().map(|route| metrics.route(&route.name)).collect();
         let none = Guards::default();
@@ -48,18 +61,18 @@ impl Active {
         Active { snapshot, routes, guards, destinations, watch: Arc::clone(watch) }
     }
 
-    /// The guard of a route of this snapshot, towards the configured upstream, or towards where a
-    /// request goes that has come in on a side of the pod, with its authority.
+    /// The guard of a route of this snapshot: towards the configured upstream or, for a request that
+    /// came in on a side of the pod, towards the destination with this port and authority.
     pub(crate) fn guard(
         &self,
         route: &Route,
-        named: Option<((Side, u16), &str)>,
+        destination: Option<((Side, u16), &str)>,
     ) -> Arc<RouteGuard> {
         let of = |((side, port), authority)| {
             let name = destination_name(side, port, authority);
             self.destinations.of(&name, &self.snapshot, &self.watch)
         };
-        match named.map(of) {
+        match destination.map(of) {
             Some(guards) => Arc::clone(guards.of_route(route)),
             None => Arc::clone(self.guards.of_route(route)),
         }
@@ -81,30 +94,36 @@ impl Active {
         count
     }
 
-    /// The counters of a route of this snapshot.
+    /// The metric handles of a route of this snapshot.
     pub fn metrics(&self, route: &Route) -> &RouteMetrics {
         &self.routes[route.id]
     }
 }
 
-/// What all workers share.
+/// The state of the process, shared by all workers and the admin port.
+///
+/// Everything in it is either immutable or has its own synchronisation, so that an `Arc` of it can
+/// be used from any thread.
 pub struct Shared {
     pub(crate) settings: Settings,
     pub(crate) policy: ArcSwap<Active>,
     pub(crate) memory: MemoryTier,
+    /// Tiers below memory, in the order in which they are asked.
     pub(crate) tiers: Vec<Arc<dyn Tier>>,
     pub(crate) log: PurgeLog,
     pub(crate) metrics: Arc<Metrics>,
+    /// Fetches under way that requests can join.
     pub(crate) flights: Arc<FlightTable>,
+    /// Digests of keys whose last response was not storable (hit-for-miss).
     pub(crate) uncacheable: Cache<u128, ()>,
-    pub(crate) identity: Identity,
+    pub(crate) identity: ProxyIdentity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) connector: Arc<Connector>,
     pub(crate) clock: Clock,
-    pub(crate) watch: Arc<Watch>,
-    /// Client connections and tunnels that are open.
+    pub(crate) watch: Arc<RevalidationWatch>,
+    /// Number of client connections and tunnels that are open.
     pub(crate) open: AtomicUsize,
 }
 
@@ -114,36 +133,36 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// What the composition hands in.
+/// What [`Shared::start`] needs from the composition.
 pub struct Parts {
-    /// Limits and the upstream.
+    /// Limits, the upstream and the pod.
     pub settings: Settings,
-    /// The policy to begin with.
+    /// The first policy.
     pub snapshot: Arc<Snapshot>,
     /// Tiers below memory, in the order in which they are asked.
     pub tiers: Vec<Arc<dyn Tier>>,
-    /// The purge log.
+    /// The purge log, of this process or in Redis.
     pub log: PurgeLog,
-    /// Metrics.
+    /// The metrics, registered already.
     pub metrics: Arc<Metrics>,
-    /// Trace export.
+    /// Export of spans; `None` without tracing.
     pub tracing: Option<Tracing>,
-    /// Access log.
+    /// The access log; `None` without one.
     pub access_log: Option<AccessLog>,
-    /// Clock.
+    /// The clock of the data path.
     pub clock: Clock,
-    /// A token that names this instance in `CDN-Loop`.
+    /// A token that names this process in `CDN-Loop` (RFC 8586).
     pub instance: String,
 }
 
 impl Shared {
-    /// Puts the parts together and resolves the upstream's endpoints.
+    /// Puts the parts together and resolves the endpoints of the upstream.
     ///
     /// # Errors
-    /// When the certificates that the upstream is verified with cannot be loaded.
+    /// The certificates that the upstream is verified with cannot be loaded.
     pub async fn start(parts: Parts) -> std::io::Result<Arc<Self>> {
         let connector = Arc::new(Connector::new(&parts.settings.upstream)?);
-        let watch = Watch::new(Arc::clone(&parts.metrics), parts.clock.clone());
+        let watch = RevalidationWatch::new(Arc::clone(&parts.metrics), parts.clock.clone());
         let endpoints = Endpoints::start(&parts.settings.upstream, &watch).await;
         let memory = MemoryTier::new(parts.settings.memory_bytes_max, parts.settings.variants_max);
         let active = Active::new(parts.snapshot, None, &watch);
@@ -159,7 +178,7 @@ impl Shared {
                 .max_capacity(UNCACHEABLE_KEYS_MAX)
                 .time_to_live(UNCACHEABLE_FOR)
                 .build(),
-            identity: Identity::new(parts.instance),
+            identity: ProxyIdentity::new(parts.instance),
             tracing: parts.tracing,
             access_log: parts.access_log,
             endpoints,
@@ -176,63 +195,64 @@ impl Shared {
         self.policy.store(Arc::new(Active::new(snapshot, Some(&before), &self.watch)));
     }
 
-    /// The policy in force.
+    /// The policy in force at this moment.
     pub fn active(&self) -> Arc<Active> {
         self.policy.load_full()
     }
 
-    /// The memory tier.
+    /// The tier in memory, which is always there.
     pub fn memory(&self) -> &MemoryTier {
         &self.memory
     }
 
-    /// The purge log.
+    /// The purge log, of this process or in Redis.
     pub fn log(&self) -> &PurgeLog {
         &self.log
     }
 
-    /// The metrics.
+    /// The metrics of the process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The settings.
+    /// The settings that the process was started with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// The clock.
+    /// The clock of the data path.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// The trace exporter, for its shutdown.
+    /// The exporter of spans, which has to be shut down at the end; `None` without tracing.
     pub fn tracing(&self) -> Option<&Tracing> {
         self.tracing.as_ref()
     }
 
-    /// Fetches under way that others can join.
+    /// Number of fetches under way that requests can join.
     pub fn fetches(&self) -> usize {
         self.flights.len()
     }
 
-    /// The upstream's endpoints with their state.
+    /// The endpoints of the upstream with their states, for operators.
     pub fn endpoint_states(&self) -> Vec<EndpointState> {
         self.endpoints.states()
     }
 
-    /// The guard of the upstream, for operators.
+    /// The states of all guards, for operators.
     pub fn guard_state(&self) -> GuardState {
         self.policy.load().guard_state()
     }
 
-    /// Forces a state on the circuit breaker of this name, or on all; with `None` they judge for
-    /// themselves again. Tells how many there were.
+    /// Forces a state on the circuit breaker of this name, or on all of them; `force: None` returns
+    /// them to automatic. Returns the number of breakers that were set.
     pub fn force_breakers(&self, name: Option<&str>, force: Option<Force>) -> usize {
         self.policy.load().force_breakers(name, force)
     }
 
-    /// Work beside the data path, for ever: housekeeping of the memory tier, health checks.
+    /// Background work, which never ends: housekeeping of the memory tier and of other caches with
+    /// expiry, DNS and health checks of the upstream.
     pub async fn maintain(self: Arc<Self>) {
         let endpoints = Arc::clone(&self.endpoints);
         let housekeeping = async {
@@ -247,8 +267,9 @@ impl Shared {
     }
 }
 
-/// What one worker has for itself.
+/// What the requests of one worker thread use.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
+    /// With a connection pool of its own: sharing one between threads costs CPU (`src/README.md`).
     pub(crate) upstream: Upstream,
 }

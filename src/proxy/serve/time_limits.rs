@@ -1,18 +1,21 @@
-//! Time limits of client connections, without a timer for each.
+//! Time limits of client connections, without a timer for each: idle, reading a request head, and
+//! a client that does not take its response.
 //!
-//! A connection notes its state in atomics; one sweep per worker looks at all of them now and then
-//! and ends those that are over a limit. The cost of a request is a few plain stores.
+//! A connection notes its state in atomics. One sweep per worker looks at all of them every
+//! [`SWEEP`] and ends those that exceed a limit. A request costs a few plain stores.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use outrigger_telemetry::Metrics;
+use parking_lot::Mutex;
+use strum::IntoStaticStr;
 use tokio::sync::Notify;
 
 use crate::settings::ConnectionLimits;
 
-/// How often connections are looked at; limits are kept to within this.
+/// Interval of the sweeps, and so the precision of the limits.
 pub(crate) const SWEEP: Duration = Duration::from_millis(200);
 
 /// Milliseconds since the worker began, as of the last sweep.
@@ -37,9 +40,22 @@ impl Ticker {
     }
 }
 
+/// In place of a time: the state does not hold at present.
 const NEVER: u64 = u64::MAX;
 
-/// What a connection is doing.
+/// A time limit that a connection has exceeded. The names are labels of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+enum TimeLimit {
+    /// The client does not take its response.
+    WriteStall,
+    /// The client does not complete a request head.
+    HeaderRead,
+    /// There is no request.
+    Idle,
+}
+
+/// State of a connection. Times are milliseconds of its [`Ticker`].
 #[derive(Debug)]
 pub(crate) struct Activity {
     ticker: Arc<Ticker>,
@@ -66,7 +82,7 @@ impl Activity {
         }
     }
 
-    /// Bytes have come.
+    /// Bytes were received.
     pub(crate) fn received(&self) {
         if self.requests.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == NEVER
@@ -75,21 +91,21 @@ impl Activity {
         }
     }
 
-    /// A request head is complete.
+    /// A request has begun: its head is complete.
     pub(crate) fn begin(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.served.store(true, Ordering::Relaxed);
         self.head_since.store(NEVER, Ordering::Relaxed);
     }
 
-    /// A response head has been handed out, or a stream has ended.
+    /// A request has ended: its response was sent, or given up.
     pub(crate) fn end(&self) {
         if self.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.idle_since.store(self.ticker.now(), Ordering::Relaxed);
         }
     }
 
-    /// The client did not take bytes, or took some.
+    /// Bytes were written: the client has `taken` some, or none.
     pub(crate) fn written(&self, taken: bool) {
         if taken {
             if self.stalled_since.load(Ordering::Relaxed) != NEVER {
@@ -101,7 +117,7 @@ impl Activity {
         }
     }
 
-    /// The connection has ended, or has become a tunnel: no limit applies any more.
+    /// The connection has ended or has become a tunnel: no limit applies any more.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Relaxed);
     }
@@ -111,28 +127,28 @@ impl Activity {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Waits until the connection is over a limit.
+    /// Waits until the sweep finds the connection over a limit.
     pub(crate) async fn over_limit(&self) {
         self.end.notified().await;
     }
 
-    fn verdict(&self, now: u64, limits: &ConnectionLimits) -> Option<&'static str> {
+    fn exceeded(&self, now: u64, limits: &ConnectionLimits) -> Option<TimeLimit> {
         let over = |since: &AtomicU64, max: u64| {
             let since = since.load(Ordering::Relaxed);
             since != NEVER && now.saturating_sub(since) > max
         };
         if over(&self.stalled_since, limits.write_stall_timeout_ms) {
-            return Some("write-stall");
+            return Some(TimeLimit::WriteStall);
         }
         if self.requests.load(Ordering::Relaxed) > 0 {
             return None;
         }
         if over(&self.head_since, limits.header_read_timeout_ms) {
-            return Some("header-read");
+            return Some(TimeLimit::HeaderRead);
         }
         (self.head_since.load(Ordering::Relaxed) == NEVER
             && over(&self.idle_since, limits.idle_timeout_ms))
-        .then_some("idle")
+        .then_some(TimeLimit::Idle)
     }
 }
 
@@ -142,24 +158,22 @@ pub(crate) struct Connections(Mutex<Vec<Weak<Activity>>>);
 
 impl Connections {
     pub(crate) fn add(&self, activity: &Arc<Activity>) {
-        let mut list = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        list.push(Arc::downgrade(activity));
+        self.0.lock().push(Arc::downgrade(activity));
     }
 
-    /// Ends what is over a limit and forgets what is gone.
+    /// Ends connections that are over a limit and forgets those that have ended.
     pub(crate) fn sweep(&self, ticker: &Ticker, limits: &ConnectionLimits, metrics: &Metrics) {
         ticker.advance();
         let now = ticker.now();
-        let mut list = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        list.retain(|weak| {
+        self.0.lock().retain(|weak| {
             let Some(activity) = weak.upgrade() else { return false };
             if activity.retired.load(Ordering::Relaxed) {
                 return false;
             }
-            match activity.verdict(now, limits) {
+            match activity.exceeded(now, limits) {
                 None => true,
-                Some(reason) => {
-                    metrics.count_closed(reason);
+                Some(limit) => {
+                    metrics.count_closed(limit.into());
                     activity.end.notify_one();
                     false
                 }
@@ -190,16 +204,22 @@ mod tests {
     fn each_state_has_its_own_limit() {
         let ticker = Arc::new(Ticker::new());
         let activity = Activity::new(&ticker);
-        assert_eq!(activity.verdict(1000, &limits()), None);
-        assert_eq!(activity.verdict(1001, &limits()), Some("idle"));
+        assert_eq!(activity.exceeded(1000, &limits()), None);
+        assert_eq!(activity.exceeded(1001, &limits()), Some(TimeLimit::Idle));
         activity.received();
-        assert_eq!(activity.verdict(101, &limits()), Some("header-read"));
+        assert_eq!(activity.exceeded(101, &limits()), Some(TimeLimit::HeaderRead));
         activity.begin();
-        assert_eq!(activity.verdict(5000, &limits()), None);
+        assert_eq!(activity.exceeded(5000, &limits()), None);
         activity.written(false);
-        assert_eq!(activity.verdict(501, &limits()), Some("write-stall"));
+        assert_eq!(activity.exceeded(501, &limits()), Some(TimeLimit::WriteStall));
         activity.written(true);
         activity.end();
         assert!(activity.has_served());
+    }
+
+    #[test]
+    fn names_of_limits_are_stable() {
+        let all = [TimeLimit::WriteStall, TimeLimit::HeaderRead, TimeLimit::Idle];
+        assert_eq!(all.map(<&str>::from), ["write-stall", "header-read", "idle"]);
     }
 }

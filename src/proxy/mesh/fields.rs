@@ -1,0 +1,80 @@
+//! The header fields in which Envoy's route describes a request.
+
+use std::net::SocketAddr;
+
+use http::HeaderValue;
+use http::header::{HeaderMap, HeaderName};
+use outrigger_policy::Side;
+
+use crate::refusal::Refusal;
+
+/// Address and port that the caller's request was for: the pod's own.
+pub(super) static UPSTREAM: HeaderName = HeaderName::from_static("x-outrigger-upstream");
+/// The caller's SPIFFE URI, from its client certificate.
+pub(super) static PEER: HeaderName = HeaderName::from_static("x-outrigger-peer");
+/// Address and port that the application's request was for.
+pub(super) static ORIGINAL_DESTINATION: HeaderName =
+    HeaderName::from_static("x-outrigger-orig-dst");
+/// Set on requests of the outbound side, which Envoy sees again and must not send back.
+pub(super) static HOP: HeaderName = HeaderName::from_static("x-outrigger-hop");
+/// Common prefix of the fields above; no field with it is sent to an upstream.
+const PREFIX: &str = "x-outrigger-";
+
+/// The address in a field, if the field is there.
+///
+/// # Errors
+/// The field is set twice, or is not `ADDRESS:PORT`.
+pub(super) fn address(
+    headers: &HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<SocketAddr>, Refusal> {
+    let Some(text) = only(headers, name)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| Refusal::bad_request("unreadable-address"))
+}
+
+/// The single value of a field, if the field is there.
+///
+/// # Errors
+/// The field is set twice, which means that somebody besides Envoy has set it, or is not text.
+pub(super) fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::bad_request("field-set-twice"));
+    }
+    let text = first.map(HeaderValue::to_str).transpose();
+    text.map_err(|_| Refusal::bad_request("unreadable-field"))
+}
+
+/// Removes these fields from a request that goes to an upstream. On the outbound side the request
+/// is marked with [`HOP`], for the Envoy that sees it again.
+pub(crate) fn strip(headers: &mut HeaderMap, side: Option<Side>) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with(PREFIX);
+    while let Some(name) = headers.keys().find(ours).cloned() {
+        headers.remove(&name);
+    }
+    if side == Some(Side::Outbound) {
+        headers.insert(&HOP, HeaderValue::from_static("1"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_fields_do_not_leave() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-outrigger-peer", "x-outrigger-upstream", "x-outrigger-new", "x-other"] {
+            headers.append(name, HeaderValue::from_static("v"));
+        }
+        strip(&mut headers, Some(Side::Inbound));
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-other"]);
+        headers.append(&HOP, HeaderValue::from_static("7"));
+        strip(&mut headers, Some(Side::Outbound));
+        assert_eq!(headers.get(&HOP).map(HeaderValue::as_bytes), Some(&b"1"[..]));
+    }
+}
