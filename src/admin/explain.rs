@@ -6,7 +6,7 @@ use outrigger_proxy::{Live, explain_live};
 use serde_json::json;
 
 use crate::admin::{Admin, Page, guard, json, text};
-use crate::app::config::{Config, ModeConfig};
+use crate::app::config::Config;
 
 pub(super) async fn page(admin: &Admin, query: &str) -> Page {
     match explanation(admin, query).await {
@@ -100,11 +100,11 @@ pub(crate) fn not_a_peer(text: &str) -> String {
 
 /// The side that requests come in on where only one is listened for.
 fn only_side(config: &Config) -> Option<Side> {
-    let modes: Vec<ModeConfig> = config.listeners.iter().map(|listener| listener.mode).collect();
-    if modes.contains(&ModeConfig::Direct) {
+    let modes: Vec<Option<Side>> = config.listeners.iter().map(|listener| listener.mode).collect();
+    if modes.contains(&None) {
         return None;
     }
-    match (modes.contains(&ModeConfig::Inbound), modes.contains(&ModeConfig::Outbound)) {
+    match (modes.contains(&Some(Side::Inbound)), modes.contains(&Some(Side::Outbound))) {
         (true, _) => Some(Side::Inbound),
         (false, true) => Some(Side::Outbound),
         (false, false) => None,

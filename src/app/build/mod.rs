@@ -12,7 +12,7 @@ use outrigger_policy::Side;
 use outrigger_policy::values::ByteSize;
 use outrigger_proxy::{ConnectionLimits, ListenAddress, Settings};
 
-use crate::app::config::{Config, ListenerConfig, MemoryConfig, ModeConfig, TelemetryConfig};
+use crate::app::config::{Config, ListenerConfig, MemoryConfig, TelemetryConfig};
 use crate::app::memory_limit::memory_limit_bytes;
 use crate::app::pod::PodIdentity;
 use crate::app::redis::{self, RedisPlan};
@@ -139,7 +139,7 @@ fn own_ports(
 }
 
 fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Option<Side>)>, Diagnostic> {
-    let default = [ListenerConfig::at_default(ModeConfig::Direct)];
+    let default = [ListenerConfig::at_default(None)];
     let given = if given.is_empty() { &default[..] } else { given };
     given
         .iter()
@@ -147,20 +147,18 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Option<Side
         .map(|(at, listener)| {
             let wrong = |reason| Diagnostic::new(reason).at(format!("listeners[{at}].address"));
             let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
-            let side = match listener.mode {
-                ModeConfig::Direct => None,
-                ModeConfig::Inbound => Some(Side::Inbound),
-                ModeConfig::Outbound => Some(Side::Outbound),
-            };
-            if side.is_some() && !address.is_local() {
+            if listener.mode.is_some() && !address.is_local() {
                 let reason = format!(
                     "{address} can be reached from outside the pod, where nobody's header fields \
                      may be believed"
                 );
-                let fix = format!("write {} or unix:/path", listener.mode.address());
+                let fix = format!(
+                    "write {} or unix:/path",
+                    ListenerConfig::default_address(listener.mode)
+                );
                 return Err(wrong(reason).fix(fix));
             }
-            Ok((address, side))
+            Ok((address, listener.mode))
         })
         .collect()
 }

@@ -2,7 +2,25 @@
 
 use std::path::PathBuf;
 
-use crate::app::config::{Config, ListenerConfig, ModeConfig, OtlpConfig, RedisConfig, RedisUrl};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use outrigger_policy::Side;
+
+use crate::app::config::{Config, ListenerConfig, OtlpConfig, RedisConfig, RedisUrl};
+
+const INBOUND: &str = "The pod's Envoy, requests for the application in this pod; its route names \
+                       the address in `x-outrigger-upstream` and the caller in `x-outrigger-peer`";
+const OUTBOUND: &str = "The pod's Envoy, requests of the application in this pod; its route names \
+                        the destination in `x-outrigger-orig-dst`";
+
+/// Reads a side of the pod from an argument, with the meaning of each for `--help`.
+pub(crate) fn side_parser(
+    inbound: &'static str,
+    outbound: &'static str,
+) -> impl TypedValueParser<Value = Side> {
+    let value = |side: Side, help| PossibleValue::new(side.as_str()).help(help);
+    PossibleValuesParser::new([value(Side::Inbound, inbound), value(Side::Outbound, outbound)])
+        .try_map(|name| name.parse::<Side>())
+}
 
 /// `outrigger run`. Flags win over the environment, which wins over the bootstrap file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -18,8 +36,14 @@ pub struct RunArgs {
     pub listen: Vec<String>,
     /// Listen for the pod's Envoy: inbound (127.0.0.1:15480) for the application in this pod,
     /// outbound (127.0.0.1:15481) for what it calls; may be both, with a comma.
-    #[arg(long, value_name = "MODE", env = "OUTRIGGER_MODE", value_delimiter = ',')]
-    pub mode: Vec<ModeConfig>,
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "OUTRIGGER_MODE",
+        value_delimiter = ',',
+        value_parser = side_parser(INBOUND, OUTBOUND)
+    )]
+    pub mode: Vec<Side>,
     /// Take policy from istiod: grpcs://host:port, or grpc://host:port without TLS, for tests.
     #[arg(long, value_name = "URL", env = "OUTRIGGER_XDS")]
     pub xds: Option<String>,
@@ -88,8 +112,9 @@ impl RunArgs {
         let direct = self
             .listen
             .iter()
-            .map(|address| ListenerConfig { address: address.clone(), mode: ModeConfig::Direct });
+            .map(|address| ListenerConfig { address: address.clone(), mode: None });
         config.listeners.extend(direct);
-        config.listeners.extend(self.mode.iter().map(|mode| ListenerConfig::at_default(*mode)));
+        let of_sides = self.mode.iter().map(|side| ListenerConfig::at_default(Some(*side)));
+        config.listeners.extend(of_sides);
     }
 }

@@ -17,7 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use flags::RunArgs;
-pub use listener::{ListenerConfig, ModeConfig};
+pub(crate) use flags::side_parser;
+pub use listener::ListenerConfig;
 pub use mesh::{MeshConfig, XdsConfig};
 pub use redis::{AlgorithmConfig, RedisConfig, RedisUrl};
 pub use telemetry::{AccessLogConfig, LogConfig, OtlpConfig, TelemetryConfig};
