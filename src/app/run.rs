@@ -34,7 +34,8 @@ pub fn until_signalled(plan: Plan) -> Result<(), CliError> {
     until_signalled_with(plan, |_, _| {})
 }
 
-/// The same, telling the addresses once traffic is taken: listeners, then the admin port.
+/// The same. Calls `started` once traffic is taken, with the addresses of the listeners and that of
+/// the admin port.
 ///
 /// # Errors
 /// When something needed for the start is missing or taken.

@@ -39,7 +39,7 @@ pub struct InjectArgs {
     native: bool,
 }
 
-/// Names of meshes.
+/// What carries traffic to Outrigger, by its name on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MeshName {
     /// Envoy sends requests to it, and policy comes from istiod.

@@ -1,5 +1,7 @@
-//! The command line: one file per command, which holds its arguments too. Names and exit codes are a
-//! contract.
+//! The command line: one file per command, with its arguments. Names and exit codes are a contract.
+//!
+//! A command either runs something of [`crate::app`], or asks a running process through its admin
+//! port as any client would (`admin_client`); none of them uses [`crate::admin`].
 
 mod admin_client;
 mod arrival;

@@ -18,13 +18,13 @@ pub struct ConnectionLimits {
     pub header_bytes_max: usize,
     /// Fields of a request head.
     pub header_count_max: usize,
-    /// From the first byte of a request head to its last.
+    /// Longest time from the first byte of a request head to its last.
     pub header_read_timeout_ms: u64,
-    /// Between requests.
+    /// Longest pause between two requests of a connection.
     pub idle_timeout_ms: u64,
-    /// Within a request body, HTTP/1 only.
+    /// Longest pause within a request body, HTTP/1 only.
     pub body_idle_timeout_ms: u64,
-    /// For a client that does not take what it asked for.
+    /// Longest time that a client may take none of the response it asked for.
     pub write_stall_timeout_ms: u64,
     /// Concurrent HTTP/2 streams of a connection.
     pub h2_streams_max: u32,
@@ -73,19 +73,19 @@ impl Default for CoalesceSettings {
 pub struct Settings {
     /// Limits on client connections.
     pub limits: ConnectionLimits,
-    /// The upstream.
+    /// How the upstream is reached.
     pub upstream: UpstreamSettings,
-    /// The pod, for listeners to which Envoy sends requests.
+    /// What is known of the pod, for listeners to which Envoy sends requests.
     pub mesh: MeshSettings,
     /// Bytes of the memory tier.
     pub memory_bytes_max: u64,
     /// Bytes of one stored body.
     pub object_bytes_max: u64,
-    /// Variants of one key.
+    /// Stored variants of one key.
     pub variants_max: usize,
     /// Collapsing of concurrent misses.
     pub coalesce: CoalesceSettings,
-    /// Worker threads.
+    /// Worker threads, which carry client traffic.
     pub workers: usize,
     /// Whether `Cache-Status` shows the cache key, which can hold identities.
     pub show_key: bool,

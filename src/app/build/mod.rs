@@ -27,7 +27,7 @@ const WORKERS_MAX: usize = 1024;
 pub struct Plan {
     /// Where to listen, and for which side of the pod; `None` for clients outside of a mesh.
     pub listeners: Vec<(ListenAddress, Option<Side>)>,
-    /// The admin address.
+    /// The address of the admin port.
     pub admin: SocketAddr,
     /// The address of the read-only port, for metrics and probes.
     pub metrics: Option<SocketAddr>,

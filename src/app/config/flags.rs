@@ -1,16 +1,13 @@
-//! Flags and environment of `outrigger run`, which win over the bootstrap file.
+//! Flags and environment of `outrigger run`, which win over the bootstrap file. Their doc comments are
+//! what `--help` prints.
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use outrigger_policy::Side;
 
+use crate::app::config::listener::{INBOUND, OUTBOUND};
 use crate::app::config::{Config, ListenerConfig, OtlpConfig, RedisConfig, RedisUrl};
-
-const INBOUND: &str = "The pod's Envoy, requests for the application in this pod; its route names \
-                       the address in `x-outrigger-upstream` and the caller in `x-outrigger-peer`";
-const OUTBOUND: &str = "The pod's Envoy, requests of the application in this pod; its route names \
-                        the destination in `x-outrigger-orig-dst`";
 
 /// Reads a side of the pod from an argument, with the meaning of each for `--help`.
 pub(crate) fn side_parser(

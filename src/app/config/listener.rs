@@ -12,8 +12,15 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// The mode of a listener that serves no side of a pod, as it is written.
 const DIRECT: &str = "direct";
+/// What it means that a listener serves the inbound side, for `--help` and the JSON Schema.
+pub(super) const INBOUND: &str = "The pod's Envoy, requests for the application in this pod; its \
+                                  route names the address in `x-outrigger-upstream` and the \
+                                  caller in `x-outrigger-peer`";
+/// The same for the outbound side.
+pub(super) const OUTBOUND: &str = "The pod's Envoy, requests of the application in this pod; its \
+                                   route names the destination in `x-outrigger-orig-dst`";
 
-/// One listener.
+/// One listener: its address, and who sends requests to it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ListenerConfig {
@@ -41,7 +48,6 @@ impl ListenerConfig {
 }
 
 // serde hands the field over by reference.
-#[allow(clippy::trivially_copy_pass_by_ref)]
 fn write_mode<S: Serializer>(mode: &Option<Side>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(mode.map_or(DIRECT, Side::as_str))
 }
@@ -74,19 +80,12 @@ impl JsonSchema for ModeSchema {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let modes = [
-            (DIRECT, "Clients. Requests go to the upstream that is configured."),
-            (
-                Side::Inbound.as_str(),
-                "The pod's Envoy, requests for the application in this pod; its route names the \
-                 address in `x-outrigger-upstream` and the caller in `x-outrigger-peer`.",
-            ),
-            (
-                Side::Outbound.as_str(),
-                "The pod's Envoy, requests of the application in this pod; its route names the \
-                 destination in `x-outrigger-orig-dst`.",
-            ),
+            (DIRECT, "Clients. Requests go to the upstream that is configured"),
+            (Side::Inbound.as_str(), INBOUND),
+            (Side::Outbound.as_str(), OUTBOUND),
         ];
         let modes = modes.map(|(name, description)| {
+            let description = format!("{description}.");
             json_schema!({"description": description, "type": "string", "const": name})
         });
         json_schema!({"description": "Who sends requests to a listener.", "oneOf": modes})

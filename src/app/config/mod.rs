@@ -31,15 +31,15 @@ pub use upstream::{TlsConfig, UpstreamConfig};
 pub struct Config {
     /// Where to listen. Absent: 127.0.0.1:15480.
     pub listeners: Vec<ListenerConfig>,
-    /// The service behind.
+    /// The service that requests are forwarded to.
     pub upstream: UpstreamConfig,
-    /// The admin port.
+    /// The admin port: health, metrics, explanations, purges.
     pub admin: AdminConfig,
-    /// The memory tier.
+    /// The memory tier: bounds of what this process stores.
     pub memory: MemoryConfig,
     /// Redis: the tier and the purge log that pods share. Absent: neither.
     pub redis: Option<RedisConfig>,
-    /// Who this pod is, in a mesh.
+    /// Identity of this pod, in a mesh.
     pub mesh: MeshConfig,
     /// Where policy comes from.
     pub policy: PolicyConfig,
@@ -49,21 +49,21 @@ pub struct Config {
     pub coalesce: CoalesceSettings,
     /// Log, access log, traces.
     pub telemetry: TelemetryConfig,
-    /// Shutdown.
+    /// Time limits of the shutdown.
     pub lifecycle: LifecycleConfig,
-    /// What `Cache-Status` tells.
+    /// What the header field `Cache-Status` shows.
     pub cache_status: CacheStatusConfig,
     /// Worker threads. Absent: as many as there are cores for this process.
     pub workers: Option<usize>,
 }
 
-/// The admin port.
+/// The admin port: health, metrics, explanations, purges.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct AdminConfig {
     /// `ADDRESS:PORT`. It has no authentication: keep it on loopback.
     pub address: String,
-    /// `ADDRESS:PORT` of a second port that only tells: `/metrics`, `/healthz` and `/readyz`. It
+    /// `ADDRESS:PORT` of a second, read-only port: `/metrics`, `/healthz` and `/readyz`. It
     /// may be reached from outside the pod. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics_address: Option<String>,
@@ -75,7 +75,7 @@ impl Default for AdminConfig {
     }
 }
 
-/// The memory tier.
+/// The memory tier: bounds of what this process stores.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct MemoryConfig {
@@ -106,7 +106,7 @@ pub struct PolicyConfig {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Shutdown.
+/// Time limits of the shutdown.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct LifecycleConfig {
@@ -123,10 +123,10 @@ impl Default for LifecycleConfig {
     }
 }
 
-/// What `Cache-Status` tells.
+/// What the header field `Cache-Status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CacheStatusConfig {
-    /// Whether it tells the cache key. Keys can hold identities.
+    /// Whether it shows the cache key, which can hold identities.
     pub key: bool,
 }

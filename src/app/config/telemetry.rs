@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct TelemetryConfig {
     /// Form of the process log on stderr.
     pub log: LogConfig,
-    /// The access log.
+    /// Where requests are logged.
     pub access_log: AccessLogConfig,
-    /// Traces. Absent: none.
+    /// Where traces are sent. Absent: none are made.
     pub otlp: Option<OtlpConfig>,
 }
 
@@ -30,14 +30,14 @@ pub enum LogConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AccessLogConfig {
-    /// None.
+    /// Requests are not logged.
     #[default]
     Off,
     /// One JSON object per request on stdout.
     Stdout,
 }
 
-/// Traces over OTLP.
+/// Where traces are sent, over OTLP.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct OtlpConfig {

@@ -9,7 +9,7 @@ use outrigger_proxy::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The upstream.
+/// The service that requests are forwarded to.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct UpstreamConfig {
@@ -27,9 +27,9 @@ pub struct UpstreamConfig {
     pub health_check: Option<HealthCheckSettings>,
     /// Leaving out endpoints to which requests fail, where there are several.
     pub ejection: EjectionSettings,
-    /// Deadlines.
+    /// Deadlines of requests to the upstream, where the route has none of its own.
     pub timeouts: Timeouts,
-    /// Idle connections.
+    /// Idle upstream connections.
     pub pool: PoolSettings,
 }
 

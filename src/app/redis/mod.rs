@@ -16,12 +16,12 @@ pub use plan::RedisPlan;
 /// How long the last writes may take at the end.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-/// What was started.
+/// Tier and purge log, once they are started.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// The tier.
+    /// The tier that pods share.
     pub tier: Arc<RedisTier>,
-    /// The log, if it is shared.
+    /// The purge log; `None` if this pod keeps one of its own.
     pub log: Option<Arc<SharedLog>>,
 }
 
@@ -76,7 +76,7 @@ impl Redis {
         );
     }
 
-    /// Writes what waits, and tells the others that this pod is gone.
+    /// Writes what waits, and leaves the purge log, so that writers do not wait for this pod.
     pub async fn finish(&self) {
         self.tier.flush(FLUSH_MAX).await;
         if let Some(log) = &self.log {

@@ -19,10 +19,10 @@ pub enum Address {
     Tcp {
         /// Host name or IP address.
         host: String,
-        /// Port.
+        /// TCP port.
         port: u16,
     },
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
@@ -38,7 +38,7 @@ impl std::fmt::Display for Address {
 /// Which protocol is spoken to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1.
+    /// Always HTTP/1.1.
     Http1,
     /// HTTP/2, with prior knowledge on plain connections.
     Http2,
@@ -54,30 +54,30 @@ pub enum Balance {
     /// One after the other.
     #[default]
     RoundRobin,
-    /// By cache key.
+    /// By cache key, so that each endpoint sees its own share of the keys.
     ConsistentHash,
 }
 
-/// `Host` of upstream requests.
+/// The `Host` of requests to the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "HostHeaderConfig")]
 pub enum HostHeader {
-    /// The client's.
+    /// What the client has sent.
     #[default]
     Preserve,
-    /// The upstream URL's.
+    /// Host and port of the upstream URL.
     Upstream,
 }
 
-/// Active health checks.
+/// Active health checks of the endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "HealthCheckConfig")]
 pub struct HealthCheckSettings {
     /// Path of an HTTP check that must answer 200. Absent: a TCP connection is the check.
     pub path: Option<String>,
-    /// Pause between checks.
+    /// Pause between two checks.
     pub interval_ms: u64,
     /// Longest time for one check.
     pub timeout_ms: u64,
@@ -105,7 +105,7 @@ impl Default for HealthCheckSettings {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "EjectionConfig")]
 pub struct EjectionSettings {
-    /// Whether it is done.
+    /// Whether endpoints are left out for failures.
     pub enabled: bool,
     /// Failures in a row that eject an endpoint.
     pub consecutive_failures: NonZeroU32,
@@ -149,15 +149,15 @@ pub struct TlsSettings {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "TimeoutsConfig")]
 pub struct Timeouts {
-    /// TCP connection.
+    /// Longest time for a TCP connection.
     pub connect_ms: u64,
-    /// TLS handshake.
+    /// Longest time for a TLS handshake.
     pub tls_ms: u64,
-    /// End of the request to response head.
+    /// Longest time from the end of the request to the response head.
     pub first_byte_ms: u64,
     /// Longest pause within a response body.
     pub between_bytes_ms: u64,
-    /// Whole exchange. Absent: no limit.
+    /// Longest time for the whole exchange. Absent: no limit.
     pub total_ms: Option<u64>,
 }
 
@@ -173,7 +173,7 @@ impl Default for Timeouts {
     }
 }
 
-/// Idle upstream connections.
+/// Idle connections to the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(rename = "PoolConfig")]
@@ -200,7 +200,7 @@ pub struct UpstreamSettings {
     pub tls: Option<TlsSettings>,
     /// Which protocol is spoken.
     pub protocol: Protocol,
-    /// Choice of endpoint.
+    /// How an endpoint is chosen.
     pub balance: Balance,
     /// `Host` of upstream requests.
     pub host_header: HostHeader,
@@ -212,7 +212,7 @@ pub struct UpstreamSettings {
     pub ejection: EjectionSettings,
     /// Deadlines, where the route has none of its own.
     pub timeouts: Timeouts,
-    /// Idle connections.
+    /// How many idle connections are kept, and for how long.
     pub pool: PoolSettings,
     /// Header fields that a response may have.
     pub header_count_max: usize,
