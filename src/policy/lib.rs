@@ -29,5 +29,5 @@ pub mod values;
 pub use document::Document;
 pub use error::PolicyError;
 pub use key::{CacheKey, RequestTarget};
-pub use mesh::{Arrival, Peer, Side};
+pub use mesh::{Arrival, Peer, PeerError, Side, SideError};
 pub use snapshot::{Route, Snapshot};

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,21 @@ impl Side {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
         }
+    }
+}
+
+/// A text that does not name a side of the pod. The message says what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a side: write inbound or outbound")]
+pub struct SideError(String);
+
+impl FromStr for Side {
+    type Err = SideError;
+
+    fn from_str(text: &str) -> Result<Self, SideError> {
+        let sides = [Self::Inbound, Self::Outbound];
+        let named = sides.into_iter().find(|side| side.as_str() == text);
+        named.ok_or_else(|| SideError(text.to_owned()))
     }
 }
 
@@ -87,6 +103,21 @@ impl<'a> Peer<'a> {
     /// The namespace of the caller, where the identity has Istio's form.
     pub fn namespace(self) -> Option<&'a str> {
         self.namespace
+    }
+}
+
+/// A text that is not the identity of a caller. The message says what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not an identity: write spiffe://cluster.local/ns/shop/sa/frontend")]
+pub struct PeerError(String);
+
+impl<'a> TryFrom<&'a str> for Peer<'a> {
+    type Error = PeerError;
+
+    /// Reads a SPIFFE URI that a person wrote. The data path uses [`Peer::parse`], which has no
+    /// message to allocate.
+    fn try_from(uri: &'a str) -> Result<Self, PeerError> {
+        Peer::parse(uri).ok_or_else(|| PeerError(uri.to_owned()))
     }
 }
 
@@ -192,6 +223,17 @@ mod tests {
         for bad in ["", "spiffe://", "spiffe://a", "spiffe:///ns/x", "https://a/ns/x", two, "-"] {
             assert_eq!(Peer::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn mistakes_in_sides_and_identities_are_named() {
+        for side in [Side::Inbound, Side::Outbound] {
+            assert_eq!(side.as_str().parse(), Ok(side));
+        }
+        let error = "left".parse::<Side>().unwrap_err().to_string();
+        assert_eq!(error, "\"left\" is not a side: write inbound or outbound");
+        let error = Peer::try_from("frontend").unwrap_err().to_string();
+        assert!(error.starts_with("\"frontend\" is not an identity: write spiffe://"), "{error}");
     }
 
     #[test]
