@@ -104,7 +104,7 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
     let mode = event.content.action.as_str();
     tracing::info!(seq = event.seq, matcher = ?event.content.matcher, mode, "purged");
     let mut answer = json!({"seq": event.seq, "scope": log.scope()});
-    if wait == Wait::All || log.scope() == "pod" {
+    if wait == Wait::All || log.scope() == outrigger_coherence::LogScope::Pod {
         let acks = log.acknowledged(event.seq, limit).await;
         answer["applied"] = acks.applied.into();
         answer["live"] = acks.live.into();
