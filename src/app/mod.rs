@@ -7,6 +7,5 @@ pub mod build;
 pub mod config;
 pub mod memory_limit;
 pub mod mesh;
-pub mod ready;
 pub mod redis;
 pub mod run;
