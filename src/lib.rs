@@ -17,6 +17,7 @@
 //! | [`cli`] | commands: arguments, output, exit codes |
 //! | [`app`] | the bootstrap document, the plan that comes of it, the process that runs a plan |
 //! | [`admin`] | the admin port: health, metrics, explanations, circuit breakers, purges |
+//! | [`http_api`] | the HTTP server of ports that operators use, apart from the data path |
 //! | [`istio`] | Istio's objects that send traffic here; stands beside `app` and `admin` |
 //! | [`outrigger_proxy`] | the data path: listeners, pipeline, coalescing, guard, upstream |
 //! | [`outrigger_control`], [`outrigger_policy`] | where policy comes from, and what it says of a request |
@@ -49,4 +50,5 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod http_api;
 pub mod istio;

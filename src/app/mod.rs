@@ -11,6 +11,5 @@ pub mod error;
 pub mod load;
 pub mod memory_limit;
 pub mod pod;
-pub mod ready;
 pub mod redis;
 pub mod run;

@@ -19,12 +19,12 @@ use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{self, Admin, Extent};
+use crate::admin::{self, Admin, AdminScope, Readiness, Ready};
 use crate::app::build::Plan;
 use crate::app::config::{AccessLogConfig, LogConfig};
 use crate::app::error::CliError;
-use crate::app::ready::{Readiness, Ready};
 use crate::app::redis::{self, Redis};
+use crate::http_api;
 
 /// Runs a plan until SIGTERM or SIGINT.
 ///
@@ -56,7 +56,7 @@ pub fn until_signalled_with(
         .map_err(|error| CliError::Startup(error.to_string()))?;
     let bind_admin = |address| {
         let wrong = |error| CliError::Startup(format!("cannot listen on {address}: {error}"));
-        admin::bind(address).map_err(wrong)
+        http_api::bind(address).map_err(wrong)
     };
     let admin_listener = bind_admin(plan.admin)?;
     let metrics_listener = plan.metrics.map(bind_admin).transpose()?;
@@ -106,7 +106,8 @@ async fn serve(
     let redis = plan.redis.as_ref().map(redis::start).transpose()?;
     let shared = start_shared(&plan, &metrics, redis.as_ref()).await?;
     let xds = plan.xds.as_ref().map(|_| Arc::new(XdsStatus::default()));
-    admin::gauges::register(&mut registry, &shared, redis.as_ref());
+    let tier = redis.as_ref().map(|redis| Arc::clone(&redis.tier));
+    admin::gauges::register(&mut registry, &shared, tier.clone());
     if let Some(xds) = &xds {
         registry.register_collector(Box::new(admin::xds::Gauges(Arc::clone(xds))));
     }
@@ -137,16 +138,19 @@ async fn serve(
         controller,
         registry,
         ready: Arc::clone(&ready),
-        redis: redis.clone(),
+        tier,
         xds,
-        config: plan.config.clone(),
+        listeners: plan.listeners.iter().map(|(_, side)| *side).collect(),
+        bootstrap: serde_json::to_value(&plan.config)
+            .map_err(|error| CliError::Startup(format!("cannot show the bootstrap: {error}")))?,
+        address: plan.config.admin.address.clone(),
         began: Instant::now(),
     });
     let not_started = |error| CliError::Startup(format!("cannot start the admin port: {error}"));
     if let Some(listener) = metrics_listener {
-        admin::spawn(Arc::clone(&admin), listener, Extent::Telling).map_err(not_started)?;
+        admin::spawn(Arc::clone(&admin), listener, AdminScope::ReadOnly).map_err(not_started)?;
     }
-    admin::spawn(admin, admin_listener, Extent::All).map_err(not_started)?;
+    admin::spawn(admin, admin_listener, AdminScope::All).map_err(not_started)?;
     tokio::spawn(Arc::clone(&shared).maintain());
     let millis = begun.elapsed().as_millis();
     tracing::info!(?addresses, admin = %admin_address, millis, "serving");

@@ -1,9 +1,10 @@
 //! `outrigger cache`: what a running process has stored.
 
+use form_urlencoded::Serializer;
 use serde_json::Value;
 
 use crate::app::error::CliError;
-use crate::cli::admin_client::{DEFAULT_ADMIN, ask, encoded};
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
 use crate::cli::arrival::ArrivalArgs;
 
 /// `outrigger cache`.
@@ -40,12 +41,7 @@ pub(super) enum CacheCommand {
 pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
     match command {
         CacheCommand::Get { admin, headers, arrival, json, url } => {
-            let mut target = format!("/explain?method=GET&url={}", encoded(url));
-            for header in headers {
-                target.push_str(&format!("&header={}", encoded(header)));
-            }
-            target.push_str(&arrival.query());
-            let answer = answered(admin, &target)?;
+            let answer = answered(admin, &explain_target(url, headers, arrival))?;
             if *json {
                 println!("{answer}");
             } else {
@@ -62,6 +58,17 @@ pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// The target at which the admin port explains a GET.
+fn explain_target(url: &str, headers: &[String], arrival: &ArrivalArgs) -> String {
+    let mut query = Serializer::new(String::new());
+    query.append_pair("method", "GET").append_pair("url", url);
+    for header in headers {
+        query.append_pair("header", header);
+    }
+    arrival.add_to(&mut query);
+    format!("/explain?{}", query.finish())
 }
 
 fn answered(admin: &str, target: &str) -> Result<Value, CliError> {
@@ -135,4 +142,17 @@ fn stat_text(answer: &Value) -> String {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_encoded() {
+        let headers = ["accept: a+b".to_owned()];
+        let target = explain_target("http://a/b?c=d e", &headers, &ArrivalArgs::default());
+        let query = "method=GET&url=http%3A%2F%2Fa%2Fb%3Fc%3Dd+e&header=accept%3A+a%2Bb";
+        assert_eq!(target, format!("/explain?{query}"));
+    }
 }

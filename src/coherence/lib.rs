@@ -19,7 +19,7 @@ pub mod mirror;
 pub mod shared;
 
 pub use event::{Action, Content, Event, Matcher, Mode, PurgeRequest, Record};
-pub use log::{Acks, LogError, PurgeLog, Purged};
+pub use log::{Acks, LogError, LogScope, PurgeLog, Purged};
 pub use mirror::{Mirror, Verdict};
 pub use shared::{HoldGuard, SharedLog, SharedSettings};
 

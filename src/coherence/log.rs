@@ -139,6 +139,16 @@ enum Order {
     Shared(Arc<SharedLog>),
 }
 
+/// Who shares a purge log. Serialized as `pod` or `namespace`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogScope {
+    /// This pod alone: the log is in its memory.
+    Pod,
+    /// All pods of a namespace in Redis.
+    Namespace,
+}
+
 /// The purge log.
 pub struct PurgeLog {
     state: Arc<State>,
@@ -168,11 +178,11 @@ impl PurgeLog {
         PurgeLog { state: Arc::clone(log.state()), order: Order::Shared(log) }
     }
 
-    /// Who shares the log: `pod` or `namespace`.
-    pub fn scope(&self) -> &'static str {
+    /// Who shares the log.
+    pub fn scope(&self) -> LogScope {
         match self.order {
-            Order::Local(_) => "pod",
-            Order::Shared(_) => "namespace",
+            Order::Local(_) => LogScope::Pod,
+            Order::Shared(_) => LogScope::Namespace,
         }
     }
 

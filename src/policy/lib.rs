@@ -28,5 +28,5 @@ pub mod yaml;
 
 pub use document::Document;
 pub use key::{CacheKey, RequestTarget};
-pub use mesh::{Arrival, Peer, Side};
+pub use mesh::{Arrival, Peer, PeerError, Side, SideError};
 pub use snapshot::{Route, Snapshot};
