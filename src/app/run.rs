@@ -14,14 +14,14 @@ use outrigger_control::{Controller, Layer, watch_file};
 use outrigger_policy::{Side, Snapshot};
 use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
 use outrigger_store::Tier;
-use outrigger_telemetry::logging::{self, LogFormat};
+use outrigger_telemetry::logging;
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Admin, AdminScope, Readiness, Ready};
 use crate::app::build::Plan;
-use crate::app::config::{AccessLogConfig, LogConfig};
+use crate::app::config::AccessLogConfig;
 use crate::app::error::CliError;
 use crate::app::redis::{self, Redis};
 use crate::http_api;
@@ -43,10 +43,7 @@ pub fn until_signalled_with(
     plan: Plan,
     started: impl FnOnce(&[String], &str),
 ) -> Result<(), CliError> {
-    logging::start(match plan.config.telemetry.log {
-        LogConfig::Text => LogFormat::Text,
-        LogConfig::Json => LogFormat::Json,
-    });
+    logging::start(plan.config.telemetry.log);
     // Ports are taken first: a second instance fails at once and harms nothing.
     let listeners = plan
         .listeners

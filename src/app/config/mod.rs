@@ -21,7 +21,7 @@ pub(crate) use flags::side_parser;
 pub use listener::ListenerConfig;
 pub use mesh::{MeshConfig, XdsConfig};
 pub use redis::{AlgorithmConfig, RedisConfig, RedisUrl};
-pub use telemetry::{AccessLogConfig, LogConfig, OtlpConfig, TelemetryConfig};
+pub use telemetry::{AccessLogConfig, OtlpConfig, TelemetryConfig};
 pub use upstream::{TlsConfig, UpstreamConfig};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).

@@ -1,5 +1,6 @@
 //! What the process reports: log, access log and traces. Metrics are always there.
 
+use outrigger_telemetry::logging::LogFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,22 +9,11 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct TelemetryConfig {
     /// Form of the process log on stderr.
-    pub log: LogConfig,
+    pub log: LogFormat,
     /// Where requests are logged.
     pub access_log: AccessLogConfig,
     /// Where traces are sent. Absent: none are made.
     pub otlp: Option<OtlpConfig>,
-}
-
-/// Form of the process log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum LogConfig {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// The access log. `off` is a word here, also where YAML would read it as a boolean.
