@@ -68,7 +68,7 @@ pub fn until_signalled_with(
     runtime.block_on(serve(plan, ports, policy, started))
 }
 
-/// Everything that is listened on.
+/// The ports that are bound before anything is started.
 struct Ports {
     listeners: Vec<(Bound, Option<Side>)>,
     admin: std::net::TcpListener,
@@ -291,7 +291,7 @@ async fn finish(shared: Arc<Shared>) {
             tracing.shutdown();
         }
     });
-    // A panic there has nothing left to lose.
+    // The process ends in any case; a panic there changes nothing.
     let _ = flushed.await;
     tracing::info!("ended");
 }

@@ -20,7 +20,7 @@ pub(super) struct ArrivalArgs {
 }
 
 impl ArrivalArgs {
-    /// As the data path would have it; `port_of_url` is taken where no port is said.
+    /// What the data path would read of the request; `port_of_url` is used where no port is given.
     pub(super) fn arrival(&self, port_of_url: Option<u16>) -> Result<Arrival<'_>, CliError> {
         let peer = self.peer.as_deref().map(Peer::try_from).transpose();
         let peer = peer.map_err(|error| CliError::Usage(error.to_string()))?;

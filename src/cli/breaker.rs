@@ -1,4 +1,4 @@
-//! `outrigger breaker`.
+//! `outrigger breaker`: shows the circuit breakers of a running process, and forces their state.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -55,13 +55,14 @@ pub(super) fn breaker(args: &BreakerArgs) -> Result<(), CliError> {
     }
     if !args.json {
         answer["breakers"].as_array().into_iter().flatten().for_each(|breaker| {
-            println!("{}", told(breaker));
+            println!("{}", summary(breaker));
         });
     }
     Ok(())
 }
 
-fn told(breaker: &Value) -> String {
+/// One line about a breaker, from the JSON of the admin port.
+fn summary(breaker: &Value) -> String {
     let word = |name: &str| breaker[name].as_str().unwrap_or("none").to_owned();
     let (name, state) = (word("name"), word("state"));
     if breaker["forced"] == true {

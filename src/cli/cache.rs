@@ -37,7 +37,7 @@ pub(super) enum CacheCommand {
     },
 }
 
-/// Asks the admin port of a running process.
+/// Prints what the admin port of a running process says about its stored responses.
 pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
     match command {
         CacheCommand::Get { admin, headers, arrival, json, url } => {
@@ -79,6 +79,7 @@ fn answered(admin: &str, target: &str) -> Result<Value, CliError> {
     Err(CliError::Usage(answer.as_str().map_or_else(|| answer.to_string(), str::to_owned)))
 }
 
+/// What is stored for a URL, as lines for people.
 fn entry_text(answer: &Value) -> String {
     let policy = &answer["policy"];
     let mut out = format!("route   {}\nkey     {}\n", text(&policy["route"]), text(&policy["key"]));
@@ -103,6 +104,7 @@ fn entry_text(answer: &Value) -> String {
     out
 }
 
+/// What the tiers hold and do, as lines for people.
 fn stat_text(answer: &Value) -> String {
     let memory = &answer["memory"];
     let mut out = format!(

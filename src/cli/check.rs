@@ -1,4 +1,4 @@
-//! `outrigger check`: the same code that loads files, without running anything.
+//! `outrigger check`: checks files by the code that loads them, without running anything.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ fn check_file(file: &Path) -> Result<String, Diagnostic> {
     }
     Loaded::from_text(&source, text)?.plan().map_err(|found| match found.source {
         Some(_) => found,
-        // A value that is missing has no line, by which the file would have been named.
+        // A value that is missing has no line, and the plan names the file only with a line.
         None => found.in_source(source),
     })?;
     Ok("bootstrap".to_owned())
@@ -60,7 +60,7 @@ fn check_file(file: &Path) -> Result<String, Diagnostic> {
 fn check_objects(source: &str, text: &str) -> Result<String, Diagnostic> {
     let found = embedded_policies(text).map_err(|found| found.in_source(source))?;
     for (place, document) in &found {
-        // The line is one of the document alone.
+        // The position is one within the document, not within the file.
         check_policy(source, document)
             .map_err(|found| found.on(None).in_source(format!("{source}: {place}")))?;
     }

@@ -31,7 +31,7 @@ pub(super) struct DemoArgs {
 
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs the demo until it is told to end.
+/// Runs the demo until SIGTERM or SIGINT.
 pub(super) fn demo(args: &DemoArgs) -> Result<(), CliError> {
     let upstream = start_upstream()?;
     let run = RunArgs {
@@ -84,7 +84,7 @@ async fn serve(listener: std::net::TcpListener) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
-            // A client that breaks off is the client's affair.
+            // An error here means that the client went away.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service_fn(answer))
                 .await;

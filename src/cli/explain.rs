@@ -1,4 +1,5 @@
-//! `outrigger explain`: the proxy's decisions about a request, without the proxy.
+//! `outrigger explain`: what the proxy would decide about a request by a policy file. It uses the code
+//! of the proxy and needs no running process.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -37,7 +38,7 @@ pub(super) struct ExplainArgs {
     json: bool,
 }
 
-/// Explains a request.
+/// Prints what would happen to a request, and to its response where one is given.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     let source = args.policy.display().to_string();
     let text = std::fs::read_to_string(&args.policy)

@@ -1,4 +1,5 @@
-//! `outrigger health`: what probes run in a container, which has no other program to ask with.
+//! `outrigger health`: a liveness or readiness check for exec probes, since the image has no other
+//! HTTP client.
 
 use crate::app::error::CliError;
 use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
@@ -14,7 +15,7 @@ pub(super) struct HealthArgs {
     ready: bool,
 }
 
-/// Asks whether the process lives, or wants traffic.
+/// Asks for liveness or readiness.
 pub(super) fn health(args: &HealthArgs) -> Result<(), CliError> {
     let target = if args.ready { "/readyz" } else { "/healthz" };
     let (status, answer) = ask(&args.admin, target, None)?;

@@ -1,4 +1,4 @@
-//! `outrigger inject`: Outrigger into the workloads of a YAML stream.
+//! `outrigger inject`: puts Outrigger into the workloads of a YAML stream.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

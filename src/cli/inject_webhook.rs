@@ -1,4 +1,4 @@
-//! `outrigger inject-webhook`: the admission webhook.
+//! `outrigger inject-webhook`: runs the admission webhook that puts Outrigger into pods.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ struct FileArgs {
     key: Option<PathBuf>,
 }
 
-/// A certificate of our own.
+/// A certificate that the webhook makes and renews itself.
 #[derive(Clone, Debug, Args)]
 struct OwnArgs {
     /// The Secret that keeps keys and certificates.
@@ -92,7 +92,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Span::parse(text).map(|span| Duration::from_millis(span.0))
 }
 
-/// Serves until it is told to end.
+/// Serves until SIGTERM or SIGINT.
 pub(super) fn inject_webhook(args: WebhookArgs) -> Result<(), CliError> {
     let (name, config) = inject::load(&args.config)?;
     let options = config.options(&name)?;

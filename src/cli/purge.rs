@@ -1,4 +1,4 @@
-//! `outrigger purge`.
+//! `outrigger purge`: purges through the admin port, and says which pods have confirmed it.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -97,7 +97,7 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
         ));
     }
     if !args.json {
-        println!("{}", told(status, &answer));
+        println!("{}", summary(status, &answer));
     }
     let missing = missing(&answer);
     if missing.is_empty() && answer["complete"] == false {
@@ -113,12 +113,14 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
     Err(CliError::Incomplete(format!("not acknowledged by {}", missing.join(", "))))
 }
 
+/// Names of live pods that have not confirmed a purge.
 fn missing(answer: &Value) -> Vec<String> {
     let names = answer["missing"].as_array().into_iter().flatten();
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn told(status: StatusCode, answer: &Value) -> String {
+/// One line about a purge that is done, from the JSON of the admin port.
+fn summary(status: StatusCode, answer: &Value) -> String {
     if status == StatusCode::ACCEPTED {
         return "accepted".to_owned();
     }

@@ -1,4 +1,4 @@
-//! `outrigger run`.
+//! `outrigger run`: the proxy itself, which `app` puts together.
 
 use crate::app::config::RunArgs;
 use crate::app::error::CliError;

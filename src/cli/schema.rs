@@ -1,4 +1,4 @@
-//! `outrigger schema`.
+//! `outrigger schema`: JSON Schemas of the files that operators write, for editors and checks.
 
 use schemars::schema_for;
 
