@@ -1,42 +1,39 @@
-//! What is sent to the admin port: JSON, and declared as such, so that no web page can send it
-//! through a browser.
+//! Request bodies of the admin port: JSON that is declared as such. A web page cannot send that
+//! media type to another site without asking first (a CORS preflight, which fails here), so that
+//! none can purge through the browser of an operator.
 
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
-use crate::admin::{Page, json};
+use crate::admin::error::ApiError;
 
-/// A larger body is refused.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// A request body that was read as JSON.
+///
+/// `axum::Json` is not used: it takes every `+json` media type, and its messages differ.
+#[derive(Debug)]
+pub(super) struct JsonBody<T>(pub(super) T);
 
-/// An answer to what cannot be done.
-pub(super) fn refused(status: StatusCode, reason: &str) -> Page {
-    json(status, &json!({"error": reason}))
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::NotJson);
+        }
+        // The limit of its size is that of the layer around the routes.
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|_| ApiError::BodyNotRead)?;
+        Ok(JsonBody(serde_json::from_slice(&body)?))
+    }
 }
 
-/// Reads a body.
-///
-/// # Errors
-/// The answer that says what is wrong with it.
-pub(super) async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Page> {
-    let is_json = request
-        .headers()
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
         .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .and_then(|kind| kind.split(';').next())
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
-    if !is_json {
-        let reason = "send JSON with content-type: application/json";
-        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
-    }
-    let Ok(body) = Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await else {
-        let reason = "the body is too large or broke off";
-        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, reason));
-    };
-    serde_json::from_slice(&body.to_bytes())
-        .map_err(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use outrigger_coherence::RedisLog;
 use outrigger_proxy::{LimiterState, Shared};
-use outrigger_store::redis::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, RedisTier, WriteResult};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -12,23 +13,25 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::app::redis::Redis;
-
 #[derive(Debug)]
 struct State {
     shared: Arc<Shared>,
-    redis: Option<Redis>,
+    tier: Option<Arc<RedisTier>>,
 }
 
-/// Registers the gauges.
-pub fn register(registry: &mut Registry, shared: &Arc<Shared>, redis: Option<&Redis>) {
-    let state = State { shared: Arc::clone(shared), redis: redis.cloned() };
+/// Registers gauges and counters that are read when a scrape asks for them: those of the data path,
+/// and those of the tier in Redis, where there is one.
+pub fn register(registry: &mut Registry, shared: &Arc<Shared>, tier: Option<Arc<RedisTier>>) {
+    let state = State { shared: Arc::clone(shared), tier };
     registry.register_collector(Box::new(state));
 }
 
-/// What the tier and the log that pods share tell.
-fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<(), std::fmt::Error> {
-    let tier = &redis.tier;
+/// The tier in Redis, and the purge log where that is in Redis, too.
+fn encode_redis(
+    encoder: &mut DescriptorEncoder<'_>,
+    tier: &RedisTier,
+    log: Option<&RedisLog>,
+) -> Result<(), std::fmt::Error> {
     let counts = tier.counts();
     let lookups: Vec<_> =
         LookupResult::ALL.iter().map(|result| (result.as_str(), counts.lookups(*result))).collect();
@@ -55,7 +58,7 @@ fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<()
         gauges.push(("tier_quota_bytes", "Shared tier: bytes of the namespace", number(used)));
         gauges.push(("tier_quota_bytes_max", "Shared tier: its quota", number(max)));
     }
-    if let Some(log) = &redis.log {
+    if let Some(log) = log {
         let connected = usize::from(log.is_connected());
         gauges.push(("purge_log_connected", "Purge log: 1 if it is followed", connected));
         gauges.push(("purge_queued", "Purge log: purges waiting to be appended", log.queued()));
@@ -71,7 +74,7 @@ fn encode_redis(encoder: &mut DescriptorEncoder<'_>, redis: &Redis) -> Result<()
 /// A gauge, and its value for a name.
 type NamedGauge<T> = (&'static str, &'static str, fn(&T) -> i64);
 
-/// What guards the upstream.
+/// Circuit breakers, limits and budgets of requests to the upstream.
 fn encode_guard(
     encoder: &mut DescriptorEncoder<'_>,
     shared: &Shared,
@@ -124,10 +127,11 @@ fn encode_guard(
 
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        if let Some(redis) = &self.redis {
-            encode_redis(&mut encoder, redis)?;
-        }
         let shared = &self.shared;
+        if let Some(tier) = &self.tier {
+            let log = shared.log().as_redis();
+            encode_redis(&mut encoder, tier, log.map(AsRef::as_ref))?;
+        }
         let memory = shared.memory();
         let counts = memory.counts();
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

@@ -1,38 +1,43 @@
-//! `GET /guard` and `POST /breaker`: what the guard of the upstream does, and an operator's say in
-//! it.
+//! `GET /guard` and `POST /breaker`: the state of what guards the upstream, and circuit breakers
+//! that an operator forces open or closed.
 
-use http::{Request, StatusCode};
-use hyper::body::Incoming;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
 use outrigger_guard::Force;
 use outrigger_proxy::{BreakerState, GuardInspection, LimiterState};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admin::body::{read_json, refused};
-use crate::admin::{Admin, Page, json};
+use crate::admin::body::JsonBody;
+use crate::admin::error::ApiError;
+use crate::admin::reply;
+use crate::admin::state::Admin;
 
-/// What an operator wants of a breaker.
+/// The state that an operator wants for a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Wanted {
     /// Nothing is sent to the upstream.
     Open,
-    /// Everything is.
+    /// Everything is sent to the upstream.
     Closed,
-    /// It judges for itself.
+    /// The breaker decides by the results of requests.
     Auto,
 }
 
-/// What an operator sends: which breaker, all if it is not said, and what is wanted of it.
+/// The body of a request: a circuit breaker, or all of them, and the state that it is to have.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BreakerBody {
+pub(super) struct BreakerBody {
     name: Option<String>,
     state: Wanted,
 }
 
-pub(super) fn page(admin: &Admin) -> Page {
-    json(StatusCode::OK, &state(admin))
+pub(super) async fn page(State(admin): State<Arc<Admin>>) -> Response {
+    reply::json(StatusCode::OK, &state(&admin))
 }
 
 /// The state of all that guards the upstream.
@@ -97,27 +102,23 @@ pub(super) fn inspection(guard: &GuardInspection) -> Value {
     })
 }
 
-pub(super) async fn post(admin: &Admin, request: Request<Incoming>) -> Page {
-    let body: BreakerBody = match read_json(request).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal,
-    };
+pub(super) async fn post(
+    State(admin): State<Arc<Admin>>,
+    JsonBody(body): JsonBody<BreakerBody>,
+) -> Result<Response, ApiError> {
     let force = match body.state {
         Wanted::Open => Some(Force::Open),
         Wanted::Closed => Some(Force::Closed),
         Wanted::Auto => None,
     };
     if admin.shared.force_breakers(body.name.as_deref(), force) > 0 {
-        return page(admin);
+        return Ok(reply::json(StatusCode::OK, &state(&admin)));
     }
-    let known: Vec<String> =
-        admin.shared.guard_state().breakers.into_iter().map(|breaker| breaker.name).collect();
-    let reason = match body.name {
-        _ if known.is_empty() => "the policy in force has no circuit breaker".to_owned(),
-        Some(name) => {
-            format!("no circuit breaker is named \"{name}\"; there is {}", known.join(", "))
-        }
-        None => "the policy in force has changed; ask again".to_owned(),
-    };
-    refused(StatusCode::NOT_FOUND, &reason)
+    let breakers = admin.shared.guard_state().breakers;
+    let known: Vec<String> = breakers.into_iter().map(|breaker| breaker.name).collect();
+    Err(match body.name {
+        _ if known.is_empty() => ApiError::NoBreaker,
+        Some(name) => ApiError::UnknownBreaker { name, known },
+        None => ApiError::PolicyChanged,
+    })
 }

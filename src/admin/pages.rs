@@ -1,58 +1,51 @@
-//! The pages that only tell.
+//! The pages that only read: health, metrics, statistics and what is in force.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
 
-use bytes::Bytes;
+use axum::extract::State;
+use axum::response::Response;
 use http::StatusCode;
 use outrigger_telemetry::Outcome;
 use serde_json::json;
 
-use crate::admin::{Admin, Page, guard, json, page, redis, text, xds};
-use crate::app::ready::Ready;
+use crate::admin::error::ApiError;
+use crate::admin::ready::Ready;
+use crate::admin::reply::{json, text, with_type};
+use crate::admin::state::Admin;
+use crate::admin::{guard, redis, xds};
 
-pub(super) fn index() -> Page {
-    text(
-        StatusCode::OK,
-        "outrigger admin\n\n\
-         GET  /healthz      whether the process lives\n\
-         GET  /readyz       whether it wants traffic\n\
-         GET  /stats        what it does, JSON\n\
-         GET  /metrics      the same for Prometheus\n\
-         GET  /explain?[method=GET&][header=Name:value&][side=inbound|outbound&]\n\
-        \x20                   [port=8080&][peer=spiffe://…&]url=http://host/path (encoded, or last)\n\
-         GET  /config_dump  bootstrap and policy in force\n\
-         GET  /guard        circuit breakers, limits, endpoints\n\
-         POST /breaker      {\"name\": \"upstream\", \"state\": \"open\"|\"closed\"|\"auto\"}; without a name, all\n\
-         GET  /purges       the latest purges: what, who, why, when\n\
-         POST /purge        {\"url\"|\"tag\"|\"prefix\": \"…\"} or {\"all\": true}, \"mode\": \"hard\"|\"soft\",\n\
-        \x20                   \"wait\": \"none\"|\"appended\"|\"all\", \"timeout\": \"2s\", \"reason\": \"…\"\n",
-    )
+pub(super) async fn healthz() -> Response {
+    text(StatusCode::OK, "ok\n")
 }
 
-pub(super) fn metrics(admin: &Admin) -> Page {
-    let mut out = String::new();
-    match prometheus_client::encoding::text::encode(&mut out, &admin.registry) {
-        Ok(()) => page(
-            StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Bytes::from(out),
-        ),
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.ready.get() {
+        Ready::Yes => text(StatusCode::OK, "ready\n"),
+        Ready::Warming => text(StatusCode::SERVICE_UNAVAILABLE, "warming\n"),
+        Ready::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }
 
-pub(super) fn config_dump(admin: &Admin) -> Page {
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let mut out = String::new();
+    prometheus_client::encoding::text::encode(&mut out, &admin.registry)?;
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(with_type(StatusCode::OK, media_type, out.into()))
+}
+
+pub(super) async fn config_dump(State(admin): State<Arc<Admin>>) -> Response {
     let status = admin.controller.status();
     let active = admin.shared.active();
     let since = status.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let refused = status.refused.map(|error| {
+    let refused = status.refused.map(|found| {
         json!({
-            "source": error.source,
-            "line": error.at.map(|at| at.0),
-            "path": error.path,
-            "reason": error.to_string(),
+            "source": found.source,
+            "line": found.place.position.map(|at| at.line),
+            "path": found.place.path,
+            "reason": found.to_string(),
         })
     });
     let routes: Vec<&str> = active.snapshot.routes().iter().map(|route| &*route.name).collect();
@@ -60,7 +53,7 @@ pub(super) fn config_dump(admin: &Admin) -> Page {
         StatusCode::OK,
         &json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "bootstrap": admin.config,
+            "bootstrap": admin.bootstrap,
             "policy": {
                 "version": status.version,
                 "sources": status.sources,
@@ -73,7 +66,7 @@ pub(super) fn config_dump(admin: &Admin) -> Page {
     )
 }
 
-pub(super) async fn stats(admin: &Admin) -> Page {
+pub(super) async fn stats(State(admin): State<Arc<Admin>>) -> Response {
     let shared = &admin.shared;
     let active = shared.active();
     let mut routes = BTreeMap::new();
@@ -112,9 +105,9 @@ pub(super) async fn stats(admin: &Admin) -> Page {
                 "evictions": memory.counts().evicted.load(Ordering::Relaxed),
             },
             "fetches": shared.fetches(),
-            "redis": redis::tier(admin.redis.as_ref()),
-            "purgeLog": redis::log(admin).await,
-            "upstream": guard::state(admin),
+            "redis": redis::tier(admin.tier.as_deref()),
+            "purgeLog": redis::log(&admin).await,
+            "upstream": guard::state(&admin),
             "policy": active.snapshot.version(),
         }),
     )

@@ -1,21 +1,26 @@
 //! `POST /purge` and `GET /purges`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
-use hyper::body::Incoming;
-use outrigger_coherence::{Action, Event, PurgeMode, Purged};
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use outrigger_coherence::{Action, Event, LogScope, PurgeMode, Purged};
 use outrigger_policy::values::Span;
-use outrigger_proxy::{Matched, PurgeCommand, PurgeResult, PurgeTarget, purge};
+use outrigger_proxy::{Matched, PurgeCommand, PurgeResult, PurgeTarget, check_purge, purge};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admin::body::{read_json, refused};
-use crate::admin::{Admin, Page, json};
+use crate::admin::body::JsonBody;
+use crate::admin::error::ApiError;
+use crate::admin::reply::json;
+use crate::admin::state::Admin;
 
-/// How long acknowledgements are waited for when nothing is said, and at most.
+/// Time to wait for acknowledgements where the request gives none.
 const WAIT_DEFAULT: Duration = Duration::from_secs(2);
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time to wait for acknowledgements; a longer one is cut to it.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What a purge waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,10 +35,10 @@ enum Wait {
     All,
 }
 
-/// What an operator sends: one of the matchers, a mode, and what to wait for.
+/// The body of a request: one matcher, a mode, and what to wait for.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct PurgeBody {
+pub(super) struct PurgeBody {
     url: Option<String>,
     tag: Option<String>,
     prefix: Option<String>,
@@ -45,7 +50,7 @@ struct PurgeBody {
 }
 
 impl PurgeBody {
-    fn command(self) -> Result<PurgeCommand, String> {
+    fn command(self) -> Result<PurgeCommand, ApiError> {
         let mut targets = Vec::new();
         targets.extend(self.url.map(PurgeTarget::Url));
         targets.extend(self.tag.map(PurgeTarget::Tag));
@@ -57,41 +62,28 @@ impl PurgeBody {
             (Some(target), true) => {
                 Ok(PurgeCommand { target, mode: self.mode, reason: self.reason })
             }
-            _ => {
-                Err("say exactly one of \"url\", \"tag\", \"prefix\" and \"all\": true".to_owned())
-            }
+            _ => Err(ApiError::NotOneMatcher),
         }
     }
 }
 
-pub(super) async fn post(admin: &Admin, request: Request<Incoming>) -> Page {
-    let body: PurgeBody = match read_json(request).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal,
-    };
+pub(super) async fn post(
+    State(admin): State<Arc<Admin>>,
+    JsonBody(body): JsonBody<PurgeBody>,
+) -> Result<Response, ApiError> {
     let wait = body.wait;
     let limit = body.timeout.map_or(WAIT_DEFAULT, |span| Duration::from_millis(span.0));
-    match body.command() {
-        Ok(command) => carry_out(admin, command, wait, limit.min(WAIT_MAX)).await,
-        Err(reason) => refused(StatusCode::BAD_REQUEST, &reason),
-    }
-}
-
-async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Duration) -> Page {
+    let limit = limit.min(WAIT_MAX);
+    let command = body.command()?;
     if wait == Wait::None {
-        // Mistakes are told all the same.
-        if let Err(error) = outrigger_proxy::check_purge(&admin.shared, &command) {
-            return refused(StatusCode::BAD_REQUEST, &error.to_string());
-        }
-        let shared = std::sync::Arc::clone(&admin.shared);
+        // The client does not wait for the purge, but is told of a mistake in it.
+        check_purge(&admin.shared, &command)?;
+        let shared = Arc::clone(&admin.shared);
         tokio::spawn(async move { purge(&shared, command).await });
         let scope = admin.shared.log().scope();
-        return json(StatusCode::ACCEPTED, &json!({"seq": null, "scope": scope}));
+        return Ok(json(StatusCode::ACCEPTED, &json!({"seq": null, "scope": scope})));
     }
-    let PurgeResult { purged, here } = match purge(&admin.shared, command).await {
-        Ok(result) => result,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
+    let PurgeResult { purged, here } = purge(&admin.shared, command).await?;
     let event = match purged {
         Purged::Applied(event) => event,
         Purged::Queued => {
@@ -101,7 +93,7 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
             let scope = admin.shared.log().scope();
             let mut answer = json!({"seq": null, "scope": scope, "queued": true, "note": note});
             add_matched(&mut answer, here);
-            return json(StatusCode::ACCEPTED, &answer);
+            return Ok(json(StatusCode::ACCEPTED, &answer));
         }
     };
     let log = admin.shared.log();
@@ -109,14 +101,14 @@ async fn carry_out(admin: &Admin, command: PurgeCommand, wait: Wait, limit: Dura
     tracing::info!(seq = event.seq, matcher = ?event.content.matcher, mode, "purged");
     let mut answer = json!({"seq": event.seq, "scope": log.scope()});
     add_matched(&mut answer, here);
-    if wait == Wait::All || log.scope() == outrigger_coherence::LogScope::Pod {
+    if wait == Wait::All || log.scope() == LogScope::Pod {
         let acks = log.acknowledged(event.seq, limit).await;
         answer["applied"] = acks.applied.into();
         answer["live"] = acks.live.into();
         answer["missing"] = acks.missing.into();
         answer["complete"] = acks.complete.into();
     }
-    json(StatusCode::OK, &answer)
+    Ok(json(StatusCode::OK, &answer))
 }
 
 /// How many stored responses the purge has met in this pod, so that a typing error is seen.
@@ -128,7 +120,7 @@ fn add_matched(answer: &mut Value, here: Matched) {
 }
 
 /// The latest events, newest first: what was purged, by whom, why and when.
-pub(super) fn list(admin: &Admin) -> Page {
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
     let recent: Vec<Value> = admin.shared.log().recent().iter().rev().map(event_json).collect();
     json(StatusCode::OK, &json!({"purges": recent}))
 }
@@ -160,16 +152,16 @@ mod tests {
     fn exactly_one_matcher_is_taken() {
         let command = |text: &str| serde_json::from_str::<PurgeBody>(text).unwrap().command();
         assert_eq!(
-            command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}"),
-            Ok(PurgeCommand {
+            command("{\"tag\": \"a\", \"mode\": \"soft\", \"reason\": \"r\"}").unwrap(),
+            PurgeCommand {
                 target: PurgeTarget::Tag("a".into()),
                 mode: PurgeMode::Soft,
                 reason: Some("r".to_owned())
-            })
+            }
         );
-        assert!(command("{}").is_err());
-        assert!(command("{\"all\": false}").is_err());
-        assert!(command("{\"tag\": \"a\", \"url\": \"b\"}").is_err());
+        for text in ["{}", "{\"all\": false}", "{\"tag\": \"a\", \"url\": \"b\"}"] {
+            assert!(matches!(command(text), Err(ApiError::NotOneMatcher)), "{text}");
+        }
         assert!(serde_json::from_str::<PurgeBody>("{\"all\": true, \"timeout\": \"3\"}").is_err());
     }
 }

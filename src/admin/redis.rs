@@ -1,15 +1,14 @@
-//! What Redis does, for `/stats`.
+//! The tier in Redis and the purge log, for `/stats`.
 
-use outrigger_store::redis::{LookupResult, WriteResult};
+use outrigger_store::redis::{LookupResult, RedisTier, WriteResult};
 use serde_json::{Map, Value, json};
 
-use crate::admin::Admin;
 use crate::admin::purge::event_json;
-use crate::app::redis::Redis;
+use crate::admin::state::Admin;
 
 /// The tier, or `null` where there is none.
-pub(super) fn tier(redis: Option<&Redis>) -> Value {
-    let Some(Redis { tier, .. }) = redis else { return Value::Null };
+pub(super) fn tier(tier: Option<&RedisTier>) -> Value {
+    let Some(tier) = tier else { return Value::Null };
     let counts = tier.counts();
     let mut lookups = Map::new();
     for &result in LookupResult::ALL {
@@ -38,7 +37,7 @@ pub(super) fn tier(redis: Option<&Redis>) -> Value {
     })
 }
 
-/// The purge log.
+/// The purge log: of this pod, or of the namespace where it is in Redis.
 pub(super) async fn log(admin: &Admin) -> Value {
     let log = admin.shared.log();
     let recent: Vec<Value> = log.recent().iter().rev().take(20).map(event_json).collect();

@@ -14,17 +14,17 @@ use outrigger_control::{Controller, Layer, watch_file};
 use outrigger_policy::{Side, Snapshot};
 use outrigger_proxy::{Bound, Clock, Parts, Shared, bind};
 use outrigger_store::Tier;
-use outrigger_telemetry::logging::{self, LogFormat};
+use outrigger_telemetry::logging;
 use outrigger_telemetry::{AccessLog, Metrics, Tracing};
 use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{self, Admin, Extent};
+use crate::admin::{self, Admin, AdminScope, Readiness, Ready};
 use crate::app::build::Plan;
-use crate::app::config::{AccessLogConfig, LogConfig};
-use crate::app::ready::{Readiness, Ready};
+use crate::app::config::AccessLogConfig;
+use crate::app::error::CliError;
 use crate::app::redis::{self, Redis};
-use crate::cli::CliError;
+use crate::http_api;
 
 /// Runs a plan until SIGTERM or SIGINT.
 ///
@@ -34,7 +34,8 @@ pub fn until_signalled(plan: Plan) -> Result<(), CliError> {
     until_signalled_with(plan, |_, _| {})
 }
 
-/// The same, telling the addresses once traffic is taken: listeners, then the admin port.
+/// The same. Calls `started` once traffic is taken, with the addresses of the listeners and that of
+/// the admin port.
 ///
 /// # Errors
 /// When something needed for the start is missing or taken.
@@ -42,10 +43,7 @@ pub fn until_signalled_with(
     plan: Plan,
     started: impl FnOnce(&[String], &str),
 ) -> Result<(), CliError> {
-    logging::start(match plan.config.telemetry.log {
-        LogConfig::Text => LogFormat::Text,
-        LogConfig::Json => LogFormat::Json,
-    });
+    logging::start(plan.config.telemetry.log);
     // Ports are taken first: a second instance fails at once and harms nothing.
     let listeners = plan
         .listeners
@@ -55,7 +53,7 @@ pub fn until_signalled_with(
         .map_err(|error| CliError::Startup(error.to_string()))?;
     let bind_admin = |address| {
         let wrong = |error| CliError::Startup(format!("cannot listen on {address}: {error}"));
-        admin::bind(address).map_err(wrong)
+        http_api::bind(address).map_err(wrong)
     };
     let admin_listener = bind_admin(plan.admin)?;
     let metrics_listener = plan.metrics.map(bind_admin).transpose()?;
@@ -70,7 +68,7 @@ pub fn until_signalled_with(
     runtime.block_on(serve(plan, ports, policy, started))
 }
 
-/// Everything that is listened on.
+/// The ports that are bound before anything is started.
 struct Ports {
     listeners: Vec<(Bound, Option<Side>)>,
     admin: std::net::TcpListener,
@@ -87,8 +85,7 @@ fn first_policy(file: Option<PathBuf>) -> Result<FirstPolicy, CliError> {
     let text = std::fs::read_to_string(&path).map_err(|error| {
         CliError::Usage(format!("{}: cannot read the policy file: {error}", path.display()))
     })?;
-    Snapshot::from_yaml(&path.display().to_string(), &text)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Snapshot::from_yaml(&path.display().to_string(), &text)?;
     Ok(FirstPolicy { file: Some((path, text)) })
 }
 
@@ -106,16 +103,15 @@ async fn serve(
     let redis = plan.redis.as_ref().map(redis::start).transpose()?;
     let shared = start_shared(&plan, &metrics, redis.as_ref()).await?;
     let xds = plan.xds.as_ref().map(|_| Arc::new(XdsStatus::default()));
-    admin::gauges::register(&mut registry, &shared, redis.as_ref());
+    let tier = redis.as_ref().map(|redis| Arc::clone(&redis.tier));
+    admin::gauges::register(&mut registry, &shared, tier.clone());
     if let Some(xds) = &xds {
         registry.register_collector(Box::new(admin::xds::Gauges(Arc::clone(xds))));
     }
     let controller = controller(&shared, &metrics);
     if let Some((path, text)) = policy.file {
         let source = path.display().to_string();
-        controller
-            .offer(Layer::File, &source, &text)
-            .map_err(|error| CliError::Usage(error.to_string()))?;
+        controller.offer(Layer::File, &source, &text)?;
         let watched = Arc::clone(&controller);
         tokio::spawn(async move { watch_file(watched, &path, text).await });
     }
@@ -139,16 +135,19 @@ async fn serve(
         controller,
         registry,
         ready: Arc::clone(&ready),
-        redis: redis.clone(),
+        tier,
         xds,
-        config: plan.config.clone(),
+        listeners: plan.listeners.iter().map(|(_, side)| *side).collect(),
+        bootstrap: serde_json::to_value(&plan.config)
+            .map_err(|error| CliError::Startup(format!("cannot show the bootstrap: {error}")))?,
+        address: plan.config.admin.address.clone(),
         began: Instant::now(),
     });
     let not_started = |error| CliError::Startup(format!("cannot start the admin port: {error}"));
     if let Some(listener) = metrics_listener {
-        admin::spawn(Arc::clone(&admin), listener, Extent::Telling).map_err(not_started)?;
+        admin::spawn(Arc::clone(&admin), listener, AdminScope::ReadOnly).map_err(not_started)?;
     }
-    admin::spawn(admin, admin_listener, Extent::All).map_err(not_started)?;
+    admin::spawn(admin, admin_listener, AdminScope::All).map_err(not_started)?;
     tokio::spawn(Arc::clone(&shared).maintain());
     let millis = begun.elapsed().as_millis();
     tracing::info!(?addresses, admin = %admin_address, millis, "serving");
@@ -292,7 +291,7 @@ async fn finish(shared: Arc<Shared>) {
             tracing.shutdown();
         }
     });
-    // A panic there has nothing left to lose.
+    // The process ends in any case; a panic there changes nothing.
     let _ = flushed.await;
     tracing::info!("ended");
 }

@@ -1,14 +1,44 @@
-//! `outrigger breaker`.
+//! `outrigger breaker`: shows the circuit breakers of a running process, and forces their state.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::admin_client::ask;
-use crate::cli::{BreakerArgs, CliError};
+use crate::app::error::CliError;
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
+
+/// `outrigger breaker`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct BreakerArgs {
+    /// Admin address of a running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    /// Force this state on it; without, its state is printed.
+    #[arg(value_enum)]
+    state: Option<BreakerWanted>,
+    /// Which one: upstream, inbound:PORT, HOST:PORT of a service, or route:NAME. Without, all.
+    #[arg(long, value_name = "NAME", requires = "state")]
+    name: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is wanted of a circuit breaker.
+#[derive(Clone, Copy, Debug, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum BreakerWanted {
+    /// Nothing is sent to the upstream.
+    Open,
+    /// Everything is sent.
+    Closed,
+    /// It judges for itself again.
+    Auto,
+}
 
 /// Shows the circuit breakers of a running process, or forces a state on them.
 pub(super) fn breaker(args: &BreakerArgs) -> Result<(), CliError> {
     let wanted = args.state.map(|state| {
-        let mut body = json!({"state": state.as_str()});
+        let mut body = json!({"state": state});
         if let Some(name) = &args.name {
             body["name"] = name.as_str().into();
         }
@@ -25,13 +55,14 @@ pub(super) fn breaker(args: &BreakerArgs) -> Result<(), CliError> {
     }
     if !args.json {
         answer["breakers"].as_array().into_iter().flatten().for_each(|breaker| {
-            println!("{}", told(breaker));
+            println!("{}", summary(breaker));
         });
     }
     Ok(())
 }
 
-fn told(breaker: &Value) -> String {
+/// One line about a breaker, from the JSON of the admin port.
+fn summary(breaker: &Value) -> String {
     let word = |name: &str| breaker[name].as_str().unwrap_or("none").to_owned();
     let (name, state) = (word("name"), word("state"));
     if breaker["forced"] == true {

@@ -1,20 +1,47 @@
 //! `outrigger cache`: what a running process has stored.
 
+use form_urlencoded::Serializer;
 use serde_json::Value;
 
-use crate::cli::admin_client::{ask, encoded};
-use crate::cli::{CacheCommand, CliError};
+use crate::app::error::CliError;
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
+use crate::cli::arrival::ArrivalArgs;
 
-/// Asks the admin port of a running process.
+/// `outrigger cache`.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum CacheCommand {
+    /// What is stored for a URL, in each tier.
+    Get {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Request header, which may select a variant; may be repeated.
+        #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+        headers: Vec<String>,
+        #[command(flatten)]
+        arrival: ArrivalArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// URL, with scheme and host.
+        url: String,
+    },
+    /// How full the tiers are and what they do.
+    Stat {
+        /// Admin address of a running process.
+        #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+        admin: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Prints what the admin port of a running process says about its stored responses.
 pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
     match command {
         CacheCommand::Get { admin, headers, arrival, json, url } => {
-            let mut target = format!("/explain?method=GET&url={}", encoded(url));
-            for header in headers {
-                target.push_str(&format!("&header={}", encoded(header)));
-            }
-            target.push_str(&arrival.query());
-            let answer = answered(admin, &target)?;
+            let answer = answered(admin, &explain_target(url, headers, arrival))?;
             if *json {
                 println!("{answer}");
             } else {
@@ -33,6 +60,17 @@ pub(super) fn cache(command: &CacheCommand) -> Result<(), CliError> {
     Ok(())
 }
 
+/// The target at which the admin port explains a GET.
+fn explain_target(url: &str, headers: &[String], arrival: &ArrivalArgs) -> String {
+    let mut query = Serializer::new(String::new());
+    query.append_pair("method", "GET").append_pair("url", url);
+    for header in headers {
+        query.append_pair("header", header);
+    }
+    arrival.add_to(&mut query);
+    format!("/explain?{}", query.finish())
+}
+
 fn answered(admin: &str, target: &str) -> Result<Value, CliError> {
     let (status, answer) = ask(admin, target, None)?;
     if status.is_success() {
@@ -41,6 +79,7 @@ fn answered(admin: &str, target: &str) -> Result<Value, CliError> {
     Err(CliError::Usage(answer.as_str().map_or_else(|| answer.to_string(), str::to_owned)))
 }
 
+/// What is stored for a URL, as lines for people.
 fn entry_text(answer: &Value) -> String {
     let policy = &answer["policy"];
     let mut out = format!("route   {}\nkey     {}\n", text(&policy["route"]), text(&policy["key"]));
@@ -72,6 +111,7 @@ fn entry_text(answer: &Value) -> String {
     out
 }
 
+/// What the tiers hold and do, as lines for people.
 fn stat_text(answer: &Value) -> String {
     let memory = &answer["memory"];
     let mut out = format!(
@@ -111,4 +151,17 @@ fn stat_text(answer: &Value) -> String {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_encoded() {
+        let headers = ["accept: a+b".to_owned()];
+        let target = explain_target("http://a/b?c=d e", &headers, &ArrivalArgs::default());
+        let query = "method=GET&url=http%3A%2F%2Fa%2Fb%3Fc%3Dd+e&header=accept%3A+a%2Bb";
+        assert_eq!(target, format!("/explain?{query}"));
+    }
 }

@@ -1,18 +1,26 @@
-//! `outrigger check`: the same code that loads files, without running anything.
+//! `outrigger check`: checks files by the code that loads them, without running anything.
 
 use std::path::{Path, PathBuf};
 
-use outrigger_policy::PolicyError;
+use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::compile::check as check_policy;
 
-use crate::app::config::Loaded;
-use crate::cli::CliError;
+use crate::app::error::CliError;
+use crate::app::load::Loaded;
 use crate::istio::embedded_policies;
 
-/// Checks files; says `ok` for each good one and the place, reason and fix for each bad one.
-pub(super) fn check(files: &[PathBuf]) -> Result<(), CliError> {
+/// `outrigger check`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct CheckArgs {
+    /// Files to check.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Checks files; prints `ok` for each good one and the place, reason and fix for each bad one.
+pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     let mut bad = 0;
-    for file in files {
+    for file in &args.files {
         match check_file(file) {
             Ok(kind) => println!("{}: ok ({kind})", file.display()),
             Err(error) => {
@@ -28,40 +36,38 @@ pub(super) fn check(files: &[PathBuf]) -> Result<(), CliError> {
     }
 }
 
-fn check_file(file: &Path) -> Result<String, String> {
+fn check_file(file: &Path) -> Result<String, Diagnostic> {
     let source = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("{source}: cannot read the file: {error}"))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Diagnostic::new(format!("cannot read the file: {error}")).in_source(source.as_str())
+    })?;
     if is_kubernetes(&text) {
         return check_objects(&source, &text);
     }
     if is_policy(&text) {
-        let document = check_policy(&source, &text).map_err(|error| error.to_string())?;
-        let count = document.routes.len();
+        let count = check_policy(&source, &text)?.routes.len();
         return Ok(format!("policy, {count} route{}", if count == 1 { "" } else { "s" }));
     }
-    let plan = Loaded::from_text(&source, text).and_then(Loaded::plan);
-    plan.map(|_| "bootstrap".to_owned()).map_err(|error| match error.to_string() {
-        // A value that is missing has no line.
-        reason if reason.starts_with(&source) => reason,
-        reason => format!("{source}: {reason}"),
-    })
+    Loaded::from_text(&source, text)?.plan().map_err(|found| match found.source {
+        Some(_) => found,
+        // A value that is missing has no line, and the plan names the file only with a line.
+        None => found.in_source(source),
+    })?;
+    Ok("bootstrap".to_owned())
 }
 
 /// Checks the policies that Kubernetes objects carry to istiod.
-fn check_objects(source: &str, text: &str) -> Result<String, String> {
-    let found = embedded_policies(text).map_err(|reason| format!("{source}: {reason}"))?;
+fn check_objects(source: &str, text: &str) -> Result<String, Diagnostic> {
+    let found = embedded_policies(text).map_err(|found| found.in_source(source))?;
     for (place, document) in &found {
-        check_policy(source, document).map_err(|error| {
-            // The line is one of the document alone.
-            let error = PolicyError { at: None, source: format!("{source}: {place}"), ..error };
-            error.to_string()
-        })?;
+        // The position is one within the document, not within the file.
+        check_policy(source, document)
+            .map_err(|found| found.on(None).in_source(format!("{source}: {place}")))?;
     }
     match found.len() {
-        0 => Err(format!(
-            "{source}: no policy in it; an EnvoyFilter carries one as a resource outrigger/mesh, \
-             outrigger/namespace or outrigger/workload"
+        0 => Err(Diagnostic::new("no policy in it").in_source(source).fix(
+            "an EnvoyFilter carries one as a resource outrigger/mesh, outrigger/namespace or \
+             outrigger/workload",
         )),
         1 => Ok("1 policy in Kubernetes objects".to_owned()),
         n => Ok(format!("{n} policies in Kubernetes objects")),
@@ -73,7 +79,8 @@ fn is_kubernetes(text: &str) -> bool {
     top("apiVersion:") && top("kind:")
 }
 
-/// A file whose top level says `routes`, `guard`, `inbound`, `outbound` or `aliases` is a policy; an empty one is an empty policy.
+/// A file is a policy if its top level names one of a policy's sections, or if it is empty: an empty
+/// policy is a valid one.
 fn is_policy(text: &str) -> bool {
     let key = |line: &str| {
         let line = line.trim_start_matches('{').trim_start();

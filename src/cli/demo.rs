@@ -13,12 +13,25 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use crate::app::{self, config};
-use crate::cli::{CliError, DemoArgs, RunArgs};
+use crate::app::config::RunArgs;
+use crate::app::error::CliError;
+use crate::app::load::load;
+use crate::app::run::until_signalled_with;
+
+/// `outrigger demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct DemoArgs {
+    /// Where the cache listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15480")]
+    listen: String,
+    /// Admin address.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:15490")]
+    admin: String,
+}
 
 static ANSWERED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs the demo until it is told to end.
+/// Runs the demo until SIGTERM or SIGINT.
 pub(super) fn demo(args: &DemoArgs) -> Result<(), CliError> {
     let upstream = start_upstream()?;
     let run = RunArgs {
@@ -27,8 +40,8 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), CliError> {
         upstream: Some(format!("http://{upstream}")),
         ..RunArgs::default()
     };
-    let plan = config::load(&run)?.plan()?;
-    app::run::until_signalled_with(plan, |addresses, admin| {
+    let plan = load(&run)?.plan()?;
+    until_signalled_with(plan, |addresses, admin| {
         let at = addresses.first().map_or("127.0.0.1:15480", String::as_str);
         print!("{}", invitation(at, admin));
     })
@@ -71,7 +84,7 @@ async fn serve(listener: std::net::TcpListener) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(async move {
-            // A client that breaks off is the client's affair.
+            // An error here means that the client went away.
             let _ = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service_fn(answer))
                 .await;

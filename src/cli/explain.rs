@@ -1,5 +1,7 @@
-//! `outrigger explain`: the proxy's decisions about a request, without the proxy.
+//! `outrigger explain`: what the proxy would decide about a request by a policy file. It uses the code
+//! of the proxy and needs no running process.
 
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -7,15 +9,41 @@ use outrigger_policy::explain::{Question, explain as decide};
 use outrigger_policy::{Snapshot, Url};
 use outrigger_semantics::UnixMillis;
 
-use crate::cli::{CliError, ExplainArgs};
+use crate::app::error::CliError;
+use crate::cli::arrival::ArrivalArgs;
 
-/// Explains a request.
+/// `outrigger explain`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ExplainArgs {
+    /// Policy file.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Method.
+    method: String,
+    /// URL, with scheme and host.
+    url: String,
+    /// Request header; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Status of the response [default: 200 if a response header is given].
+    #[arg(long, value_name = "N")]
+    status: Option<u16>,
+    /// Response header; may be repeated.
+    #[arg(long = "response-header", value_name = "NAME: VALUE")]
+    response_headers: Vec<String>,
+    #[command(flatten)]
+    arrival: ArrivalArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what would happen to a request, and to its response where one is given.
 pub(super) fn explain(args: &ExplainArgs) -> Result<(), CliError> {
     let source = args.policy.display().to_string();
     let text = std::fs::read_to_string(&args.policy)
         .map_err(|error| CliError::Usage(format!("{source}: cannot read the file: {error}")))?;
-    let snapshot =
-        Snapshot::from_yaml(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    let snapshot = Snapshot::from_yaml(&source, &text)?;
     let method = Method::from_bytes(args.method.as_bytes())
         .map_err(|_| CliError::Usage(format!("\"{}\" is not a method", args.method)))?;
     let headers = parse_headers(&args.headers)?;

@@ -1,4 +1,4 @@
-//! `outrigger inject`: Outrigger into the workloads of a YAML stream.
+//! `outrigger inject`: puts Outrigger into the workloads of a YAML stream.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use outrigger_inject::manifest::inject_stream;
 use outrigger_inject::{InjectionConfig, Mesh, Mode, Options};
 
-use crate::cli::CliError;
+use crate::app::error::CliError;
 
 /// `outrigger inject`.
 #[derive(Clone, Debug, Args)]
@@ -39,7 +39,7 @@ pub struct InjectArgs {
     native: bool,
 }
 
-/// Names of meshes.
+/// What carries traffic to Outrigger, by its name on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum MeshName {
     /// Envoy sends requests to it, and policy comes from istiod.
@@ -80,7 +80,7 @@ fn options(args: &InjectArgs) -> Result<Options, CliError> {
     config.mode = args.mode.unwrap_or(config.mode);
     config.native |= args.native;
     config.image = args.image.clone().or(config.image);
-    config.options(&name).map_err(|error| CliError::Usage(error.to_string()))
+    Ok(config.options(&name)?)
 }
 
 /// Reads an injection file; its name comes with it, for errors.
@@ -89,8 +89,7 @@ pub(super) fn load(file: &Path) -> Result<(String, InjectionConfig), CliError> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         CliError::Usage(format!("{name}: cannot read the injection file: {error}"))
     })?;
-    let config = InjectionConfig::from_yaml(&name, &text)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
+    let config = InjectionConfig::from_yaml(&name, &text)?;
     Ok((name, config))
 }
 

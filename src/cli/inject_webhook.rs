@@ -1,4 +1,4 @@
-//! `outrigger inject-webhook`: the admission webhook.
+//! `outrigger inject-webhook`: runs the admission webhook that puts Outrigger into pods.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use outrigger_policy::values::Span;
 use outrigger_telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{CliError, inject};
+use crate::app::error::CliError;
+use crate::cli::inject;
 
 /// `outrigger inject-webhook`.
 #[derive(Clone, Debug, Args)]
@@ -61,7 +62,7 @@ struct FileArgs {
     key: Option<PathBuf>,
 }
 
-/// A certificate of our own.
+/// A certificate that the webhook makes and renews itself.
 #[derive(Clone, Debug, Args)]
 struct OwnArgs {
     /// The Secret that keeps keys and certificates.
@@ -91,10 +92,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     Span::parse(text).map(|span| Duration::from_millis(span.0))
 }
 
-/// Serves until it is told to end.
+/// Serves until SIGTERM or SIGINT.
 pub(super) fn inject_webhook(args: WebhookArgs) -> Result<(), CliError> {
     let (name, config) = inject::load(&args.config)?;
-    let options = config.options(&name).map_err(|error| CliError::Usage(error.to_string()))?;
+    let options = config.options(&name)?;
     let settings = Settings {
         options,
         strict: args.strict,

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use outrigger_policy::Side;
 use outrigger_policy::compile::check;
 
-use crate::cli::CliError;
+use crate::app::config::side_parser;
+use crate::app::error::CliError;
 use crate::istio::{
-    AppProtocol, Inbound, IstioError, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
+    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
     render_policy,
 };
 
@@ -17,15 +19,6 @@ pub(super) enum IstioCommand {
     Render(RenderArgs),
     /// Print a policy file as the EnvoyFilter that carries it, for `kubectl apply -f -`.
     Policy(PolicyArgs),
-}
-
-/// The side of the pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum SideArg {
-    /// Requests for the workload: it caches its own responses.
-    Inbound,
-    /// Requests of the workload: it caches responses of others.
-    Outbound,
 }
 
 /// Which of the objects.
@@ -43,8 +36,11 @@ enum StageArg {
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RenderArgs {
     /// Side of the pod.
-    #[arg(long, value_enum)]
-    mode: SideArg,
+    #[arg(long, value_parser = side_parser(
+        "Requests for the workload: it caches its own responses",
+        "Requests of the workload: it caches responses of others",
+    ))]
+    mode: Side,
     /// Beginning of the objects' names, such as the workload's.
     #[arg(long, value_name = "NAME")]
     name: String,
@@ -104,12 +100,6 @@ pub(super) struct PolicyArgs {
     selector: Vec<String>,
 }
 
-impl From<IstioError> for CliError {
-    fn from(error: IstioError) -> Self {
-        CliError::Usage(error.to_string())
-    }
-}
-
 /// Prints objects.
 pub(super) fn istio(command: &IstioCommand) -> Result<(), CliError> {
     match command {
@@ -125,16 +115,16 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
         selector: args.selector.clone(),
     };
     let objects = match args.mode {
-        SideArg::Inbound if !args.host.is_empty() => {
+        Side::Inbound if !args.host.is_empty() => {
             let reason = "--host: it is for --mode outbound; inbound takes every host of a port";
             return Err(CliError::Usage(reason.to_owned()));
         }
-        SideArg::Inbound if args.variant == Variant::Sidecar && args.stage.is_some() => {
+        Side::Inbound if args.variant == Variant::Sidecar && args.stage.is_some() => {
             let reason = "--stage: of the Sidecar variant all is applied in the order in which it \
                           is printed, and deleted in the other; leave --stage out";
             return Err(CliError::Usage(reason.to_owned()));
         }
-        SideArg::Inbound => Inbound {
+        Side::Inbound => Inbound {
             ports: args.port.clone(),
             variant: args.variant,
             other_ports: args.other_port.clone(),
@@ -143,7 +133,7 @@ fn render(args: &RenderArgs) -> Result<(), CliError> {
             hang_after: args.hang_after,
         }
         .render(&workload)?,
-        SideArg::Outbound => {
+        Side::Outbound => {
             let [port] = args.port[..] else {
                 let reason = "--port: one port at a time; render once for each port";
                 return Err(CliError::Usage(reason.to_owned()));
@@ -177,7 +167,7 @@ fn policy(args: &PolicyArgs) -> Result<(), CliError> {
     let source = args.file.display().to_string();
     let text = std::fs::read_to_string(&args.file)
         .map_err(|error| CliError::Usage(format!("{source}: cannot read the file: {error}")))?;
-    check(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
+    check(&source, &text)?;
     let namespace = match (&args.namespace, args.scope) {
         (Some(namespace), _) => namespace.clone(),
         (None, Scope::Mesh) => "istio-system".to_owned(),

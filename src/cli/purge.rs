@@ -1,17 +1,73 @@
-//! `outrigger purge`.
+//! `outrigger purge`: purges through the admin port, and says which pods have confirmed it.
 
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::cli::admin_client::ask;
-use crate::cli::{CliError, PurgeArgs};
+use crate::app::error::CliError;
+use crate::cli::admin_client::{DEFAULT_ADMIN, ask};
+
+/// `outrigger purge`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct PurgeArgs {
+    /// Admin address of a running process.
+    #[arg(long, value_name = "ADDR", env = "OUTRIGGER_ADMIN", default_value = DEFAULT_ADMIN)]
+    admin: String,
+    #[command(flatten)]
+    what: PurgeWhat,
+    /// Make responses stale instead of voiding them.
+    #[arg(long)]
+    soft: bool,
+    /// What to wait for.
+    #[arg(long, value_enum, default_value = "appended")]
+    wait: WaitFor,
+    /// How long to wait for acknowledgements.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    timeout: String,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which stored responses: exactly one of these.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct PurgeWhat {
+    /// Those of a URL, in every variant.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Those that carry a tag.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+    /// Those whose URL begins so.
+    #[arg(long, value_name = "URL")]
+    prefix: Option<String>,
+    /// Everything.
+    #[arg(long)]
+    all: bool,
+}
+
+/// What a purge waits for.
+#[derive(Clone, Copy, Debug, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum WaitFor {
+    /// Nothing.
+    None,
+    /// Its place in the purge log.
+    Appended,
+    /// All live pods.
+    All,
+}
 
 /// Purges through the admin port of a running process.
 pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
     let what = &args.what;
     let mut body = json!({
         "mode": if args.soft { "soft" } else { "hard" },
-        "wait": args.wait.as_str(),
+        "wait": args.wait,
         "timeout": args.timeout,
     });
     let matchers = [("url", &what.url), ("tag", &what.tag), ("prefix", &what.prefix)];
@@ -41,7 +97,7 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
         ));
     }
     if !args.json {
-        println!("{}", told(status, &answer));
+        println!("{}", summary(status, &answer));
     }
     let missing = missing(&answer);
     if missing.is_empty() && answer["complete"] == false {
@@ -57,12 +113,14 @@ pub(super) fn purge(args: &PurgeArgs) -> Result<(), CliError> {
     Err(CliError::Incomplete(format!("not acknowledged by {}", missing.join(", "))))
 }
 
+/// Names of live pods that have not confirmed a purge.
 fn missing(answer: &Value) -> Vec<String> {
     let names = answer["missing"].as_array().into_iter().flatten();
     names.filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-fn told(status: StatusCode, answer: &Value) -> String {
+/// One line about a purge that is done, from the JSON of the admin port.
+fn summary(status: StatusCode, answer: &Value) -> String {
     if status == StatusCode::ACCEPTED {
         return "accepted".to_owned();
     }

@@ -1,9 +1,11 @@
-//! `outrigger run`.
+//! `outrigger run`: the proxy itself, which `app` puts together.
 
-use crate::app::{self, config};
-use crate::cli::{CliError, RunArgs};
+use crate::app::config::RunArgs;
+use crate::app::error::CliError;
+use crate::app::load::load;
+use crate::app::run::until_signalled;
 
 /// Runs the proxy until it is told to end.
 pub(super) fn run(args: &RunArgs) -> Result<(), CliError> {
-    app::run::until_signalled(config::load(args)?.plan()?)
+    until_signalled(load(args)?.plan()?)
 }

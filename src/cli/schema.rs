@@ -1,13 +1,28 @@
-//! `outrigger schema`.
+//! `outrigger schema`: JSON Schemas of the files that operators write, for editors and checks.
 
 use schemars::schema_for;
 
 use crate::app::config::Config;
-use crate::cli::{CliError, SchemaKind};
+use crate::app::error::CliError;
+
+/// `outrigger schema`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SchemaArgs {
+    /// Which kind.
+    kind: SchemaKind,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SchemaKind {
+    /// Policy files.
+    Policy,
+    /// Bootstrap files.
+    Config,
+}
 
 /// Prints a JSON Schema.
-pub(super) fn schema(kind: SchemaKind) -> Result<(), CliError> {
-    let schema = match kind {
+pub(super) fn schema(args: &SchemaArgs) -> Result<(), CliError> {
+    let schema = match args.kind {
         SchemaKind::Policy => schema_for!(outrigger_policy::Document),
         SchemaKind::Config => schema_for!(Config),
     };

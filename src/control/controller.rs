@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
+use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::compile::{check, compile};
 use outrigger_policy::fold::fold;
-use outrigger_policy::{Document, PolicyError, Snapshot};
+use outrigger_policy::{Document, Snapshot};
 
 /// A source of policy, the most general first. Later ones replace routes of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,13 +32,13 @@ pub struct Status {
     /// When it came into force.
     pub since: SystemTime,
     /// Why the newest document of a source was refused; `None` if those of all are in force.
-    pub refused: Option<PolicyError>,
+    pub refused: Option<Diagnostic>,
 }
 
 struct State {
     layers: BTreeMap<Layer, (String, Document)>,
     /// Why the newest document of a layer is not in force.
-    refused: BTreeMap<Layer, PolicyError>,
+    refused: BTreeMap<Layer, Diagnostic>,
     status: Status,
 }
 
@@ -90,7 +91,7 @@ impl Controller {
     ///
     /// # Errors
     /// Why it was refused.
-    pub fn offer(&self, layer: Layer, source: &str, text: &str) -> Result<(), PolicyError> {
+    pub fn offer(&self, layer: Layer, source: &str, text: &str) -> Result<(), Diagnostic> {
         self.replace(&[(layer, source, Some(text))])
     }
 
@@ -99,7 +100,7 @@ impl Controller {
     ///
     /// # Errors
     /// The first reason to refuse one.
-    pub fn replace(&self, layers: &[(Layer, &str, Option<&str>)]) -> Result<(), PolicyError> {
+    pub fn replace(&self, layers: &[(Layer, &str, Option<&str>)]) -> Result<(), Diagnostic> {
         let mut checked = Vec::with_capacity(layers.len());
         for (layer, source, text) in layers {
             let document = text.map(|text| check(source, text)).transpose();
@@ -118,7 +119,7 @@ impl Controller {
     }
 
     /// Notes that a document of a layer was refused; what is in force stays.
-    pub fn refuse(&self, layer: Layer, error: PolicyError) -> PolicyError {
+    pub fn refuse(&self, layer: Layer, error: Diagnostic) -> Diagnostic {
         tracing::error!(%error, "policy refused; the last good one stays in force");
         let mut state = self.lock();
         state.refused.insert(layer, error.clone());

@@ -1,10 +1,10 @@
 //! What a pod says about its own injection, in annotations.
 
+use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::LABEL;
 use crate::config::{Mesh, Mode};
-use crate::error::Refusal;
 
 /// Begins every annotation of ours.
 pub const PREFIX: &str = "outrigger.io/";
@@ -57,7 +57,11 @@ pub(crate) struct Wishes {
 }
 
 /// Reads the annotations of ours.
-pub(crate) fn read(pod: &Value, mesh: Mesh, warnings: &mut Vec<String>) -> Result<Wishes, Refusal> {
+pub(crate) fn read(
+    pod: &Value,
+    mesh: Mesh,
+    warnings: &mut Vec<String>,
+) -> Result<Wishes, Diagnostic> {
     let none = Map::new();
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     let ours = annotations.unwrap_or(&none).iter().filter(|(key, _)| key.starts_with(PREFIX));
@@ -84,7 +88,7 @@ pub(crate) fn read(pod: &Value, mesh: Mesh, warnings: &mut Vec<String>) -> Resul
 }
 
 impl Wishes {
-    fn read_one(&mut self, key: &str, text: &str) -> Result<(), Refusal> {
+    fn read_one(&mut self, key: &str, text: &str) -> Result<(), Diagnostic> {
         let bad = |fix: &str| refuse(key, &format!("\"{text}\" is not valid"), fix);
         match key {
             IMAGE if is_image(text) => self.image = Some(text.to_owned()),
@@ -135,8 +139,8 @@ pub(crate) fn path(key: &str) -> String {
     format!("metadata.annotations[\"{key}\"]")
 }
 
-fn refuse(key: &str, reason: &str, fix: &str) -> Refusal {
-    Refusal::new(path(key), reason, fix)
+fn refuse(key: &str, reason: &str, fix: &str) -> Diagnostic {
+    Diagnostic::new(reason).at(path(key)).fix(fix)
 }
 
 fn without_effect(key: &str, mesh: Mesh) -> Option<&'static str> {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use outrigger_diagnostic::Diagnostic;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::annotations;
-use crate::error::ConfigError;
 use crate::template::Template;
 
 /// The image where nothing names one: the build's own version, from the node's default registry.
@@ -112,18 +112,19 @@ impl InjectionConfig {
     ///
     /// # Errors
     /// The first reason, with its place.
-    pub fn from_yaml(origin: &str, text: &str) -> Result<Self, ConfigError> {
+    pub fn from_yaml(origin: &str, text: &str) -> Result<Self, Diagnostic> {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
         }
-        serde_yaml::from_str(text).map_err(|error| ConfigError::new(origin, error.to_string()))
+        serde_yaml::from_str(text)
+            .map_err(|error| Diagnostic::new(error.to_string()).in_source(origin))
     }
 
     /// What is injected by this file.
     ///
     /// # Errors
     /// When the template is none, or the image is no image.
-    pub fn options(self, origin: &str) -> Result<Options, ConfigError> {
+    pub fn options(self, origin: &str) -> Result<Options, Diagnostic> {
         let template = match self.template {
             None => Template::builtin(self.mesh)?,
             Some(Value::String(text)) => {
@@ -134,10 +135,10 @@ impl InjectionConfig {
         let image = self.image.or_else(|| template.image().map(str::to_owned));
         let image = image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned());
         if !annotations::is_image(&image) {
-            return Err(ConfigError::new(
-                origin,
-                format!("image: \"{image}\" is no image; write registry/name:tag"),
-            ));
+            return Err(Diagnostic::new(format!("\"{image}\" is no image"))
+                .at("image")
+                .fix("write registry/name:tag")
+                .in_source(origin));
         }
         Ok(Options { template, image, mode: self.mode, native: self.native, mesh: self.mesh })
     }

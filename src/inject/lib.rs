@@ -7,7 +7,6 @@
 
 pub mod annotations;
 mod config;
-mod error;
 pub mod manifest;
 mod merge;
 mod pod;
@@ -19,7 +18,6 @@ pub mod webhook;
 mod yaml;
 
 pub use config::{DEFAULT_IMAGE, InjectionConfig, Mesh, Mode, Options};
-pub use error::{ConfigError, Refusal};
 pub use pod::{Choice, Injection, choice, inject};
 pub use template::Template;
 

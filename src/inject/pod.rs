@@ -1,10 +1,10 @@
 //! Injection into one pod.
 
+use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value, json};
 
 use crate::annotations::{self, STATUS, UPSTREAM_PORT, Wishes};
 use crate::config::{Mesh, Options};
-use crate::error::Refusal;
 use crate::merge::{merge_container, name_of};
 use crate::refuse::{self, LISTS};
 use crate::{CONTAINER, LABEL, VERSION};
@@ -45,16 +45,14 @@ pub enum Choice {
 ///
 /// # Errors
 /// When its value is neither `"true"` nor `"false"`.
-pub fn choice(pod: &Value) -> Result<Choice, Refusal> {
+pub fn choice(pod: &Value) -> Result<Choice, Diagnostic> {
     match pod.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL)) {
         None => Ok(Choice::Silent),
         Some(Value::String(text)) if text == "true" => Ok(Choice::Asked),
         Some(Value::String(text)) if text == "false" => Ok(Choice::Declined),
-        Some(other) => Err(Refusal::new(
-            format!("metadata.labels[\"{LABEL}\"]"),
-            format!("{other} is not valid"),
-            "write \"true\" or \"false\", in quotes",
-        )),
+        Some(other) => Err(Diagnostic::new(format!("{other} is not valid"))
+            .at(format!("metadata.labels[\"{LABEL}\"]"))
+            .fix("write \"true\" or \"false\", in quotes")),
     }
 }
 
@@ -71,14 +69,12 @@ pub struct Injection {
 ///
 /// # Errors
 /// The first reason not to.
-pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Refusal> {
+pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
     refuse::shape(pod)?;
     if choice(pod)? == Choice::Declined {
-        return Err(Refusal::new(
-            format!("metadata.labels[\"{LABEL}\"]"),
-            "the pod declines Outrigger",
-            "remove the label, or write \"true\"",
-        ));
+        return Err(Diagnostic::new("the pod declines Outrigger")
+            .at(format!("metadata.labels[\"{LABEL}\"]"))
+            .fix("remove the label, or write \"true\""));
     }
     let mut warnings = Vec::new();
     let wishes = annotations::read(pod, options.mesh, &mut warnings)?;
@@ -112,7 +108,7 @@ impl Ours {
         options: &Options,
         wishes: &Wishes,
         native: bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Diagnostic> {
         let image = wishes.image.as_ref().unwrap_or(&options.image);
         self.container.insert("image".to_owned(), json!(image));
         match options.mesh {
@@ -205,20 +201,18 @@ impl Ours {
     }
 }
 
-fn upstream_port(pod: &Value, wishes: &Wishes) -> Result<u16, Refusal> {
+fn upstream_port(pod: &Value, wishes: &Wishes) -> Result<u16, Diagnostic> {
     let port = wishes.upstream_port.or_else(|| refuse::only_port(pod)).ok_or_else(|| {
-        Refusal::new(
-            annotations::path(UPSTREAM_PORT),
+        Diagnostic::new(
             "it is missing, and the pod's containers do not declare exactly one containerPort",
-            "write the port of the application, such as \"8080\"",
         )
+        .at(annotations::path(UPSTREAM_PORT))
+        .fix("write the port of the application, such as \"8080\"")
     })?;
     if [15480, 15490, 15491].contains(&port) {
-        return Err(Refusal::new(
-            annotations::path(UPSTREAM_PORT),
-            format!("Outrigger listens on port {port} itself"),
-            "write the port of the application",
-        ));
+        return Err(Diagnostic::new(format!("Outrigger listens on port {port} itself"))
+            .at(annotations::path(UPSTREAM_PORT))
+            .fix("write the port of the application"));
     }
     Ok(port)
 }

@@ -1,10 +1,10 @@
 //! What keeps Outrigger out of a pod: places where it could not work, or would do harm.
 
+use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::annotations::STATUS;
 use crate::config::{Mesh, Mode};
-use crate::error::Refusal;
 use crate::merge::{name_of, protocol, says_all_of};
 use crate::{CONTAINER, USER};
 
@@ -29,9 +29,11 @@ pub(crate) fn place_in(spec: &Map<String, Value>, list: &str) -> Option<usize> {
 }
 
 /// Refuses what cannot be walked.
-pub(crate) fn shape(pod: &Value) -> Result<(), Refusal> {
+pub(crate) fn shape(pod: &Value) -> Result<(), Diagnostic> {
     let wrong = |path: &str, kind: &str| {
-        Err(Refusal::new(path, format!("not a {kind}"), "write a pod as Kubernetes takes it"))
+        Err(Diagnostic::new(format!("not a {kind}"))
+            .at(path)
+            .fix("write a pod as Kubernetes takes it"))
     };
     if !pod.is_object() {
         return wrong("pod", "mapping");
@@ -55,35 +57,35 @@ pub(crate) fn shape(pod: &Value) -> Result<(), Refusal> {
         }
     }
     if items(pod, "containers").is_empty() {
-        return Err(Refusal::new("spec.containers", "there is none", "a pod needs a container"));
+        return Err(Diagnostic::new("there is none")
+            .at("spec.containers")
+            .fix("a pod needs a container"));
     }
     Ok(())
 }
 
 /// Refuses pods in which the container could not work.
-pub(crate) fn pod(pod: &Value, native: bool) -> Result<(), Refusal> {
+pub(crate) fn pod(pod: &Value, native: bool) -> Result<(), Diagnostic> {
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
-        return Err(Refusal::new(
-            "spec.hostNetwork",
+        return Err(Diagnostic::new(
             "pods of the host's network share its loopback ports, where Outrigger listens",
-            "leave this pod out, or take it off the host's network",
-        ));
+        )
+        .at("spec.hostNetwork")
+        .fix("leave this pod out, or take it off the host's network"));
     }
     if spec.pointer("/os/name").and_then(Value::as_str) == Some("windows") {
-        return Err(Refusal::new(
-            "spec.os.name",
-            "Outrigger has no image for Windows",
-            "leave this pod out",
-        ));
+        return Err(Diagnostic::new("Outrigger has no image for Windows")
+            .at("spec.os.name")
+            .fix("leave this pod out"));
     }
     let restarts = spec.get("restartPolicy").and_then(Value::as_str).unwrap_or("Always");
     if !native && restarts != "Always" {
-        return Err(Refusal::new(
-            "spec.restartPolicy",
-            format!(
-                "{restarts}: such a pod ends with its last container, and Outrigger never ends"
-            ),
+        return Err(Diagnostic::new(format!(
+            "{restarts}: such a pod ends with its last container, and Outrigger never ends"
+        ))
+        .at("spec.restartPolicy")
+        .fix(
             "ask for a native sidecar: annotation outrigger.io/native-sidecar: \"true\" \
              (Kubernetes 1.29 and later)",
         ));
@@ -93,27 +95,25 @@ pub(crate) fn pod(pod: &Value, native: bool) -> Result<(), Refusal> {
 }
 
 /// A container with our name that no injection has put there.
-fn not_ours(pod: &Value) -> Result<(), Refusal> {
+fn not_ours(pod: &Value) -> Result<(), Diagnostic> {
     let status = pod.pointer("/metadata/annotations").and_then(|all| all.get(STATUS));
     if status.is_some() {
         return Ok(());
     }
     for list in LISTS {
         if let Some(i) = items(pod, list).iter().position(|found| name_of(found) == CONTAINER) {
-            return Err(Refusal::new(
-                format!("spec.{list}[{i}].name"),
-                format!(
-                    "a container named {CONTAINER} is there already, and not from an injection"
-                ),
-                "give it another name, or leave this pod out",
-            ));
+            return Err(Diagnostic::new(format!(
+                "a container named {CONTAINER} is there already, and not from an injection"
+            ))
+            .at(format!("spec.{list}[{i}].name"))
+            .fix("give it another name, or leave this pod out"));
         }
     }
     Ok(())
 }
 
 /// Another container that runs as our user.
-fn user(pod: &Value) -> Result<(), Refusal> {
+fn user(pod: &Value) -> Result<(), Diagnostic> {
     let own = Value::from(USER);
     let of_pod = pod.pointer("/spec/securityContext/runAsUser");
     for list in LISTS {
@@ -129,22 +129,18 @@ fn user(pod: &Value) -> Result<(), Refusal> {
                 (None, Some(user)) if *user == own => "spec.securityContext.runAsUser".to_owned(),
                 _ => continue,
             };
-            return Err(Refusal::new(
-                path,
-                format!(
+            return Err(Diagnostic::new(format!(
                     "container \"{}\" runs as user {USER}, Outrigger's own: rules for traffic and files \
                      could not tell them apart",
                     name_of(container)
-                ),
-                "choose another user",
-            ));
+                )).at(path).fix("choose another user"));
         }
     }
     Ok(())
 }
 
 /// A container that says it listens where Outrigger does.
-pub(crate) fn ports(pod: &Value, mesh: Mesh, mode: Mode) -> Result<(), Refusal> {
+pub(crate) fn ports(pod: &Value, mesh: Mesh, mode: Mode) -> Result<(), Diagnostic> {
     let mut ours = ADMIN_PORTS.to_vec();
     if mesh == Mesh::None || mode.inbound {
         ours.push(INBOUND_PORT);
@@ -162,11 +158,11 @@ pub(crate) fn ports(pod: &Value, mesh: Mesh, mode: Mode) -> Result<(), Refusal> 
                 let number = port.get("containerPort").and_then(Value::as_u64);
                 let taken = number.filter(|n| ours.iter().any(|own| u64::from(*own) == *n));
                 if let (Some(number), "TCP") = (taken, protocol(port)) {
-                    return Err(Refusal::new(
-                        format!("spec.{list}[{i}].ports[{j}].containerPort"),
-                        format!("Outrigger listens on port {number} itself"),
-                        "move the application to another port",
-                    ));
+                    return Err(Diagnostic::new(format!(
+                        "Outrigger listens on port {number} itself"
+                    ))
+                    .at(format!("spec.{list}[{i}].ports[{j}].containerPort"))
+                    .fix("move the application to another port"));
                 }
             }
         }
@@ -175,15 +171,15 @@ pub(crate) fn ports(pod: &Value, mesh: Mesh, mode: Mode) -> Result<(), Refusal> 
 }
 
 /// A volume with the name of one of ours, and another source.
-pub(crate) fn volume(pod: &Value, ours: &Value) -> Result<(), Refusal> {
+pub(crate) fn volume(pod: &Value, ours: &Value) -> Result<(), Diagnostic> {
     let name = name_of(ours);
     let found = items(pod, "volumes").iter().enumerate().find(|(_, found)| name_of(found) == name);
     match found {
-        Some((i, found)) if !says_all_of(found, ours) => Err(Refusal::new(
-            format!("spec.volumes[{i}]"),
-            format!("a volume \"{name}\" is there already, with another source than Outrigger's"),
-            "give it another name",
-        )),
+        Some((i, found)) if !says_all_of(found, ours) => Err(Diagnostic::new(format!(
+            "a volume \"{name}\" is there already, with another source than Outrigger's"
+        ))
+        .at(format!("spec.volumes[{i}]"))
+        .fix("give it another name")),
         _ => Ok(()),
     }
 }

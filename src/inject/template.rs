@@ -1,10 +1,10 @@
 //! The template: a partial pod with the container and its volumes.
 
+use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::CONTAINER;
 use crate::config::Mesh;
-use crate::error::ConfigError;
 use crate::merge::name_of;
 
 const ISTIO: &str = include_str!("templates/istio.yaml");
@@ -25,7 +25,7 @@ impl Template {
     ///
     /// # Errors
     /// None in a build that has passed its tests.
-    pub fn builtin(mesh: Mesh) -> Result<Self, ConfigError> {
+    pub fn builtin(mesh: Mesh) -> Result<Self, Diagnostic> {
         match mesh {
             Mesh::Istio => Self::from_yaml("the built-in template for Istio", ISTIO),
             Mesh::None => Self::from_yaml("the built-in template without a mesh", STANDALONE),
@@ -36,16 +36,15 @@ impl Template {
     ///
     /// # Errors
     /// When it is no partial pod with just our container.
-    pub fn from_yaml(origin: &str, text: &str) -> Result<Self, ConfigError> {
+    pub fn from_yaml(origin: &str, text: &str) -> Result<Self, Diagnostic> {
         if text.contains("{{") {
-            return Err(ConfigError::new(
-                origin,
-                "it holds {{ }}, as templates of Istio's injector do; this one is plain YAML, and \
-                 what differs between pods is said by annotations",
+            let reason = "it holds {{ }}, as templates of Istio's injector do";
+            return Err(Diagnostic::new(reason).in_source(origin).fix(
+                "this one is plain YAML, and what differs between pods is said by annotations",
             ));
         }
         let value: Value = serde_yaml::from_str(text)
-            .map_err(|error| ConfigError::new(origin, error.to_string()))?;
+            .map_err(|error| Diagnostic::new(error.to_string()).in_source(origin))?;
         Self::from_value(origin, value)
     }
 
@@ -53,31 +52,32 @@ impl Template {
     ///
     /// # Errors
     /// When it is no partial pod with just our container.
-    pub fn from_value(origin: &str, value: Value) -> Result<Self, ConfigError> {
-        let refuse = |reason: String| ConfigError::new(origin, reason);
-        let mut pod = object(Some(value), "").map_err(refuse)?;
+    pub fn from_value(origin: &str, value: Value) -> Result<Self, Diagnostic> {
+        Self::of_pod(value).map_err(|found| found.in_source(origin))
+    }
+
+    fn of_pod(value: Value) -> Result<Self, Diagnostic> {
+        let mut pod = object(Some(value), "")?;
         pod.retain(|key, _| !["apiVersion", "kind"].contains(&key.as_str()));
-        let mut metadata = object(pod.remove("metadata"), "metadata").map_err(refuse)?;
-        let mut spec = object(pod.remove("spec"), "spec").map_err(refuse)?;
-        let containers = list(spec.remove("containers"), "spec.containers").map_err(refuse)?;
+        let mut metadata = object(pod.remove("metadata"), "metadata")?;
+        let mut spec = object(pod.remove("spec"), "spec")?;
         let template = Template {
-            container: only_ours(containers).map_err(refuse)?,
-            volumes: list(spec.remove("volumes"), "spec.volumes").map_err(refuse)?,
-            pull_secrets: list(spec.remove("imagePullSecrets"), "spec.imagePullSecrets")
-                .map_err(refuse)?,
-            labels: object(metadata.remove("labels"), "metadata.labels").map_err(refuse)?,
-            annotations: object(metadata.remove("annotations"), "metadata.annotations")
-                .map_err(refuse)?,
+            container: only_ours(list(spec.remove("containers"), "spec.containers")?)?,
+            volumes: list(spec.remove("volumes"), "spec.volumes")?,
+            pull_secrets: list(spec.remove("imagePullSecrets"), "spec.imagePullSecrets")?,
+            labels: object(metadata.remove("labels"), "metadata.labels")?,
+            annotations: object(metadata.remove("annotations"), "metadata.annotations")?,
         };
         for (path, rest) in [("", &pod), ("metadata.", &metadata), ("spec.", &spec)] {
             if let Some(key) = rest.keys().next() {
-                return Err(refuse(format!(
-                    "{path}{key}: a template cannot set this; it may hold spec.containers, \
-                     spec.volumes, spec.imagePullSecrets, metadata.labels and metadata.annotations"
-                )));
+                let fix = "it may hold spec.containers, spec.volumes, spec.imagePullSecrets, \
+                           metadata.labels and metadata.annotations";
+                return Err(Diagnostic::new("a template cannot set this")
+                    .at(format!("{path}{key}"))
+                    .fix(fix));
             }
         }
-        template.check_volumes().map_err(refuse)?;
+        template.check_volumes()?;
         Ok(template)
     }
 
@@ -87,21 +87,20 @@ impl Template {
     }
 
     /// The names have a prefix, and no volume of ours can be missing.
-    fn check_volumes(&self) -> Result<(), String> {
+    fn check_volumes(&self) -> Result<(), Diagnostic> {
         for (i, volume) in self.volumes.iter().enumerate() {
             let name = name_of(volume);
             if !name.starts_with("outrigger-") {
-                return Err(format!(
-                    "spec.volumes[{i}].name: \"{name}\" could be a volume of the pod; begin it \
-                     with outrigger-"
-                ));
+                return Err(Diagnostic::new(format!("\"{name}\" could be a volume of the pod"))
+                    .at(format!("spec.volumes[{i}].name"))
+                    .fix("begin it with outrigger-"));
             }
         }
         Ok(())
     }
 }
 
-fn only_ours(containers: Vec<Value>) -> Result<Map<String, Value>, String> {
+fn only_ours(containers: Vec<Value>) -> Result<Map<String, Value>, Diagnostic> {
     let count = containers.len();
     match <[Value; 1]>::try_from(containers) {
         Ok([Value::Object(container)])
@@ -109,30 +108,32 @@ fn only_ours(containers: Vec<Value>) -> Result<Map<String, Value>, String> {
         {
             Ok(container)
         }
-        _ => Err(format!(
-            "spec.containers: {count} given; write exactly one, named {CONTAINER} (as a native \
-             sidecar it is moved to the init containers)"
-        )),
+        _ => Err(Diagnostic::new(format!("{count} given")).at("spec.containers").fix(format!(
+            "write exactly one, named {CONTAINER} (as a native sidecar it is moved to the init \
+             containers)"
+        ))),
     }
 }
 
-fn object(value: Option<Value>, path: &str) -> Result<Map<String, Value>, String> {
+fn object(value: Option<Value>, path: &str) -> Result<Map<String, Value>, Diagnostic> {
     match value {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map),
-        Some(_) if path.is_empty() => Err("not a mapping; write a partial pod".to_owned()),
-        Some(_) => Err(format!("{path}: not a mapping")),
+        Some(_) if path.is_empty() => {
+            Err(Diagnostic::new("not a mapping").fix("write a partial pod"))
+        }
+        Some(_) => Err(Diagnostic::new("not a mapping").at(path)),
     }
 }
 
-fn list(value: Option<Value>, path: &str) -> Result<Vec<Value>, String> {
+fn list(value: Option<Value>, path: &str) -> Result<Vec<Value>, Diagnostic> {
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(items)) => match items.iter().position(|item| name_of(item).is_empty()) {
             None => Ok(items),
-            Some(i) => Err(format!("{path}[{i}]: a name is missing")),
+            Some(i) => Err(Diagnostic::new("a name is missing").at(format!("{path}[{i}]"))),
         },
-        Some(_) => Err(format!("{path}: not a list")),
+        Some(_) => Err(Diagnostic::new("not a list").at(path)),
     }
 }
 

@@ -11,4 +11,3 @@ mod values;
 
 pub use policy::{PolicyObject, Scope, embedded_policies, render_policy};
 pub use render::{AppProtocol, Inbound, OtherPort, Outbound, Variant, Workload};
-pub use values::IstioError;

@@ -1,9 +1,10 @@
 //! Policy documents in EnvoyFilters: wrapping one, and finding those in a file.
 
 use outrigger_control::xds::POLICY_TYPE;
+use outrigger_diagnostic::Diagnostic;
 use serde_yaml::Value;
 
-use crate::istio::values::{IstioError, check_name, fill, selector};
+use crate::istio::values::{check_name, fill, selector};
 
 const POLICY: &str = include_str!("templates/policy.yaml");
 
@@ -45,22 +46,23 @@ pub struct PolicyObject {
 ///
 /// # Errors
 /// With the argument, the reason and the fix.
-pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, IstioError> {
+pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, Diagnostic> {
     check_name("--name", &object.name, 253, false)?;
     check_name("--namespace", &object.namespace, 63, false)?;
     let selection = match (object.scope, object.selector.is_empty()) {
         (Scope::Workload, true) => {
-            let reason = "a policy for a workload needs its labels; write --selector app=reviews, \
-                          or --scope namespace";
-            return Err(IstioError::new("--selector", reason));
+            let reason = "a policy for a workload needs its labels";
+            let fix = "write --selector app=reviews, or --scope namespace";
+            return Err(Diagnostic::new(reason).at("--selector").fix(fix));
         }
         (Scope::Workload, false) => {
             format!("  workloadSelector:\n    labels: {}\n", selector(&object.selector)?)
         }
         (Scope::Mesh | Scope::Namespace, true) => String::new(),
         (Scope::Mesh | Scope::Namespace, false) => {
-            let reason = "only a policy for a workload selects by labels; write --scope workload";
-            return Err(IstioError::new("--selector", reason));
+            let reason = "only a policy for a workload selects by labels";
+            let fix = "write --scope workload";
+            return Err(Diagnostic::new(reason).at("--selector").fix(fix));
         }
     };
     let audience = match object.scope {
@@ -86,66 +88,71 @@ pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, Is
     ))
 }
 
-/// The policy documents in a stream of Kubernetes objects, as JSON, each with the path at which it
-/// stands. Objects that carry none are passed over.
+/// The policy documents in a stream of Kubernetes objects, as JSON, each with the object and the
+/// path at which it stands. Objects that carry none are passed over.
 ///
 /// # Errors
 /// When the stream cannot be read, or an object carries a document in a form that Outrigger would
 /// refuse.
-pub fn embedded_policies(text: &str) -> Result<Vec<(String, String)>, String> {
+pub fn embedded_policies(text: &str) -> Result<Vec<(String, String)>, Diagnostic> {
     let mut found = Vec::new();
     for (at, part) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let object: Value = serde::Deserialize::deserialize(part)
-            .map_err(|error| format!("document {}: {error}", at + 1))?;
+        let object: Value = serde::Deserialize::deserialize(part).map_err(|error| {
+            Diagnostic::new(error.to_string()).in_source(format!("document {}", at + 1))
+        })?;
         if object.get("kind").and_then(Value::as_str) != Some("EnvoyFilter") {
             continue;
         }
         let name = object.get("metadata").and_then(|meta| meta.get("name")).and_then(Value::as_str);
+        let object_name = format!("EnvoyFilter {}", name.unwrap_or("?"));
         let patches = object.get("spec").and_then(|spec| spec.get("configPatches"));
         let patches = patches.and_then(Value::as_sequence).into_iter().flatten().enumerate();
         for (nth, patch) in patches {
-            let place = format!("EnvoyFilter {}: spec.configPatches[{nth}]", name.unwrap_or("?"));
-            found.extend(embedded(patch, &place)?.map(|document| (place, document)));
+            let path = format!("spec.configPatches[{nth}]");
+            let document = embedded(patch, &path).map_err(|found| found.in_source(&object_name))?;
+            found.extend(document.map(|document| (format!("{object_name}: {path}"), document)));
         }
     }
     Ok(found)
 }
 
-fn embedded(patch: &Value, place: &str) -> Result<Option<String>, String> {
+/// The policy document in one patch of an EnvoyFilter, which stands at `path`.
+fn embedded(patch: &Value, path: &str) -> Result<Option<String>, Diagnostic> {
+    let wrong =
+        |below: &str, reason: String| Diagnostic::new(reason).at(format!("{path}.patch.{below}"));
     let value = patch.get("patch").and_then(|patch| patch.get("value"));
     let resource = value.and_then(|value| value.get("name")).and_then(Value::as_str).unwrap_or("");
     if !resource.starts_with("outrigger/") {
         return Ok(None);
     }
     if !matches!(resource, "outrigger/mesh" | "outrigger/namespace" | "outrigger/workload") {
-        return Err(format!(
-            "{place}.patch.value.name: nobody asks for \"{resource}\"; write outrigger/mesh, \
-             outrigger/namespace or outrigger/workload"
-        ));
+        return Err(wrong("value.name", format!("nobody asks for \"{resource}\""))
+            .fix("write outrigger/mesh, outrigger/namespace or outrigger/workload"));
     }
     let operation = patch.get("patch").and_then(|p| p.get("operation")).and_then(Value::as_str);
     if operation != Some("ADD") {
-        return Err(format!("{place}.patch.operation: istiod serves nothing but ADD; write ADD"));
+        let reason = "istiod serves nothing but ADD".to_owned();
+        return Err(wrong("operation", reason).fix("write ADD"));
     }
     let config = value.and_then(|value| value.get("typed_config").or(value.get("typedConfig")));
-    let config = config.ok_or_else(|| format!("{place}.patch.value.typed_config is missing"))?;
+    let config = config
+        .ok_or_else(|| Diagnostic::new(format!("{path}.patch.value.typed_config is missing")))?;
     let kind = config.get("@type").and_then(Value::as_str).unwrap_or("");
     if kind.ends_with(".TypedStruct") {
         let inner = config.get("type_url").or(config.get("typeUrl")).and_then(Value::as_str);
         if inner != Some(POLICY_TYPE) {
-            return Err(format!(
-                "{place}.patch.value.typed_config.type_url: \"{}\" is another; write {POLICY_TYPE}",
-                inner.unwrap_or("")
-            ));
+            let reason = format!("\"{}\" is another", inner.unwrap_or(""));
+            return Err(
+                wrong("value.typed_config.type_url", reason).fix(format!("write {POLICY_TYPE}"))
+            );
         }
     } else if !kind.ends_with("google.protobuf.Struct") {
-        return Err(format!(
-            "{place}.patch.value.typed_config.@type: \"{kind}\" is another; write \
-             type.googleapis.com/udpa.type.v1.TypedStruct"
-        ));
+        return Err(wrong("value.typed_config.@type", format!("\"{kind}\" is another"))
+            .fix("write type.googleapis.com/udpa.type.v1.TypedStruct"));
     }
     let document = config.get("value").cloned().unwrap_or(Value::Null);
-    serde_yaml::to_string(&document).map(Some).map_err(|error| format!("{place}: {error}"))
+    let document = serde_yaml::to_string(&document);
+    document.map(Some).map_err(|error| Diagnostic::new(error.to_string()).at(path))
 }
 
 #[cfg(test)]
@@ -199,7 +206,7 @@ mod tests {
             ),
             ("udpa.type.v1.TypedStruct", "a.B", "write type.googleapis.com/udpa"),
         ] {
-            let error = embedded_policies(&good.replace(from, to)).unwrap_err();
+            let error = embedded_policies(&good.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains("configPatches[0]") && error.contains(says), "{error}");
         }
         assert_eq!(embedded_policies("kind: Service\n---\nkind: EnvoyFilter\n"), Ok(vec![]));

@@ -1,6 +1,8 @@
 //! The objects that send a workload's traffic through Outrigger.
 
-use crate::istio::values::{IstioError, check_name, fill, selector};
+use outrigger_diagnostic::Diagnostic;
+
+use crate::istio::values::{check_name, fill, selector};
 
 const INBOUND_CLUSTERS: &str = include_str!("templates/inbound-clusters.yaml");
 const INBOUND_ROUTES: &str = include_str!("templates/inbound-routes.yaml");
@@ -102,13 +104,15 @@ const NAME_MAX: usize = 63;
 
 impl Workload {
     /// Checks the values; answers the selector as YAML.
-    fn checked(&self) -> Result<String, IstioError> {
+    fn checked(&self) -> Result<String, Diagnostic> {
         check_name("--name", &self.name, NAME_MAX, false)?;
         check_name("--namespace", &self.namespace, 63, false)?;
         if self.selector.is_empty() {
-            let reason = "it is missing: without it every workload of the namespace would be \
-                          concerned; write --selector app=reviews";
-            return Err(IstioError::new("--selector", reason));
+            let reason =
+                "it is missing: without it every workload of the namespace would be concerned";
+            return Err(Diagnostic::new(reason)
+                .at("--selector")
+                .fix("write --selector app=reviews"));
         }
         selector(&self.selector)
     }
@@ -120,13 +124,13 @@ impl Inbound {
     ///
     /// # Errors
     /// With the argument, the reason and the fix.
-    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, IstioError> {
+    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, Diagnostic> {
         let selector = workload.checked()?;
         let mut objects = Vec::new();
         if self.ports.is_empty() {
             let reason =
                 "it is missing: write --port with the port that the application listens on";
-            return Err(IstioError::new("--port", reason));
+            return Err(Diagnostic::new(reason).at("--port"));
         }
         let protocol = match self.protocol {
             AppProtocol::Http1 => "http_protocol_options",
@@ -183,10 +187,10 @@ impl Inbound {
     }
 }
 
-fn seconds(hang_after: u32) -> Result<String, IstioError> {
+fn seconds(hang_after: u32) -> Result<String, Diagnostic> {
     match hang_after {
         1..=3600 => Ok(format!("{hang_after}s")),
-        _ => Err(IstioError::new("--hang-after", "write 1 to 3600 seconds")),
+        _ => Err(Diagnostic::new("write 1 to 3600 seconds").at("--hang-after")),
     }
 }
 
@@ -195,11 +199,11 @@ impl Outbound {
     ///
     /// # Errors
     /// With the argument, the reason and the fix.
-    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, IstioError> {
+    pub fn render(&self, workload: &Workload) -> Result<Vec<String>, Diagnostic> {
         let selector = workload.checked()?;
         if self.hosts.is_empty() {
             let reason = "it is missing: write --host reviews.bookinfo.svc.cluster.local";
-            return Err(IstioError::new("--host", reason));
+            return Err(Diagnostic::new(reason).at("--host"));
         }
         let (port, listener) = (self.port.to_string(), self.listener_port.to_string());
         let hang_after = seconds(self.hang_after)?;

@@ -1,24 +1,10 @@
-//! Values that go into objects, checked.
+//! Values that go into objects, checked. What is wrong is told of the argument, by its name.
 
-/// A value that cannot stand in an object.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}: {reason}")]
-pub struct IstioError {
-    /// The argument.
-    pub what: String,
-    /// What is wrong and what to write.
-    pub reason: String,
-}
-
-impl IstioError {
-    pub(super) fn new(what: &str, reason: impl Into<String>) -> Self {
-        IstioError { what: what.to_owned(), reason: reason.into() }
-    }
-}
+use outrigger_diagnostic::Diagnostic;
 
 /// Checks a name of Kubernetes (RFC 1123): lower case letters, digits, `-`; with `.` if it is a
 /// host.
-pub(super) fn check_name(what: &str, name: &str, max: usize, dots: bool) -> Result<(), IstioError> {
+pub(super) fn check_name(what: &str, name: &str, max: usize, dots: bool) -> Result<(), Diagnostic> {
     let good =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || (dots && b == b'.');
     let edges = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
@@ -29,11 +15,11 @@ pub(super) fn check_name(what: &str, name: &str, max: usize, dots: bool) -> Resu
     let dot = if dots { ", '.'" } else { "" };
     let reason =
         format!("\"{name}\" is no name: write 1 to {max} lower case letters, digits, '-'{dot}");
-    Err(IstioError::new(what, reason))
+    Err(Diagnostic::new(reason).at(what))
 }
 
 /// A label selector, `key=value`, as a YAML flow mapping.
-pub(super) fn selector(labels: &[String]) -> Result<String, IstioError> {
+pub(super) fn selector(labels: &[String]) -> Result<String, Diagnostic> {
     let mut pairs = Vec::with_capacity(labels.len());
     for label in labels {
         let good = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
@@ -42,7 +28,7 @@ pub(super) fn selector(labels: &[String]) -> Result<String, IstioError> {
         });
         let Some((key, value)) = pair else {
             let reason = format!("\"{label}\" is no label: write app=reviews");
-            return Err(IstioError::new("--selector", reason));
+            return Err(Diagnostic::new(reason).at("--selector"));
         };
         // Quoted: a value such as `on` or `1` is a text.
         pairs.push(format!("{key}: \"{value}\""));

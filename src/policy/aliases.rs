@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use outrigger_diagnostic::Diagnostic;
+
 use crate::uri::{Authority, canonical_host};
 use crate::values::HostPattern;
 
@@ -15,9 +17,6 @@ pub type AliasDocument = BTreeMap<HostPattern, Vec<HostPattern>>;
 pub(crate) struct Aliases {
     names: HashMap<Box<str>, Box<str>>,
 }
-
-/// Why aliases cannot be: the host, and what is wrong.
-pub(crate) type Conflict = (String, String);
 
 impl Aliases {
     /// Compiles documents that have been checked. Where several contradict each other, a name
@@ -33,21 +32,21 @@ impl Aliases {
         Aliases { names }
     }
 
-    /// Checks one document.
+    /// Checks one document; a diagnostic names the host in it.
     ///
     /// # Errors
     /// A pattern in place of a name, or a name that stands for two services.
-    pub(crate) fn check(document: &AliasDocument) -> Result<(), Conflict> {
+    pub(crate) fn check(document: &AliasDocument) -> Result<(), Diagnostic> {
         let mut names = HashMap::new();
         for (host, aliases) in document {
-            let wrong = |reason| (host.to_string(), reason);
-            let service = exact(host).map_err(wrong)?;
+            let below = |found: Diagnostic| found.at(host.to_string());
+            let service = exact(host).map_err(below)?;
             for alias in std::iter::once(host).chain(aliases) {
-                let name = exact(alias).map_err(wrong)?;
+                let name = exact(alias).map_err(below)?;
                 let before = names.insert(name, service);
                 if let Some(other) = before.filter(|other| *other != service) {
                     let reason = format!("{name} is taken for {other} already; leave one out");
-                    return Err(wrong(reason));
+                    return Err(below(Diagnostic::new(reason)));
                 }
             }
         }
@@ -64,11 +63,12 @@ impl Aliases {
     }
 }
 
-fn exact(host: &HostPattern) -> Result<&str, String> {
+/// The name that a pattern stands for.
+fn exact(host: &HostPattern) -> Result<&str, Diagnostic> {
     match host {
         HostPattern::Exact(name) => Ok(name),
         HostPattern::Below(_) | HostPattern::Any => {
-            Err(format!("\"{host}\" stands for many; write each name"))
+            Err(Diagnostic::new(format!("\"{host}\" stands for many; write each name")))
         }
     }
 }
@@ -77,7 +77,7 @@ fn exact(host: &HostPattern) -> Result<&str, String> {
 mod tests {
     use super::*;
 
-    fn aliases(text: &str) -> Result<Aliases, Conflict> {
+    fn aliases(text: &str) -> Result<Aliases, Diagnostic> {
         let document: AliasDocument = serde_yaml::from_str(text).unwrap();
         Aliases::check(&document).map(|()| Aliases::of(&document))
     }
@@ -98,11 +98,8 @@ mod tests {
 
     #[test]
     fn a_name_stands_for_one_service() {
-        let (host, reason) = aliases("{a: [x], b: [x]}").unwrap_err();
-        assert_eq!(
-            (host.as_str(), reason.as_str()),
-            ("b", "x is taken for a already; leave one out")
-        );
-        assert!(aliases("{a: ['*.x']}").unwrap_err().1.contains("write each name"));
+        let refused = |text: &str| aliases(text).unwrap_err().to_string();
+        assert_eq!(refused("{a: [x], b: [x]}"), "b: x is taken for a already; leave one out");
+        assert_eq!(refused("{a: ['*.x']}"), "a: \"*.x\" stands for many; write each name");
     }
 }

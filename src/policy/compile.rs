@@ -4,20 +4,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::HeaderName;
+use outrigger_diagnostic::Diagnostic;
 use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::aliases::Aliases;
 use crate::document::{
     CacheDocument, Document, InvalidAgeDocument, MatchDocument, RedisDocument,
-    RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument,
+    RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument, TtlDocument,
 };
-use crate::error::{PolicyError, parse_yaml};
 use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
 use crate::key::{KeyRules, Partition, digest};
 use crate::query::QueryRules;
 use crate::snapshot::{RedisRules, Route, Snapshot};
 use crate::values::{Consistency, FieldName, PartitionBy, Span};
+use crate::yaml::{locate, parse_yaml};
 
 /// The name of the route that applies where no other does.
 pub const FALLBACK_ROUTE: &str = "default";
@@ -34,7 +35,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// The first reason to refuse it.
-    pub fn from_yaml(source: &str, text: &str) -> Result<Self, PolicyError> {
+    pub fn from_yaml(source: &str, text: &str) -> Result<Self, Diagnostic> {
         let document = check(source, text)?;
         Ok(compile(&document, vec![source.to_owned()]))
     }
@@ -44,68 +45,66 @@ impl Snapshot {
 ///
 /// # Errors
 /// The first reason to refuse it, with its place.
-pub fn check(source: &str, text: &str) -> Result<Document, PolicyError> {
+pub fn check(source: &str, text: &str) -> Result<Document, Diagnostic> {
     let document: Document = parse_yaml(source, text)?;
-    if document.routes.len() > ROUTES_MAX {
-        let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
-        return Err(PolicyError::at_path(source, text, "routes", reason));
-    }
-    if let Err((host, reason)) = Aliases::check(&document.aliases) {
-        return Err(PolicyError::at_path(source, text, &format!("aliases.{host}"), reason));
-    }
-    guard::check(source, text, "guard", &document.guard)?;
-    let mut names = HashSet::new();
-    for (at, route) in document.routes.iter().enumerate() {
-        check_name(source, text, at, route, &mut names)?;
-        check_ttl(source, text, at, &route.cache)?;
-        guard::check(source, text, &format!("routes[{at}].guard"), &route.guard)?;
-    }
+    check_document(&document).map_err(|found| {
+        let position = locate(text, &found.place.path);
+        found.in_source(source).on(position)
+    })?;
     Ok(document)
 }
 
-fn check_name<'a>(
-    source: &str,
-    text: &str,
-    at: usize,
-    route: &'a RouteDocument,
-    names: &mut HashSet<&'a str>,
-) -> Result<(), PolicyError> {
-    let path = format!("routes[{at}].name");
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if route.name.is_empty() || route.name.len() > 63 || !route.name.chars().all(good) {
-        let reason = format!("invalid name \"{}\"", route.name);
-        return Err(PolicyError::at_path(source, text, &path, reason)
-            .with_fix("write 1 to 63 letters, digits, '-', '_' or '.'"));
+fn check_document(document: &Document) -> Result<(), Diagnostic> {
+    if document.routes.len() > ROUTES_MAX {
+        let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
+        return Err(Diagnostic::new(reason).at("routes"));
     }
-    if route.name == FALLBACK_ROUTE {
-        let reason = format!("the name \"{FALLBACK_ROUTE}\" is taken by the built-in route");
-        return Err(
-            PolicyError::at_path(source, text, &path, reason).with_fix("choose another name")
-        );
-    }
-    if !names.insert(route.name.as_str()) {
-        let reason = format!("the name \"{}\" is used twice", route.name);
-        return Err(PolicyError::at_path(source, text, &path, reason)
-            .with_fix("give each route a name of its own"));
+    Aliases::check(&document.aliases).map_err(|found| found.below("aliases."))?;
+    guard::check(&document.guard).map_err(|found| found.below("guard."))?;
+    let mut names = HashSet::new();
+    for (at, route) in document.routes.iter().enumerate() {
+        check_route(route, &mut names).map_err(|found| found.below(&format!("routes[{at}].")))?;
     }
     Ok(())
 }
 
-fn check_ttl(
-    source: &str,
-    text: &str,
-    at: usize,
-    cache: &CacheDocument,
-) -> Result<(), PolicyError> {
-    let Some(max) = cache.ttl.max else { return Ok(()) };
-    for (field, value) in [("default", cache.ttl.default), ("override", cache.ttl.replace)] {
-        if let Some(value) = value
-            && value > max
-        {
-            let path = format!("routes[{at}].cache.ttl.{field}");
-            let reason = format!("{value} is longer than ttl.max, {max}");
-            return Err(PolicyError::at_path(source, text, &path, reason)
-                .with_fix("raise ttl.max or lower this value"));
+/// Checks one route; `names` are those of the routes before it.
+fn check_route<'a>(
+    route: &'a RouteDocument,
+    names: &mut HashSet<&'a str>,
+) -> Result<(), Diagnostic> {
+    check_name(&route.name, names)?;
+    check_ttl(&route.cache.ttl).map_err(|found| found.below("cache.ttl."))?;
+    guard::check(&route.guard).map_err(|found| found.below("guard."))
+}
+
+fn check_name<'a>(name: &'a str, names: &mut HashSet<&'a str>) -> Result<(), Diagnostic> {
+    let wrong = |reason: String, fix| Err(Diagnostic::new(reason).at("name").fix(fix));
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
+        let fix = "write 1 to 63 letters, digits, '-', '_' or '.'";
+        return wrong(format!("invalid name \"{name}\""), fix);
+    }
+    if name == FALLBACK_ROUTE {
+        let reason = format!("the name \"{name}\" is taken by the built-in route");
+        return wrong(reason, "choose another name");
+    }
+    if !names.insert(name) {
+        return wrong(
+            format!("the name \"{name}\" is used twice"),
+            "give each route a name of its own",
+        );
+    }
+    Ok(())
+}
+
+fn check_ttl(ttl: &TtlDocument) -> Result<(), Diagnostic> {
+    let Some(max) = ttl.max else { return Ok(()) };
+    for (field, value) in [("default", ttl.default), ("override", ttl.replace)] {
+        if let Some(value) = value.filter(|value| *value > max) {
+            return Err(Diagnostic::new(format!("{value} is longer than ttl.max, {max}"))
+                .at(field)
+                .fix("raise ttl.max or lower this value"));
         }
     }
     Ok(())
@@ -293,7 +292,7 @@ routes:
     fn what_contradicts_itself_is_refused_with_its_line() {
         let twice = "routes:\n  - name: a\n  - name: a\n";
         let error = check("p.yaml", twice).unwrap_err();
-        assert_eq!(error.at.map(|at| at.0), Some(3));
+        assert_eq!(error.place.position.map(|at| at.line), Some(3));
         let long =
             "routes:\n  - name: a\n    cache:\n      ttl:\n        default: 2m\n        max: 1m\n";
         let error = check("p.yaml", long).unwrap_err().to_string();

@@ -50,8 +50,8 @@ fn fold_aliases(folded: &mut AliasDocument, more: &AliasDocument) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::parse_yaml;
     use crate::uri::Authority;
+    use crate::yaml::parse_yaml;
 
     #[test]
     fn a_name_stands_for_what_the_particular_says() {

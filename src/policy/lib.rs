@@ -13,7 +13,6 @@
 pub mod aliases;
 pub mod compile;
 pub mod document;
-pub mod error;
 pub mod explain;
 pub mod fold;
 pub mod guard;
@@ -28,10 +27,10 @@ pub mod uri;
 #[cfg(test)]
 mod uri_tests;
 pub mod values;
+pub mod yaml;
 
 pub use document::Document;
-pub use error::PolicyError;
 pub use key::CacheKey;
-pub use mesh::{Arrival, Peer, Side};
+pub use mesh::{Arrival, Peer, PeerError, Side, SideError};
 pub use snapshot::{Route, Snapshot};
 pub use uri::{Authority, RequestTarget, Url};

@@ -48,17 +48,17 @@ impl Side {
     }
 }
 
-/// A text that names no side of a pod.
+/// A text that does not name a side of the pod. The message says what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a side: write inbound or outbound")]
-pub struct NotASide(pub String);
+pub struct SideError(String);
 
 impl FromStr for Side {
-    type Err = NotASide;
+    type Err = SideError;
 
-    fn from_str(text: &str) -> Result<Self, NotASide> {
+    fn from_str(text: &str) -> Result<Self, SideError> {
         let named = |side: &&Side| side.as_str() == text;
-        Self::VARIANTS.iter().find(named).copied().ok_or_else(|| NotASide(text.to_owned()))
+        Self::VARIANTS.iter().find(named).copied().ok_or_else(|| SideError(text.to_owned()))
     }
 }
 
@@ -118,6 +118,21 @@ impl<'a> Peer<'a> {
     /// The namespace of the caller, where the identity has Istio's form.
     pub fn namespace(self) -> Option<&'a str> {
         self.namespace
+    }
+}
+
+/// A text that is not the identity of a caller. The message says what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not an identity: write spiffe://cluster.local/ns/shop/sa/frontend")]
+pub struct PeerError(String);
+
+impl<'a> TryFrom<&'a str> for Peer<'a> {
+    type Error = PeerError;
+
+    /// Reads a SPIFFE URI that a person wrote. The data path uses [`Peer::parse`], which has no
+    /// message to allocate.
+    fn try_from(uri: &'a str) -> Result<Self, PeerError> {
+        Peer::parse(uri).ok_or_else(|| PeerError(uri.to_owned()))
     }
 }
 
@@ -234,8 +249,14 @@ mod tests {
             assert_eq!(serde_yaml::from_str::<Side>(name).unwrap(), side);
         }
         assert!("Inbound".parse::<Side>().is_err());
-        let error = "up".parse::<Side>().unwrap_err();
-        assert_eq!(error.to_string(), "\"up\" is not a side: write inbound or outbound");
+    }
+
+    #[test]
+    fn mistakes_in_sides_and_identities_are_named() {
+        let error = "left".parse::<Side>().unwrap_err().to_string();
+        assert_eq!(error, "\"left\" is not a side: write inbound or outbound");
+        let error = Peer::try_from("frontend").unwrap_err().to_string();
+        assert!(error.starts_with("\"frontend\" is not an identity: write spiffe://"), "{error}");
     }
 
     #[test]

@@ -32,10 +32,10 @@ mod upstream;
 
 // Settings, as the composition fills them in.
 pub use mesh::MeshSettings;
-pub use settings::{ConnectionLimits, Settings};
+pub use settings::{CoalesceSettings, ConnectionLimits, Settings};
 pub use upstream::{
-    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, Protocol, Timeouts,
-    TlsSettings, UpstreamSettings,
+    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, PoolSettings, Protocol,
+    Timeouts, TlsSettings, UpstreamSettings,
 };
 
 // The state of the process, and its run from bind to drain.

@@ -1,11 +1,16 @@
 //! The process log: `tracing` events on stderr, as text or as JSON lines.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Form of the process log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "LogConfig")]
 pub enum LogFormat {
     /// Lines for people.
+    #[default]
     Text,
     /// One JSON object per line.
     Json,

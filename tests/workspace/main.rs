@@ -12,12 +12,13 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Allowed edges: a crate, and the crates of this workspace that it may depend on.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
+    ("outrigger-diagnostic", &[]),
     ("outrigger-semantics", &[]),
     ("outrigger-guard", &[]),
-    ("outrigger-inject", &[]),
-    ("outrigger-policy", &["outrigger-semantics", "outrigger-guard"]),
-    ("outrigger-control", &["outrigger-policy"]),
+    ("outrigger-inject", &["outrigger-diagnostic"]),
+    ("outrigger-policy", &["outrigger-diagnostic", "outrigger-semantics", "outrigger-guard"]),
+    ("outrigger-control", &["outrigger-diagnostic", "outrigger-policy"]),
     ("outrigger-redis", &[]),
     ("outrigger-store", &["outrigger-semantics", "outrigger-redis"]),
     ("outrigger-coherence", &["outrigger-store", "outrigger-redis"]),
@@ -36,6 +37,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
     (
         "outrigger",
         &[
+            "outrigger-diagnostic",
             "outrigger-semantics",
             "outrigger-guard",
             "outrigger-policy",

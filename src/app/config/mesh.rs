@@ -1,4 +1,4 @@
-//! Who this pod is, and where istiod is. What is not written here comes from the environment, under
+//! The identity of this pod, and where istiod is. What is not written here comes from the environment, under
 //! the names that Istio's own sidecar uses, or from the downward API's files.
 
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who this pod is.
+/// Identity of this pod, in a mesh.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct MeshConfig {

@@ -1,26 +1,28 @@
-//! The bootstrap file: what needs a restart to change. Flags and environment win over it.
+//! The bootstrap document: what needs a restart to change, as the operator writes it. Flags and
+//! environment win over it. Nothing here reads a file or judges a value beyond its form: `load` does
+//! the one, `build` the other.
 
+mod flags;
+mod listener;
 mod mesh;
+mod redis;
+mod telemetry;
 mod upstream;
 
 use std::path::PathBuf;
 
-use outrigger_policy::PolicyError;
-use outrigger_policy::error::parse_yaml;
 use outrigger_policy::values::ByteSize;
+use outrigger_proxy::{CoalesceSettings, ConnectionLimits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::app::build::{self, Plan};
-use crate::app::redis::RedisConfig;
-use crate::app::redis::config::RedisUrl;
-use crate::cli::{CliError, RunArgs};
-
+pub use flags::RunArgs;
+pub(crate) use flags::side_parser;
+pub use listener::ListenerConfig;
 pub use mesh::{MeshConfig, XdsConfig};
-pub use upstream::{
-    BalanceConfig, EjectionConfig, HealthCheckConfig, HostHeaderConfig, PoolConfig, TimeoutsConfig,
-    TlsConfig, UpstreamConfig,
-};
+pub use redis::{RedisConfig, RedisUrl};
+pub use telemetry::{AccessLogConfig, OtlpConfig, TelemetryConfig};
+pub use upstream::{TlsConfig, UpstreamConfig};
 
 /// The bootstrap document. Units are in values (sizes) or in names (times).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -29,78 +31,39 @@ pub use upstream::{
 pub struct Config {
     /// Where to listen. Absent: 127.0.0.1:15480.
     pub listeners: Vec<ListenerConfig>,
-    /// The service behind.
+    /// The service that requests are forwarded to.
     pub upstream: UpstreamConfig,
-    /// The admin port.
+    /// The admin port: health, metrics, explanations, purges.
     pub admin: AdminConfig,
-    /// The memory tier.
+    /// The memory tier: bounds of what this process stores.
     pub memory: MemoryConfig,
     /// Redis: the tier and the purge log that pods share. Absent: neither.
     pub redis: Option<RedisConfig>,
-    /// Who this pod is, in a mesh.
+    /// Identity of this pod, in a mesh.
     pub mesh: MeshConfig,
     /// Where policy comes from.
     pub policy: PolicyConfig,
     /// Limits on client connections.
-    pub limits: LimitsConfig,
+    pub limits: ConnectionLimits,
     /// Collapsing of concurrent misses.
-    pub coalesce: CoalesceConfig,
+    pub coalesce: CoalesceSettings,
     /// Log, access log, traces.
     pub telemetry: TelemetryConfig,
-    /// Shutdown.
+    /// Time limits of the shutdown.
     pub lifecycle: LifecycleConfig,
-    /// What `Cache-Status` tells.
+    /// What the header field `Cache-Status` shows.
     pub cache_status: CacheStatusConfig,
     /// Worker threads. Absent: as many as there are cores for this process.
     pub workers: Option<usize>,
 }
 
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ListenerConfig {
-    /// `ADDRESS:PORT` or `unix:PATH`.
-    pub address: String,
-    /// Who sends requests to it.
-    #[serde(default)]
-    pub mode: ModeConfig,
-}
-
-/// Who sends requests to a listener.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum,
-)]
-#[serde(rename_all = "camelCase")]
-pub enum ModeConfig {
-    /// Clients. Requests go to the upstream that is configured.
-    #[default]
-    #[value(skip)]
-    Direct,
-    /// The pod's Envoy, requests for the application in this pod; its route names the address in
-    /// `x-outrigger-upstream` and the caller in `x-outrigger-peer`.
-    Inbound,
-    /// The pod's Envoy, requests of the application in this pod; its route names the destination
-    /// in `x-outrigger-orig-dst`.
-    Outbound,
-}
-
-impl ModeConfig {
-    /// Where it listens if nothing else is said.
-    pub fn address(self) -> &'static str {
-        match self {
-            Self::Direct | Self::Inbound => "127.0.0.1:15480",
-            Self::Outbound => "127.0.0.1:15481",
-        }
-    }
-}
-
-/// The admin port.
+/// The admin port: health, metrics, explanations, purges.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct AdminConfig {
     /// `ADDRESS:PORT`. It has no authentication: keep it on loopback.
     pub address: String,
-    /// `ADDRESS:PORT` of a second port that only tells: `/metrics`, `/healthz` and `/readyz`. It
+    /// `ADDRESS:PORT` of a second, read-only port: `/metrics`, `/healthz` and `/readyz`. It
     /// may be reached from outside the pod. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics_address: Option<String>,
@@ -112,7 +75,7 @@ impl Default for AdminConfig {
     }
 }
 
-/// The memory tier.
+/// The memory tier: bounds of what this process stores.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct MemoryConfig {
@@ -143,112 +106,7 @@ pub struct PolicyConfig {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Limits on client connections.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct LimitsConfig {
-    /// Bytes of a request head, at least 8192.
-    pub header_bytes_max: usize,
-    /// Fields of a request head.
-    pub header_count_max: usize,
-    /// From the first byte of a request head to its last.
-    pub header_read_timeout_ms: u64,
-    /// Between requests.
-    pub idle_timeout_ms: u64,
-    /// Within a request body, HTTP/1 only.
-    pub body_idle_timeout_ms: u64,
-    /// For a client that does not take what it asked for.
-    pub write_stall_timeout_ms: u64,
-    /// Concurrent HTTP/2 streams of a connection.
-    pub h2_streams_max: u32,
-    /// HTTP/2 streams that may be reset before the connection is closed.
-    pub h2_resets_max: usize,
-    /// Bytes of an HTTP/2 header list.
-    pub h2_header_list_bytes_max: u32,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        LimitsConfig {
-            header_bytes_max: 64 * 1024,
-            header_count_max: 100,
-            header_read_timeout_ms: 10_000,
-            idle_timeout_ms: 60_000,
-            body_idle_timeout_ms: 60_000,
-            write_stall_timeout_ms: 30_000,
-            h2_streams_max: 256,
-            h2_resets_max: 64,
-            h2_header_list_bytes_max: 64 * 1024,
-        }
-    }
-}
-
-/// Collapsing of concurrent misses.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct CoalesceConfig {
-    /// Requests that may wait for one fetch; further ones fetch for themselves.
-    pub waiters_max: usize,
-    /// How long a request waits for another's fetch to show its head; then it fetches itself.
-    pub wait_ms_max: u64,
-}
-
-impl Default for CoalesceConfig {
-    fn default() -> Self {
-        CoalesceConfig { waiters_max: 10_000, wait_ms_max: 10_000 }
-    }
-}
-
-/// Log, access log, traces.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub struct TelemetryConfig {
-    /// Form of the process log on stderr.
-    pub log: LogConfig,
-    /// The access log.
-    pub access_log: AccessLogConfig,
-    /// Traces. Absent: none.
-    pub otlp: Option<OtlpConfig>,
-}
-
-/// Form of the process log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum LogConfig {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// The access log. `off` is a word here, also where YAML would read it as a boolean.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum AccessLogConfig {
-    /// None.
-    #[default]
-    Off,
-    /// One JSON object per request on stdout.
-    Stdout,
-}
-
-/// Traces over OTLP.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct OtlpConfig {
-    /// The gRPC endpoint, such as `http://127.0.0.1:4317`.
-    pub url: String,
-    /// Share of requests without `traceparent` that are sampled, 0 to 100.
-    #[serde(default = "all")]
-    pub root_sample_percent: u8,
-}
-
-fn all() -> u8 {
-    100
-}
-
-/// Shutdown.
+/// Time limits of the shutdown.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct LifecycleConfig {
@@ -265,110 +123,10 @@ impl Default for LifecycleConfig {
     }
 }
 
-/// What `Cache-Status` tells.
+/// What the header field `Cache-Status` shows.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CacheStatusConfig {
-    /// Whether it tells the cache key. Keys can hold identities.
+    /// Whether it shows the cache key, which can hold identities.
     pub key: bool,
-}
-
-/// A bootstrap document with the text it came from, so that errors found later can name a line.
-#[derive(Clone, Debug, Default)]
-pub struct Loaded {
-    /// The document, flags included.
-    pub config: Config,
-    file: Option<(String, String)>,
-}
-
-impl Loaded {
-    /// Reads a document from text.
-    ///
-    /// # Errors
-    /// When the text cannot be understood.
-    pub fn from_text(source: &str, text: String) -> Result<Self, CliError> {
-        let config =
-            parse_yaml(source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
-        Ok(Loaded { config, file: Some((source.to_owned(), text)) })
-    }
-
-    /// Turns the document into a plan.
-    ///
-    /// # Errors
-    /// With the place in the file where it can be told, else with the field.
-    pub fn plan(self) -> Result<Plan, CliError> {
-        let Loaded { config, file } = self;
-        build::plan(config).map_err(|error| {
-            let placed = file
-                .map(|(source, text)| {
-                    PolicyError::at_path(&source, &text, &error.path, error.reason.as_str())
-                })
-                .filter(|placed| placed.at.is_some());
-            CliError::Usage(placed.map_or_else(|| error.to_string(), |placed| placed.to_string()))
-        })
-    }
-}
-
-fn listener(address: &str, mode: ModeConfig) -> ListenerConfig {
-    ListenerConfig { address: address.to_owned(), mode }
-}
-
-/// Reads the bootstrap file and puts the flags over it.
-///
-/// # Errors
-/// When the file cannot be read or understood.
-pub fn load(args: &RunArgs) -> Result<Loaded, CliError> {
-    let mut loaded = match &args.config {
-        None => Loaded::default(),
-        Some(path) => {
-            let source = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::Usage(format!("{source}: cannot read the bootstrap file: {error}"))
-            })?;
-            Loaded::from_text(&source, text)?
-        }
-    };
-    let config = &mut loaded.config;
-    if !args.listen.is_empty() {
-        config.listeners =
-            args.listen.iter().map(|address| listener(address, ModeConfig::Direct)).collect();
-    }
-    if !args.mode.is_empty() {
-        if args.listen.is_empty() {
-            config.listeners.clear();
-        }
-        let modes = args.mode.iter().map(|mode| listener(mode.address(), *mode));
-        config.listeners.extend(modes);
-    }
-    if let Some(url) = &args.upstream {
-        config.upstream.url = Some(url.clone());
-        config.upstream.endpoints.clear();
-    }
-    if let Some(address) = &args.admin {
-        config.admin.address = address.clone();
-    }
-    if let Some(address) = &args.metrics {
-        config.admin.metrics_address = Some(address.clone());
-    }
-    if let Some(address) = &args.xds {
-        config.policy.xds.get_or_insert_default().address = address.clone();
-    }
-    if let Some(dir) = &args.state_dir {
-        config.policy.state_dir = Some(dir.clone());
-    }
-    if let Some(file) = &args.policy {
-        config.policy.file = Some(file.clone());
-    }
-    if let Some(url) = &args.redis {
-        match &mut config.redis {
-            Some(redis) => redis.url = RedisUrl(url.clone()),
-            None => config.redis = Some(RedisConfig::at(url)),
-        }
-    }
-    if let Some(url) = &args.otlp {
-        let root_sample_percent =
-            config.telemetry.otlp.as_ref().map_or_else(all, |otlp| otlp.root_sample_percent);
-        config.telemetry.otlp = Some(OtlpConfig { url: url.clone(), root_sample_percent });
-    }
-    Ok(loaded)
 }

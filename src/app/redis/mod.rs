@@ -1,29 +1,27 @@
 //! Redis in a running process: the tier and the purge log that pods share.
 
-pub mod config;
 pub mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_coherence::{PurgeLog, RedisLog};
+use outrigger_diagnostic::Diagnostic;
 use outrigger_proxy::Shared;
 use outrigger_store::envelope::seal::Keys;
 use outrigger_store::redis::{RedisTier, WarmSettings};
 
-use crate::cli::CliError;
-pub use config::RedisConfig;
 pub use plan::RedisPlan;
 
 /// How long the last writes may take at the end.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
 
-/// What was started.
+/// Tier and purge log, once they are started.
 #[derive(Clone, Debug)]
 pub struct Redis {
-    /// The tier.
+    /// The tier that pods share.
     pub tier: Arc<RedisTier>,
-    /// The log, if it is shared.
+    /// The purge log; `None` if this pod keeps one of its own.
     pub log: Option<Arc<RedisLog>>,
 }
 
@@ -31,12 +29,12 @@ pub struct Redis {
 ///
 /// # Errors
 /// When the sealing keys cannot be used.
-pub fn start(plan: &RedisPlan) -> Result<Redis, CliError> {
+pub fn start(plan: &RedisPlan) -> Result<Redis, Diagnostic> {
     let keys = match &plan.keys {
         None => None,
         Some(folder) => Some(
             Keys::open(folder)
-                .map_err(|error| CliError::Usage(format!("redis.seal.directory: {error}")))?,
+                .map_err(|error| Diagnostic::new(error.to_string()).at("redis.seal.directory"))?,
         ),
     };
     let tier = RedisTier::start(plan.tier.clone(), keys);
@@ -78,7 +76,7 @@ impl Redis {
         );
     }
 
-    /// Writes what waits, and tells the others that this pod is gone.
+    /// Writes what waits, and leaves the purge log, so that writers do not wait for this pod.
     pub async fn finish(&self) {
         self.tier.flush(FLUSH_MAX).await;
         if let Some(log) = &self.log {

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use outrigger_coherence::RedisLogSettings;
+use outrigger_diagnostic::Diagnostic;
 use outrigger_redis::{ConnectSettings, Location};
 use outrigger_store::envelope::Codec;
 use outrigger_store::redis::{Names, RedisSettings, WarmSettings};
 
-use crate::app::build::PlanError;
-use crate::app::mesh::Who;
-use crate::app::redis::config::RedisConfig;
+use crate::app::config::RedisConfig;
+use crate::app::pod::PodIdentity;
 
 /// What a value may be larger than its body: header fields and keys.
 const VALUE_EXTRA_BYTES: u64 = 1 << 20;
@@ -18,9 +18,9 @@ const VALUE_EXTRA_BYTES: u64 = 1 << 20;
 /// Everything about Redis that a running process needs to know.
 #[derive(Clone, Debug)]
 pub struct RedisPlan {
-    /// The tier.
+    /// Settings of the tier.
     pub tier: RedisSettings,
-    /// Folder of the sealing keys.
+    /// Folder of the sealing keys, where values are encrypted.
     pub keys: Option<PathBuf>,
     /// The purge log; `None` leaves it to this process alone.
     pub log: Option<RedisLogSettings>,
@@ -28,11 +28,11 @@ pub struct RedisPlan {
     pub warm: Option<(WarmSettings, bool)>,
 }
 
-fn wrong(field: &str, reason: impl Into<String>) -> PlanError {
-    PlanError { path: format!("redis.{field}"), reason: reason.into() }
+fn wrong(field: &str, reason: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(reason).at(format!("redis.{field}"))
 }
 
-fn millis(field: &str, value: u64) -> Result<Duration, PlanError> {
+fn millis(field: &str, value: u64) -> Result<Duration, Diagnostic> {
     match value {
         1..=600_000 => Ok(Duration::from_millis(value)),
         _ => Err(wrong(field, format!("{value} is not within 1 and 600000 milliseconds"))),
@@ -46,24 +46,24 @@ fn millis(field: &str, value: u64) -> Result<Duration, PlanError> {
 pub fn plan(
     config: &RedisConfig,
     workers: usize,
-    who: &Who,
+    identity: &PodIdentity,
     env: impl Fn(&str) -> Option<String>,
-) -> Result<RedisPlan, PlanError> {
+) -> Result<RedisPlan, Diagnostic> {
     let connect = connect(config)?;
-    let namespace = config.namespace.clone().unwrap_or_else(|| who.namespace.clone());
+    let namespace = config.namespace.clone().unwrap_or_else(|| identity.namespace.clone());
     let from_env = || env("OUTRIGGER_WORKLOAD").filter(|text| !text.is_empty());
-    let workload = config.workload.clone().or_else(from_env).or_else(|| who.workload());
+    let workload = config.workload.clone().or_else(from_env).or_else(|| identity.workload());
     let workload = workload.unwrap_or_else(|| "default".to_owned());
     let names = Names::new(&namespace, &workload)
         .map_err(|error| wrong("namespace, workload", error.to_string()))?;
-    let pod = config.pod.clone().or_else(|| who.pod.clone());
+    let pod = config.pod.clone().or_else(|| identity.pod.clone());
     let pod = pod.unwrap_or_else(|| format!("pod-{:012x}", fastrand::u64(..) >> 16));
     if pod.len() > 253 || !pod.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c)) {
         let reason = format!("\"{pod}\" must be 1 to 253 letters, digits, '-' or '.'");
         return Err(wrong("pod", reason));
     }
     if config.breaker.failures == 0 {
-        return Err(wrong("breaker.failures", "0 is too few; write 1 or more"));
+        return Err(wrong("breaker.failures", "0 is too few").fix("write 1 or more"));
     }
     let log = log(config, &namespace, pod)?;
     let tier = RedisSettings {
@@ -90,15 +90,17 @@ pub fn plan(
     Ok(RedisPlan { tier, keys, log, warm: warm(config)? })
 }
 
-fn connect(config: &RedisConfig) -> Result<ConnectSettings, PlanError> {
+fn connect(config: &RedisConfig) -> Result<ConnectSettings, Diagnostic> {
     let location =
         Location::parse(&config.url.0).map_err(|error| wrong("url", error.to_string()))?;
     let tls = &config.tls;
     if !location.tls && (tls.ca_file.is_some() || tls.cert_file.is_some()) {
-        return Err(wrong("tls", "the URL has no TLS; write rediss://… or leave tls out"));
+        return Err(wrong("tls", "the URL has no TLS").fix("write rediss://… or leave tls out"));
     }
     if tls.cert_file.is_some() != tls.key_file.is_some() {
-        return Err(wrong("tls", "certFile and keyFile belong together; write both or neither"));
+        return Err(
+            wrong("tls", "certFile and keyFile belong together").fix("write both or neither")
+        );
     }
     let files = [
         ("passwordFile", &config.password_file),
@@ -124,12 +126,12 @@ fn connect(config: &RedisConfig) -> Result<ConnectSettings, PlanError> {
     })
 }
 
-fn codec(config: &RedisConfig) -> Result<Codec, PlanError> {
+fn codec(config: &RedisConfig) -> Result<Codec, Diagnostic> {
     // The head of a value tells its length in 32 bits.
     const OBJECT_BYTES_MAX: u64 = 1 << 30;
     let object = config.object_bytes_max;
     if object.0 > OBJECT_BYTES_MAX {
-        return Err(wrong("objectBytesMax", format!("{object} is more than 1GiB; lower it")));
+        return Err(wrong("objectBytesMax", format!("{object} is more than 1GiB")).fix("lower it"));
     }
     Ok(Codec {
         compression: config.compression.algorithm,
@@ -142,19 +144,17 @@ fn log(
     config: &RedisConfig,
     namespace: &str,
     pod: String,
-) -> Result<Option<RedisLogSettings>, PlanError> {
+) -> Result<Option<RedisLogSettings>, Diagnostic> {
     let log = &config.log;
     if !log.enabled {
         return Ok(None);
     }
     if log.events_max == 0 {
-        return Err(wrong("log.eventsMax", "0 is too few; write 1000 or more"));
+        return Err(wrong("log.eventsMax", "0 is too few").fix("write 1000 or more"));
     }
     if log.lease_ms < 100 {
-        return Err(wrong(
-            "log.leaseMs",
-            format!("{} is too short; write 100 or more", log.lease_ms),
-        ));
+        let reason = format!("{} is too short", log.lease_ms);
+        return Err(wrong("log.leaseMs", reason).fix("write 100 or more"));
     }
     Ok(Some(RedisLogSettings {
         namespace: namespace.to_owned(),
@@ -167,7 +167,7 @@ fn log(
     }))
 }
 
-fn warm(config: &RedisConfig) -> Result<Option<(WarmSettings, bool)>, PlanError> {
+fn warm(config: &RedisConfig) -> Result<Option<(WarmSettings, bool)>, Diagnostic> {
     let warm = &config.warm_start;
     if warm.keys_max == 0 {
         return Ok(None);
@@ -188,8 +188,8 @@ mod tests {
 
     fn planned(config: &RedisConfig) -> Result<RedisPlan, String> {
         let shop = MeshConfig { namespace: Some("shop".to_owned()), ..MeshConfig::default() };
-        let who = crate::app::mesh::who(&shop, |_| None);
-        plan(config, 2, &who, |_| None).map_err(|error| error.to_string())
+        let identity = PodIdentity::gather(&shop, |_| None);
+        plan(config, 2, &identity, |_| None).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use outrigger_policy::PolicyError;
-
 use crate::controller::{Controller, Layer};
-use crate::xds::decode::{RESOURCES, ResourceError, decode};
+use crate::xds::decode::{RESOURCES, decode};
 use crate::xds::kept::{Keeper, Kept};
 use crate::xds::proto::DiscoveryResponse;
 use crate::xds::status::{XdsResult, XdsStatus};
@@ -78,13 +76,10 @@ impl Applier {
     }
 
     fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
-        let decoded = decode(&response.resources).map_err(|error| {
-            let layer = RESOURCES.iter().find(|(name, _)| *name == error.resource);
+        let decoded = decode(&response.resources).map_err(|found| {
+            let layer = RESOURCES.iter().find(|(name, _)| Some(*name) == found.source.as_deref());
             let layer = layer.map_or(Layer::Mesh, |(_, layer)| *layer);
-            let ResourceError { resource: source, reason } = error;
-            let (at, path, fix) = (None, String::new(), None);
-            let error = PolicyError { source, at, path, reason, fix };
-            shortened(self.controller.refuse(layer, error).to_string())
+            shortened(self.controller.refuse(layer, found).to_string())
         })?;
         // istiod sends the same again at every push: said once is enough.
         if decoded.warnings != self.warned {
@@ -108,11 +103,8 @@ impl Applier {
             .iter()
             .map(|(name, layer)| (*layer, *name, documents.get(name).map(String::as_str)))
             .collect();
-        self.controller.replace(&layers).map_err(|error| {
-            // The line is one of our own making; the path is what the author can find.
-            let error = PolicyError { at: None, ..error };
-            shortened(error.to_string())
-        })
+        // The line is one of our own making; the path is what the author can find.
+        self.controller.replace(&layers).map_err(|found| shortened(found.on(None).to_string()))
     }
 
     /// A full disk costs the next start its policy, and nothing else; an older one must not come

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use outrigger_diagnostic::Diagnostic;
 use prost::Message as _;
 use prost_types::{Any, Struct};
 
@@ -20,16 +21,6 @@ pub(crate) const RESOURCES: [(&str, Layer); 3] = [
     ("outrigger/workload", Layer::Workload),
 ];
 
-/// A resource that is no policy document.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{resource}: {reason}")]
-pub struct ResourceError {
-    /// Its name, or its place in the response.
-    pub resource: String,
-    /// What is wrong and what to write.
-    pub reason: String,
-}
-
 /// What a response holds: the documents by resource, as JSON, and what was odd about it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decoded {
@@ -38,10 +29,13 @@ pub(crate) struct Decoded {
 }
 
 /// Reads the resources of a response, all or nothing.
-pub(crate) fn decode(resources: &[Any]) -> Result<Decoded, ResourceError> {
+///
+/// # Errors
+/// The first resource that is no policy document, by its name or its place in the response.
+pub(crate) fn decode(resources: &[Any]) -> Result<Decoded, Diagnostic> {
     let mut decoded = Decoded::default();
     for (at, resource) in resources.iter().enumerate() {
-        let wrong = |reason: String| ResourceError { resource: format!("resource {at}"), reason };
+        let wrong = |reason: String| Diagnostic::new(reason).in_source(format!("resource {at}"));
         if resource.type_url != EXTENSION_CONFIG {
             return Err(wrong(format!("is a {}, not a {EXTENSION_CONFIG}", resource.type_url)));
         }
@@ -51,8 +45,8 @@ pub(crate) fn decode(resources: &[Any]) -> Result<Decoded, ResourceError> {
             decoded.warnings.push(format!("{} was not asked for; ignored", config.name));
             continue;
         };
-        let document = document(config.typed_config.as_ref())
-            .map_err(|reason| ResourceError { resource: (*name).to_owned(), reason })?;
+        let document =
+            document(config.typed_config.as_ref()).map_err(|found| found.in_source(*name))?;
         if decoded.documents.insert(name, document).is_some() {
             let hint = "several EnvoyFilters carry it; the last one counts";
             decoded.warnings.push(format!("{name} came twice: {hint}"));
@@ -62,30 +56,29 @@ pub(crate) fn decode(resources: &[Any]) -> Result<Decoded, ResourceError> {
 }
 
 /// The policy document in a resource, as JSON.
-fn document(config: Option<&Any>) -> Result<String, String> {
-    let config = config.ok_or("has no typed_config")?;
+fn document(config: Option<&Any>) -> Result<String, Diagnostic> {
+    let config = config.ok_or_else(|| Diagnostic::new("has no typed_config"))?;
+    let broken = |error| Diagnostic::new(format!("typed_config cannot be decoded: {error}"));
     let value = match config.type_url.as_str() {
         "type.googleapis.com/udpa.type.v1.TypedStruct"
         | "type.googleapis.com/xds.type.v3.TypedStruct" => {
-            let typed = TypedStruct::decode(&*config.value)
-                .map_err(|error| format!("typed_config cannot be decoded: {error}"))?;
+            let typed = TypedStruct::decode(&*config.value).map_err(broken)?;
             if typed.type_url != POLICY_TYPE {
-                return Err(format!(
-                    "typed_config.type_url is \"{}\"; write {POLICY_TYPE}",
-                    typed.type_url
-                ));
+                let reason = format!("typed_config.type_url is \"{}\"", typed.type_url);
+                return Err(Diagnostic::new(reason).fix(format!("write {POLICY_TYPE}")));
             }
             typed.value.unwrap_or_default()
         }
-        "type.googleapis.com/google.protobuf.Struct" => Struct::decode(&*config.value)
-            .map_err(|error| format!("typed_config cannot be decoded: {error}"))?,
+        "type.googleapis.com/google.protobuf.Struct" => {
+            Struct::decode(&*config.value).map_err(broken)?
+        }
         other => {
-            return Err(format!(
-                "typed_config is a {other}; write type.googleapis.com/udpa.type.v1.TypedStruct"
-            ));
+            return Err(Diagnostic::new(format!("typed_config is a {other}"))
+                .fix("write type.googleapis.com/udpa.type.v1.TypedStruct"));
         }
     };
-    let json = to_json(&value).ok_or("typed_config.value is nested too deeply")?;
+    let json = to_json(&value);
+    let json = json.ok_or_else(|| Diagnostic::new("typed_config.value is nested too deeply"))?;
     Ok(json.to_string())
 }
 

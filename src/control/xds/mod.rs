@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 pub use address::XdsAddress;
 pub use client::Client;
-pub use decode::{POLICY_TYPE, ResourceError};
+pub use decode::POLICY_TYPE;
 pub use node::{Identity, parse_labels};
 pub use status::{Failure, Nack, XdsResult, XdsStatus, XdsView};
 

@@ -3,13 +3,11 @@
 //! Objects without a pod template keep their text byte for byte. The others are written anew, with
 //! their keys in order; comments within them are lost, those before them stay.
 
-use std::fmt;
-
+use outrigger_diagnostic::Diagnostic;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
 use crate::config::Options;
-use crate::error::Refusal;
 use crate::pod::{Choice, choice, inject};
 use crate::yaml;
 
@@ -18,35 +16,6 @@ mod stream;
 
 use convert::{ambiguous, octal, update};
 use stream::{Part, documents};
-
-/// Why a stream was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {reason}")]
-pub struct ManifestError {
-    /// Which document, and what it is.
-    pub place: Place,
-    /// Path, reason and fix.
-    pub reason: String,
-}
-
-/// Where something is in a stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The document, counted from 1.
-    pub document: usize,
-    /// Kind and name, where they are known.
-    pub object: String,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "document {}", self.document)?;
-        if !self.object.is_empty() {
-            write!(f, " ({})", self.object)?;
-        }
-        Ok(())
-    }
-}
 
 /// A stream with Outrigger in its workloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +32,7 @@ pub struct Injected {
 ///
 /// # Errors
 /// The first document that is not valid, or into which Outrigger cannot be put.
-pub fn inject_stream(text: &str, options: &Options) -> Result<Injected, ManifestError> {
+pub fn inject_stream(text: &str, options: &Options) -> Result<Injected, Diagnostic> {
     let mut injected = Injected::default();
     for (i, part) in documents(text).iter().enumerate() {
         let mut walk = Walk { options, document: i + 1, injected: &mut injected };
@@ -80,7 +49,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn part(&mut self, part: &Part<'_>) -> Result<(), ManifestError> {
+    fn part(&mut self, part: &Part<'_>) -> Result<(), Diagnostic> {
         if part.is_blank() {
             self.injected.text.push_str(part.text);
             return Ok(());
@@ -104,32 +73,30 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn parse(&self, part: &Part<'_>) -> Result<Yaml, ManifestError> {
+    fn parse(&self, part: &Part<'_>) -> Result<Yaml, Diagnostic> {
         let refused = |error: serde_yaml::Error| {
             let line = error.location().map_or(part.line, |place| part.line + place.line());
             let mut reason = error.to_string();
             if let Some(cut) = reason.rfind(" at line ") {
                 reason.truncate(cut);
             }
-            self.refuse("", format!("line {line}: {reason}"))
+            Diagnostic::new(format!("line {line}: {reason}")).in_source(self.place(""))
         };
         let mut yaml: Yaml = serde_yaml::from_str(part.text).map_err(refused)?;
         yaml.apply_merge().map_err(refused)?;
         Ok(yaml)
     }
 
-    fn refuse(&self, object: &str, reason: String) -> ManifestError {
-        let place = Place { document: self.document, object: object.to_owned() };
-        ManifestError { place, reason }
+    /// Which document it is, counted from 1, with the object in it if one is known.
+    fn place(&self, object: &str) -> String {
+        match object {
+            "" => format!("document {}", self.document),
+            object => format!("document {} ({object})", self.document),
+        }
     }
 
     /// Injects into an object, or into the items of a list.
-    fn object(
-        &mut self,
-        yaml: &mut Yaml,
-        path: &str,
-        part: &Part<'_>,
-    ) -> Result<(), ManifestError> {
+    fn object(&mut self, yaml: &mut Yaml, path: &str, part: &Part<'_>) -> Result<(), Diagnostic> {
         let is_list = text_of(yaml, "kind") == "List" && text_of(yaml, "apiVersion") == "v1";
         if let (true, Some(Yaml::Sequence(items))) = (is_list, yaml.get_mut("items")) {
             for (i, item) in items.iter_mut().enumerate() {
@@ -146,8 +113,10 @@ impl Walk<'_> {
             place = match place.get_mut(*step) {
                 Some(inner) => inner,
                 None => {
-                    let reason = format!("{path}: it is missing; a {} needs one", kind(&name));
-                    return Err(self.refuse(&name, reason));
+                    return Err(Diagnostic::new("it is missing")
+                        .at(path)
+                        .fix(format!("a {} needs one", kind(&name)))
+                        .in_source(self.place(&name)));
                 }
             };
             path.push('.');
@@ -161,23 +130,27 @@ impl Walk<'_> {
         name: &str,
         path: &str,
         part: &Part<'_>,
-    ) -> Result<(), ManifestError> {
-        let refused = |refusal: Refusal| self.refuse(name, format!("{path}{refusal}"));
+    ) -> Result<(), Diagnostic> {
+        let place = self.place(name);
+        let refused = |found: Diagnostic| found.below(path).in_source(place.as_str());
         octal(pod);
-        let before: Json = serde_json::to_value(&*pod)
-            .map_err(|error| self.refuse(name, format!("{path}: {error}")))?;
+        let before: Json = serde_json::to_value(&*pod).map_err(|error| {
+            Diagnostic::new(error.to_string())
+                .at(path.trim_end_matches('.'))
+                .in_source(place.as_str())
+        })?;
         if choice(&before).map_err(refused)? == Choice::Declined {
             return Ok(());
         }
         if let Some((line, word)) = ambiguous(part, pod) {
             let reason = format!(
                 "line {line}: `{word}` without quotes is a boolean for Kubernetes and a string by \
-                 YAML 1.2; write true, false or \"{word}\""
+                 YAML 1.2"
             );
-            return Err(self.refuse(name, reason));
+            let fix = format!("write true, false or \"{word}\"");
+            return Err(Diagnostic::new(reason).fix(fix).in_source(place));
         }
         let after = inject(&before, self.options).map_err(refused)?;
-        let place = Place { document: self.document, object: name.to_owned() };
         for warning in &after.warnings {
             self.injected.warnings.push(format!("{place}: {path}{warning}"));
         }

@@ -207,7 +207,8 @@ fn pods_in_which_it_could_not_work_are_refused() {
         let text = refusal.to_string();
         assert!(text.starts_with(expected), "{spec}: {text}");
         // The API server cuts longer warnings.
-        assert!(refusal.path.len() + refusal.reason.len() < 240 && refusal.fix.len() < 240);
+        let fix = refusal.fix.unwrap();
+        assert!(refusal.place.path.len() + refusal.reason.len() < 240 && fix.len() < 240);
     }
 }
 

@@ -2,12 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use outrigger_diagnostic::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::patch::diff;
 use crate::config::Options;
-use crate::error::Refusal;
 use crate::pod::{Choice, choice, inject};
 
 const VERSION: &str = "admission.k8s.io/v1";
@@ -22,7 +22,7 @@ pub(super) enum Outcome {
     /// The pod does not ask for it, or it is no new pod.
     NotAsked,
     /// It cannot be put into this pod.
-    Refused(Refusal),
+    Refused(Diagnostic),
 }
 
 /// An answer, with what the log says of it.
@@ -93,9 +93,10 @@ pub(super) fn answer(body: &[u8], options: &Options, strict: bool) -> Result<Ans
             response["status"] = json!({"code": 422, "message": format!("Outrigger: {refusal}")});
         } else {
             // In parts: the API server cuts a warning after 256 characters.
-            let Refusal { path, reason, fix } = refusal;
-            warnings.push(format!("Outrigger was not injected: {path}: {reason}"));
-            warnings.push(format!("Outrigger was not injected: {fix}"));
+            let mut refusal = refusal.clone();
+            let fix = refusal.fix.take();
+            warnings.push(format!("Outrigger was not injected: {refusal}"));
+            warnings.extend(fix.map(|fix| format!("Outrigger was not injected: {fix}")));
         }
     }
     if !warnings.is_empty() {

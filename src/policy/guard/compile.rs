@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use outrigger_diagnostic::Diagnostic;
 use outrigger_guard::{BackoffRules, BreakerRules, LimiterRules, MissRules};
 
-use crate::error::PolicyError;
 use crate::guard::{
     BreakerDocument, CallerDeadlineDocument, ConcurrencyPolicy, Deadlines, FailureSet,
     GuardDocument, GuardRules, MissPolicy, Own, RetryPolicy,
@@ -17,97 +17,90 @@ const OPEN_MAX: Span = Span(60_000);
 const BACKOFF_MAX: Span = Span(10_000);
 const LIMIT_MIN: u32 = 4;
 
-/// A wrong combination: the field below the guard, what is wrong, and how to mend it.
-type Wrong = (&'static str, String, &'static str);
-
-/// Checks a guard; `place` is its path in the document.
-pub(crate) fn check(
-    source: &str,
-    text: &str,
-    place: &str,
-    guard: &GuardDocument,
-) -> Result<(), PolicyError> {
-    let found = wrong_timeouts(guard)
-        .or_else(|| wrong_breaker(guard))
-        .or_else(|| wrong_limits(guard))
-        .or_else(|| wrong_retries(guard));
-    match found {
-        None => Ok(()),
-        Some((field, reason, fix)) => {
-            let path = format!("{place}.{field}");
-            Err(PolicyError::at_path(source, text, &path, reason).with_fix(fix))
-        }
-    }
+/// Checks a guard; a diagnostic names the field below it.
+pub(crate) fn check(guard: &GuardDocument) -> Result<(), Diagnostic> {
+    check_timeouts(guard)?;
+    guard.breaker.as_ref().map_or(Ok(()), check_breaker)?;
+    check_limits(guard)?;
+    check_retries(guard)
 }
 
-fn wrong_timeouts(guard: &GuardDocument) -> Option<Wrong> {
-    let all = [
+/// A combination of values that cannot be meant.
+fn wrong(field: &str, reason: impl Into<String>, fix: &str) -> Result<(), Diagnostic> {
+    Err(Diagnostic::new(reason).at(field).fix(fix))
+}
+
+fn check_timeouts(guard: &GuardDocument) -> Result<(), Diagnostic> {
+    for (field, span) in [
         ("timeout", guard.timeout),
         ("connectTimeout", guard.connect_timeout),
         ("tlsTimeout", guard.tls_timeout),
         ("firstByteTimeout", guard.first_byte_timeout),
         ("idleTimeout", guard.idle_timeout),
-    ];
-    let (field, _) = all.into_iter().find(|(_, span)| *span == Some(Span(0)))?;
-    Some((field, "no request can be answered in 0ms".to_owned(), "leave it out for no limit here"))
+    ] {
+        if span == Some(Span(0)) {
+            let reason = "no request can be answered in 0ms";
+            return wrong(field, reason, "leave it out for no limit here");
+        }
+    }
+    Ok(())
 }
 
-fn wrong_breaker(guard: &GuardDocument) -> Option<Wrong> {
-    let breaker = guard.breaker.as_ref()?;
-    let zero = |field, span: Span| {
-        (span.0 == 0)
-            .then(|| (field, "0ms is no time".to_owned(), "write a longer time, such as 5s"))
-    };
-    if let Some(wrong) = zero("breaker.window", breaker.window)
-        .or_else(|| zero("breaker.openFor", breaker.open_for))
-        .or_else(|| zero("breaker.slowAfter", breaker.slow_after))
-    {
-        return Some(wrong);
+fn check_breaker(breaker: &BreakerDocument) -> Result<(), Diagnostic> {
+    for (field, span) in [
+        ("breaker.window", breaker.window),
+        ("breaker.openFor", breaker.open_for),
+        ("breaker.slowAfter", breaker.slow_after),
+    ] {
+        if span == Span(0) {
+            return wrong(field, "0ms is no time", "write a longer time, such as 5s");
+        }
     }
     if breaker.failure_ratio.0 == 0 {
-        let reason = "0% would open it at the first failure".to_owned();
-        return Some(("breaker.failureRatio", reason, "write 1% to 100%, or enabled: false"));
+        let reason = "0% would open it at the first failure";
+        return wrong("breaker.failureRatio", reason, "write 1% to 100%, or enabled: false");
     }
     if breaker.slow_ratio.is_some_and(|ratio| ratio.0 == 0) {
-        let reason = "0% would open it at the first slow response".to_owned();
-        return Some(("breaker.slowRatio", reason, "write 1% to 100%, or leave it out"));
+        let reason = "0% would open it at the first slow response";
+        return wrong("breaker.slowRatio", reason, "write 1% to 100%, or leave it out");
     }
     if let Some(max) = breaker.open_max.filter(|max| *max < breaker.open_for) {
         let reason = format!("{max} is shorter than openFor, {}", breaker.open_for);
-        return Some(("breaker.openMax", reason, "raise openMax or lower openFor"));
+        return wrong("breaker.openMax", reason, "raise openMax or lower openFor");
     }
-    None
+    Ok(())
 }
 
-fn wrong_limits(guard: &GuardDocument) -> Option<Wrong> {
+fn check_limits(guard: &GuardDocument) -> Result<(), Diagnostic> {
     if let Some(limit) = &guard.concurrency
         && let Some(min) = limit.min.filter(|min| *min > limit.max)
     {
         let reason = format!("{min} is more than max, {}", limit.max);
-        return Some(("concurrency.min", reason, "raise max or lower min"));
+        return wrong("concurrency.min", reason, "raise max or lower min");
     }
     if let Some(misses) = &guard.misses
         && let Some(each) = misses.per_client.filter(|each| *each > misses.max)
     {
         let reason = format!("{each} is more than max, {}", misses.max);
-        return Some(("misses.perClient", reason, "raise max or lower perClient"));
+        return wrong("misses.perClient", reason, "raise max or lower perClient");
     }
     if let Some(backoff) = &guard.backoff
         && let Some(max) = backoff.max.filter(|max| *max < backoff.first)
     {
         let reason = format!("{max} is shorter than first, {}", backoff.first);
-        return Some(("backoff.max", reason, "raise max or lower first"));
+        return wrong("backoff.max", reason, "raise max or lower first");
     }
-    None
+    Ok(())
 }
 
-fn wrong_retries(guard: &GuardDocument) -> Option<Wrong> {
-    let retries = guard.retries.as_ref()?;
-    let grpc = FailureSet::of(&retries.on).looks_at_grpc();
-    grpc.then(|| {
-        let reason = "gRPC calls are POST requests, which are never sent again".to_owned();
-        ("retries.on", reason, "leave the gRPC statuses out; the caller may retry by itself")
-    })
+fn check_retries(guard: &GuardDocument) -> Result<(), Diagnostic> {
+    let Some(retries) = &guard.retries else { return Ok(()) };
+    if FailureSet::of(&retries.on).looks_at_grpc() {
+        let reason = "gRPC calls are POST requests, which are never sent again";
+        let fix = "leave the gRPC statuses out; the caller may retry by itself";
+        return wrong("retries.on", reason, fix);
+    }
+    Ok(())
 }
 
 /// The rules of a route: what it says itself, and where it says nothing, what the document says.
@@ -193,7 +186,7 @@ mod tests {
     use super::*;
     use crate::Document;
     use crate::compile::check as check_document;
-    use crate::error::parse_yaml;
+    use crate::yaml::parse_yaml;
 
     fn guard(yaml: &str) -> GuardDocument {
         let document: Document = parse_yaml("p", &format!("guard: {yaml}")).unwrap();

@@ -59,7 +59,7 @@ impl RequestContext {
         if let Some(incoming) = body {
             // An HTTP/2 stream may well be silent for long, as gRPC streams are.
             let idle = (self.parts.version < Version::HTTP_2)
-                .then(|| Duration::from_millis(self.shared().settings.limits.body_idle_ms_max));
+                .then(|| Duration::from_millis(self.shared().settings.limits.body_idle_timeout_ms));
             let (body, sent) = RequestBody::client(incoming, idle);
             request.body = body;
             request.body_sent = Some(sent);

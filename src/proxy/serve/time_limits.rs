@@ -142,17 +142,17 @@ impl Activity {
             let since = since.load(Ordering::Relaxed);
             since != NEVER && now.saturating_sub(since) > max
         };
-        if over(&self.stalled_since, limits.write_stall_ms_max) {
+        if over(&self.stalled_since, limits.write_stall_timeout_ms) {
             return Some(TimeLimit::WriteStall);
         }
         if self.requests.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        if over(&self.head_since, limits.header_read_ms_max) {
+        if over(&self.head_since, limits.header_read_timeout_ms) {
             return Some(TimeLimit::HeaderRead);
         }
         (self.head_since.load(Ordering::Relaxed) == NEVER
-            && over(&self.idle_since, limits.idle_ms_max))
+            && over(&self.idle_since, limits.idle_timeout_ms))
         .then_some(TimeLimit::Idle)
     }
 }
@@ -195,10 +195,10 @@ mod tests {
         ConnectionLimits {
             header_bytes_max: 1,
             header_count_max: 1,
-            header_read_ms_max: 100,
-            idle_ms_max: 1000,
-            body_idle_ms_max: 1000,
-            write_stall_ms_max: 500,
+            header_read_timeout_ms: 100,
+            idle_timeout_ms: 1000,
+            body_idle_timeout_ms: 1000,
+            write_stall_timeout_ms: 500,
             h2_streams_max: 1,
             h2_resets_max: 1,
             h2_header_list_bytes_max: 1,

@@ -43,8 +43,8 @@ impl Upstream {
         clock: Clock,
         identity: ProxyIdentity,
     ) -> Self {
-        let idle_max = settings.idle_connections_max.div_ceil(workers.max(1));
-        let pool = Arc::new(Pool::new(idle_max, Duration::from_millis(settings.idle_ms)));
+        let idle_max = settings.pool.idle_connections_max.div_ceil(workers.max(1));
+        let pool = Arc::new(Pool::new(idle_max, Duration::from_millis(settings.pool.idle_ms)));
         Upstream { settings, endpoints, connector, pool, metrics, clock, identity }
     }
 

@@ -29,7 +29,7 @@ impl EndpointBreakers {
             failure_percent: None,
             slow_percent: None,
             requests_min: 1,
-            consecutive: Some(settings.consecutive_failures),
+            consecutive: Some(settings.consecutive_failures.get()),
             consecutive_for: Duration::ZERO,
             window: WINDOW,
             open_for: Duration::from_millis(settings.eject_for_ms),
@@ -38,7 +38,7 @@ impl EndpointBreakers {
         };
         EndpointBreakers {
             rules,
-            ejections: Arc::new(Ejections::new(settings.ejected_percent_max)),
+            ejections: Arc::new(Ejections::new(settings.ejected_percent_max.0)),
             by_address: ArcSwap::default(),
         }
     }

@@ -79,7 +79,7 @@ impl Endpoints {
         watch: &Arc<RevalidationWatch>,
     ) -> Arc<Self> {
         let check = settings.health_check.as_ref();
-        let ejection = settings.ejection.as_ref();
+        let ejection = settings.ejection.enabled.then_some(&settings.ejection);
         let endpoints = Arc::new(Endpoints {
             configured: settings.endpoints.clone(),
             balance: settings.balance,
@@ -89,7 +89,7 @@ impl Endpoints {
             turn: AtomicUsize::new(0),
             any_turn: AtomicUsize::new(0),
             breakers: ejection.map(EndpointBreakers::new),
-            panic_percent: ejection.map_or(0, |ejection| usize::from(ejection.panic_percent)),
+            panic_percent: ejection.map_or(0, |ejection| usize::from(ejection.panic_percent.0)),
             unhealthy: AtomicUsize::new(0),
             watch: Arc::clone(watch),
         });

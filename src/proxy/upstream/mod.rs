@@ -28,6 +28,6 @@ pub(crate) use endpoints::Endpoints;
 pub(crate) use request::{Destination, Interim, InterimSender, UpstreamRequest};
 pub(crate) use response::{UpstreamBody, UpstreamResponse};
 pub use settings::{
-    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, Protocol, Timeouts,
-    TlsSettings, UpstreamSettings,
+    Address, Balance, EjectionSettings, HealthCheckSettings, HostHeader, PoolSettings, Protocol,
+    Timeouts, TlsSettings, UpstreamSettings,
 };

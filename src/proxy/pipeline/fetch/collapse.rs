@@ -80,7 +80,7 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
     let mut key: FlightKey = (request.key.digest(), 0);
     for _ in 0..=REJOINS_MAX {
         // The leader reads like the others, and is no waiter.
-        let readers_max = shared.settings.waiters_max.saturating_add(1);
+        let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
         let closed =
             |flight: &Flight| is_overtaken(request, flight) || has_expired(request, flight);
         let reader = match shared.flights.join(key, readers_max, shared.log.applied(), closed) {
@@ -95,7 +95,7 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
             Role::Waiter(reader) => reader,
         };
         shared.metrics.coalesce_waiters.inc();
-        let limit = Duration::from_millis(shared.settings.wait_ms_max);
+        let limit = Duration::from_millis(shared.settings.coalesce.wait_ms_max);
         let waited = tokio::time::timeout(limit, context.in_time(reader.resolution())).await;
         let resolution = match waited {
             Ok(Ok(resolution)) => resolution,

@@ -1,77 +1,7 @@
-//! Why a policy or bootstrap file was refused: where, what, and how to mend it.
+//! Reading YAML so that what is wrong in it is told with its line, its path and the nearest known
+//! word. Policy and bootstrap files are both read here.
 
-use std::fmt;
-
-/// One reason to refuse a document as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyError {
-    /// The source: a file path or the name of a control plane resource.
-    pub source: String,
-    /// Line and column, counted from 1, where known.
-    pub at: Option<(usize, usize)>,
-    /// The path of the value inside the document, such as `routes[0].cache.ttl.default`.
-    pub path: String,
-    /// What is wrong.
-    pub reason: String,
-    /// What to do about it, where there is more to say than the reason does.
-    pub fix: Option<String>,
-}
-
-impl std::error::Error for PolicyError {}
-
-impl fmt::Display for PolicyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)?;
-        if let Some((line, column)) = self.at {
-            write!(f, ":{line}:{column}")?;
-        }
-        f.write_str(": ")?;
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.reason)?;
-        if let Some(fix) = &self.fix {
-            write!(f, "; {fix}")?;
-        }
-        Ok(())
-    }
-}
-
-impl PolicyError {
-    /// An error about the value at `path`, whose line is looked up in the text.
-    pub fn at_path(source: &str, text: &str, path: &str, reason: impl Into<String>) -> Self {
-        PolicyError {
-            source: source.to_owned(),
-            at: locate(text, path),
-            path: path.to_owned(),
-            reason: reason.into(),
-            fix: None,
-        }
-    }
-
-    /// Adds what to do.
-    pub fn with_fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
-        self
-    }
-
-    fn from_yaml(source: &str, error: &serde_yaml::Error) -> Self {
-        let at = error.location().map(|place| (place.line(), place.column()));
-        let mut text = error.to_string();
-        if let Some(cut) = text.rfind(" at line ") {
-            text.truncate(cut);
-        }
-        let (path, reason) = split_path(&text);
-        let fix = suggestion(reason);
-        PolicyError {
-            source: source.to_owned(),
-            at,
-            path: path.to_owned(),
-            reason: reason.to_owned(),
-            fix,
-        }
-    }
-}
+use outrigger_diagnostic::{Diagnostic, Position};
 
 /// Parses a YAML document into `T`.
 ///
@@ -80,11 +10,28 @@ impl PolicyError {
 pub fn parse_yaml<T: serde::de::DeserializeOwned + Default>(
     source: &str,
     text: &str,
-) -> Result<T, PolicyError> {
+) -> Result<T, Diagnostic> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(T::default());
     }
-    serde_yaml::from_str(text).map_err(|error| PolicyError::from_yaml(source, &error))
+    serde_yaml::from_str(text).map_err(|error| unreadable(source, &error))
+}
+
+/// What the YAML library says, taken apart.
+fn unreadable(source: &str, error: &serde_yaml::Error) -> Diagnostic {
+    let position =
+        error.location().map(|place| Position { line: place.line(), column: place.column() });
+    let mut text = error.to_string();
+    if let Some(cut) = text.rfind(" at line ") {
+        text.truncate(cut);
+    }
+    let (path, reason) = split_path(&text);
+    let fix = suggestion(reason);
+    let diagnostic = Diagnostic::new(reason).at(path).in_source(source).on(position);
+    match fix {
+        Some(fix) => diagnostic.fix(fix),
+        None => diagnostic,
+    }
 }
 
 /// Splits the leading path that the YAML library puts before its message.
@@ -116,11 +63,12 @@ fn suggestion(reason: &str) -> Option<String> {
         .map(|(_, known)| format!("did you mean `{known}`?"))
 }
 
-/// Finds the line of a path in block-style YAML, for errors found after parsing. A guess that
-/// stays silent where the text is written in another style.
-fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
-    let mut from = 0;
+/// Finds the place of a path in block-style YAML, for what is found wrong after parsing. A guess
+/// that stays silent where the text is written in another style.
+pub fn locate(text: &str, path: &str) -> Option<Position> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
     let lines: Vec<&str> = text.lines().collect();
+    let mut from = 0;
     let mut found = None;
     for part in path.split('.') {
         let (name, index) = match part.split_once('[') {
@@ -133,7 +81,6 @@ fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
         found = Some(at);
         from = at;
         if let Some(index) = index {
-            let indent = |line: &str| line.len() - line.trim_start().len();
             let dash = (at + 1..lines.len()).find(|i| lines[*i].trim_start().starts_with("- "))?;
             let depth = indent(lines[dash]);
             let item = (dash..lines.len())
@@ -143,7 +90,7 @@ fn locate(text: &str, path: &str) -> Option<(usize, usize)> {
             from = item;
         }
     }
-    found.map(|i| (i + 1, lines[i].len() - lines[i].trim_start().len() + 1))
+    found.map(|i| Position { line: i + 1, column: indent(lines[i]) + 1 })
 }
 
 #[cfg(test)]
@@ -184,7 +131,8 @@ mod tests {
     #[test]
     fn paths_are_found_in_the_text() {
         let text = "routes:\n  - name: a\n  - name: b\n    guard:\n      timeout: 1s\n";
-        assert_eq!(locate(text, "routes[1].name"), Some((3, 3)));
-        assert_eq!(locate(text, "routes[1].guard.timeout"), Some((5, 7)));
+        let found = |path| locate(text, path).map(|at| (at.line, at.column));
+        assert_eq!(found("routes[1].name"), Some((3, 3)));
+        assert_eq!(found("routes[1].guard.timeout"), Some((5, 7)));
     }
 }

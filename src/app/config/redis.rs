@@ -17,7 +17,7 @@ pub struct RedisConfig {
     /// `redis://host1:port,host2:port`, `redis+sentinel://host1:port,host2:port/master`, or
     /// `redis+cluster://host1:port,host2:port`.
     pub url: RedisUrl,
-    /// User name.
+    /// User name in the access control list of Redis. Absent: its default user.
     #[serde(default)]
     pub username: Option<String>,
     /// File with the password, read for each connection.
@@ -26,7 +26,7 @@ pub struct RedisConfig {
     /// Credentials of the sentinels themselves.
     #[serde(default)]
     pub sentinel: SentinelConfig,
-    /// Files for TLS.
+    /// Certificates and key for TLS, where the URL asks for it.
     #[serde(default)]
     pub tls: TlsFiles,
     /// Namespace of this workload. Absent: that of the pod (`mesh.namespace`).
@@ -61,13 +61,13 @@ pub struct RedisConfig {
     /// Bytes that the namespace may store. Absent: no bound but Redis' own.
     #[serde(default)]
     pub quota: Option<ByteSize>,
-    /// Compression of values.
+    /// How values are compressed before they are written.
     #[serde(default)]
     pub compression: CompressionConfig,
     /// Encryption of values. Absent: none.
     #[serde(default)]
     pub seal: Option<SealConfig>,
-    /// When Redis is left alone.
+    /// When Redis counts as down, and how often it is tried then.
     #[serde(default)]
     pub breaker: BreakerConfig,
     /// One fetch for all pods.
@@ -76,7 +76,7 @@ pub struct RedisConfig {
     /// Loading the hottest keys at the start.
     #[serde(default)]
     pub warm_start: WarmStartConfig,
-    /// The purge log.
+    /// The purge log, which tells all pods what to purge.
     #[serde(default)]
     pub log: LogConfig,
 }
@@ -159,13 +159,13 @@ impl Serialize for RedisUrl {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct SentinelConfig {
-    /// User name.
+    /// User name at the sentinels. Absent: their default user.
     pub username: Option<String>,
     /// File with the password.
     pub password_file: Option<PathBuf>,
 }
 
-/// Compression of values.
+/// How values are compressed before they are written.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct CompressionConfig {
@@ -190,15 +190,15 @@ pub struct SealConfig {
     pub directory: PathBuf,
 }
 
-/// When Redis is left alone.
+/// When Redis counts as down, and how often it is tried then.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct BreakerConfig {
-    /// Failures in a row after which nobody asks any more, if they go on for two deadlines.
+    /// Failures in a row after which Redis is not asked any more, if they go on for two deadlines.
     pub failures: u32,
     /// First pause between probes.
     pub open_ms: u64,
-    /// Longest pause.
+    /// Longest pause between probes.
     pub open_ms_max: u64,
 }
 
@@ -232,11 +232,11 @@ pub struct WarmStartConfig {
     pub keys_max: usize,
     /// Bytes of bodies to load.
     pub bytes_max: ByteSize,
-    /// Keys in a second.
+    /// Keys that are loaded in a second, at most.
     pub keys_per_second: u32,
     /// Whether the pod becomes ready only when it is warm, or the time is up.
     pub before_ready: bool,
-    /// Time for it.
+    /// Longest time that loading may take.
     pub timeout_ms: u64,
 }
 
@@ -252,7 +252,7 @@ impl Default for WarmStartConfig {
     }
 }
 
-/// The purge log.
+/// The purge log, which tells all pods what to purge.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct LogConfig {
@@ -265,7 +265,7 @@ pub struct LogConfig {
     /// Longest time for appending an event.
     pub append_timeout_ms: u64,
     /// Whether a Redis that was restarted, or took over from another, is trusted to have lost no
-    /// event. If not, what was stored before is void then.
+    /// event. If not, what was stored before is invalid then.
     pub trust_fail_over: bool,
 }
 
