@@ -8,6 +8,7 @@ use clap::Args;
 use outrigger_inject::webhook::{
     ApiServer, Certificates, ClusterPlace, Lifetimes, SERVICE_ACCOUNT, Settings, own_namespace, run,
 };
+use outrigger_policy::error::ValueError;
 use outrigger_policy::values::Span;
 use outrigger_telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -87,7 +88,7 @@ struct OwnArgs {
     service_account: PathBuf,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, ValueError> {
     Span::parse(text).map(|span| Duration::from_millis(span.0))
 }
 

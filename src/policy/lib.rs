@@ -13,12 +13,14 @@
 pub mod aliases;
 pub mod compile;
 pub mod document;
+pub mod error;
 pub mod explain;
 pub mod fold;
 pub mod guard;
 mod index;
 pub mod key;
 pub mod mesh;
+mod path;
 pub mod query;
 mod sharing;
 pub mod snapshot;

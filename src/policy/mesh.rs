@@ -10,6 +10,7 @@ use std::num::NonZeroU16;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ValueError;
 use crate::text::text_value;
 
 /// The side of the pod on which a request came in.
@@ -108,9 +109,8 @@ impl IdentityPattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let forms = "write cluster.local/ns/shop/sa/frontend, cluster.local/ns/shop/*, */sa/frontend or * (as Istio's principals and namespaces)";
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let text = text.strip_prefix(SCHEME).unwrap_or(text);
         let (body, pattern): (&str, fn(String) -> Self) = match text {
             "*" => return Ok(Self::Any),
@@ -121,7 +121,8 @@ impl IdentityPattern {
             },
         };
         if body.is_empty() || body.contains('*') || !body.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(format!("invalid identity \"{text}\": {forms}"));
+            let fix = "write cluster.local/ns/shop/sa/frontend, cluster.local/ns/shop/*, */sa/frontend or * (as Istio's principals and namespaces)";
+            return Err(ValueError::form("identity", text, fix));
         }
         Ok(pattern(body.to_owned()))
     }
@@ -213,7 +214,8 @@ mod tests {
             );
         }
         for bad in ["", "a*b*", "**", "a b"] {
-            assert!(IdentityPattern::parse(bad).unwrap_err().contains("principals"), "{bad}");
+            let error = IdentityPattern::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("principals"), "{bad}");
         }
     }
 

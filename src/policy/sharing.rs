@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 use crate::values::FieldName;
 
@@ -27,25 +28,21 @@ impl PartitionBy {
     /// Reads a partition.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self::None);
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        match text.split_once(':') {
+            Some(("header", name)) => FieldName::parse(name).map(Self::Header),
+            Some(("claim", _)) => Err(ValueError::Claim(text.to_owned())),
+            _ => match text {
+                "none" => Ok(Self::None),
+                "peer" => Ok(Self::Peer),
+                "namespace" => Ok(Self::Namespace),
+                _ => {
+                    let fix = "write none, peer, namespace or header:NAME";
+                    Err(ValueError::form("partition", text, fix))
+                }
+            },
         }
-        if let Some(name) = text.strip_prefix("header:") {
-            return FieldName::parse(name).map(Self::Header);
-        }
-        match text {
-            "peer" => return Ok(Self::Peer),
-            "namespace" => return Ok(Self::Namespace),
-            _ => {}
-        }
-        if text.starts_with("claim:") {
-            return Err(format!(
-                "partition \"{text}\" needs a token that this version does not read: use header:NAME with a header that outputClaimToHeaders of your RequestAuthentication sets"
-            ));
-        }
-        Err(format!("invalid partition \"{text}\": write none, peer, namespace or header:NAME"))
     }
 }
 
@@ -84,13 +81,13 @@ impl Consistency {
     /// Reads a level.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text {
             "eventual" => Ok(Self::Eventual),
             "causal" => Ok(Self::Causal),
             "strong" => Ok(Self::Strong),
-            _ => Err(format!("invalid consistency \"{text}\": write eventual, causal or strong")),
+            _ => Err(ValueError::form("consistency", text, "write eventual, causal or strong")),
         }
     }
 }
@@ -114,7 +111,7 @@ mod tests {
     #[test]
     fn what_this_version_cannot_do_is_refused_with_a_reason() {
         assert_eq!(PartitionBy::parse("peer"), Ok(PartitionBy::Peer));
-        assert!(PartitionBy::parse("claim:sub").unwrap_err().contains("header:NAME"));
-        assert!(Consistency::parse("linear").unwrap_err().contains("eventual"));
+        assert!(PartitionBy::parse("claim:sub").unwrap_err().to_string().contains("header:NAME"));
+        assert!(Consistency::parse("linear").unwrap_err().to_string().contains("eventual"));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::HeaderName;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 use crate::values::FieldName;
 
@@ -52,8 +53,8 @@ impl FailureKind {
     /// Reads a kind.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text {
             "connect" => return Ok(Self::Connect),
             "reset" => return Ok(Self::Reset),
@@ -69,9 +70,10 @@ impl FailureKind {
         }
         match text.parse::<u16>() {
             Ok(status @ 500..=599) => Ok(Self::Status(status)),
-            _ => Err(format!(
-                "invalid failure \"{text}\": write connect, reset, timeout, invalid, 5xx, a status from 500 to 599, or a gRPC status such as grpc-unavailable"
-            )),
+            _ => {
+                let fix = "write connect, reset, timeout, invalid, 5xx, a status from 500 to 599, or a gRPC status such as grpc-unavailable";
+                Err(ValueError::form("failure", text, fix))
+            }
         }
     }
 }
@@ -165,13 +167,13 @@ impl Priority {
     /// Reads a priority.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text {
             "low" => Ok(Self::Low),
             "normal" => Ok(Self::Normal),
             "high" => Ok(Self::High),
-            _ => Err(format!("invalid priority \"{text}\": write low, normal or high")),
+            _ => Err(ValueError::form("priority", text, "write low, normal or high")),
         }
     }
 
@@ -207,12 +209,12 @@ impl ClientBy {
     /// Reads it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text.strip_prefix("header:") {
             Some(name) => FieldName::parse(name).map(Self::Header),
             None if text == "address" => Ok(Self::Address),
-            None => Err(format!("invalid client \"{text}\": write address or header:NAME")),
+            None => Err(ValueError::form("client", text, "write address or header:NAME")),
         }
     }
 
