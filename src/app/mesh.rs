@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use outrigger_control::xds::{Identity, XdsAddress, XdsSettings, parse_labels};
+use outrigger_control::xds::{NodeIdentity, XdsAddress, XdsSettings, parse_labels};
 use outrigger_proxy::{ListenAddress, MeshSettings, Mode};
 
 use crate::app::build::PlanError;
@@ -129,7 +129,7 @@ pub fn settings(
 /// With the field, the reason and the fix.
 pub fn xds(xds: &XdsConfig, policy: &PolicyConfig, who: &Who) -> Result<XdsSettings, PlanError> {
     let address = XdsAddress::parse(&xds.address)
-        .map_err(|reason| PlanError::new("policy.xds.address", reason))?;
+        .map_err(|found| PlanError::new("policy.xds.address", found.to_string()))?;
     let pod = who.pod.clone().ok_or_else(|| {
         let reason = "istiod has to know which pod this is; set POD_NAME from the downward API \
                       (metadata.name), and POD_NAMESPACE beside it";
@@ -147,7 +147,7 @@ pub fn xds(xds: &XdsConfig, policy: &PolicyConfig, who: &Who) -> Result<XdsSetti
         server_name: xds.server_name.clone(),
         token_file: xds.token_file.clone(),
         ca_file: xds.ca_file.clone(),
-        identity: Identity {
+        identity: NodeIdentity {
             pod,
             namespace: who.namespace.clone(),
             cluster_id: who.cluster_id.clone(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use outrigger_diagnostic::Diagnostic;
+
 use crate::controller::{Controller, Layer};
 use crate::xds::decode::{RESOURCES, decode};
 use crate::xds::kept::{Keeper, Kept};
@@ -54,20 +56,23 @@ impl Applier {
                 self.status.kept(kept.saved(), kept.version);
                 self.in_force = Some(documents);
             }
-            Err(reason) => tracing::warn!(reason, "the kept policy cannot be used"),
+            Err(found) => {
+                let reason = told(&found);
+                tracing::warn!(reason, "the kept policy cannot be used");
+            }
         }
     }
 
     /// Applies a response.
     ///
     /// # Errors
-    /// Why it is refused, in the words that istiod is told.
-    pub(crate) fn apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
+    /// Why it is refused.
+    pub(crate) fn apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, Diagnostic> {
         let result = self.try_apply(response);
         match &result {
             Ok(result) => self.status.accepted(&response.version_info, *result),
-            Err(reason) => {
-                self.status.rejected(&response.version_info, reason);
+            Err(found) => {
+                self.status.rejected(&response.version_info, &told(found));
                 // What comes next is put in force even if it is as before: that ends the refusal.
                 self.in_force = None;
             }
@@ -75,11 +80,11 @@ impl Applier {
         result
     }
 
-    fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
+    fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, Diagnostic> {
         let decoded = decode(&response.resources).map_err(|found| {
             let layer = RESOURCES.iter().find(|(name, _)| Some(*name) == found.source.as_deref());
             let layer = layer.map_or(Layer::Mesh, |(_, layer)| *layer);
-            shortened(self.controller.refuse(layer, found).to_string())
+            self.controller.refuse(layer, found)
         })?;
         // istiod sends the same again at every push: said once is enough.
         if decoded.warnings != self.warned {
@@ -98,13 +103,16 @@ impl Applier {
         Ok(XdsResult::Accepted)
     }
 
-    fn put_in_force(&self, documents: &BTreeMap<&'static str, String>) -> Result<(), String> {
+    fn put_in_force(
+        &self,
+        documents: &BTreeMap<&'static str, String>,
+    ) -> Result<(), Diagnostic> {
         let layers: Vec<(Layer, &str, Option<&str>)> = RESOURCES
             .iter()
             .map(|(name, layer)| (*layer, *name, documents.get(name).map(String::as_str)))
             .collect();
         // The line is one of our own making; the path is what the author can find.
-        self.controller.replace(&layers).map_err(|found| shortened(found.on(None).to_string()))
+        self.controller.replace(&layers).map_err(|found| found.on(None))
     }
 
     /// A full disk costs the next start its policy, and nothing else; an older one must not come
@@ -118,6 +126,11 @@ impl Applier {
             keeper.forget();
         }
     }
+}
+
+/// The words in which a refusal is told to istiod and to operators.
+pub(crate) fn told(refusal: &Diagnostic) -> String {
+    shortened(refusal.to_string())
 }
 
 fn shortened(mut reason: String) -> String {
@@ -171,7 +184,7 @@ mod tests {
         let version = applier.controller.status().version;
         let bad = json!({"routes": [{"name": "b", "cache": {"ttl": {"default": 30}}}]});
         let both = [("outrigger/mesh", named("c")), ("outrigger/workload", bad)];
-        let reason = applier.apply(&response("2", &both)).unwrap_err();
+        let reason = applier.apply(&response("2", &both)).unwrap_err().to_string();
         assert!(
             reason.starts_with("outrigger/workload: routes[0].cache.ttl.default: "),
             "{reason}"

@@ -16,15 +16,16 @@ use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::controller::Controller;
-use crate::xds::apply::Applier;
+use crate::xds::apply::{Applier, told};
 use crate::xds::backoff::Backoff;
 use crate::xds::decode::RESOURCES;
+use crate::xds::error::XdsError;
 use crate::xds::kept::Keeper;
 use crate::xds::proto::{
     DiscoveryRequest, DiscoveryResponse, EXTENSION_CONFIG, STREAM_AGGREGATED_RESOURCES, Status,
 };
+use crate::xds::settings::XdsSettings;
 use crate::xds::status::XdsStatus;
-use crate::xds::{XdsError, XdsSettings};
 
 /// A connection must be made within this.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -141,7 +142,7 @@ fn answer(
             accepted.clone_from(&response.version_info);
             None
         }
-        Err(message) => Some(Status { code: Code::InvalidArgument as i32, message }),
+        Err(found) => Some(Status { code: Code::InvalidArgument as i32, message: told(&found) }),
     };
     DiscoveryRequest {
         version_info: accepted.clone(),
@@ -196,10 +197,7 @@ async fn connect(settings: &XdsSettings) -> Result<Channel, XdsError> {
 type Stream = (mpsc::Sender<DiscoveryRequest>, Streaming<DiscoveryResponse>);
 
 async fn subscribe(channel: Channel, settings: &XdsSettings) -> Result<Stream, XdsError> {
-    let labels = settings
-        .identity
-        .labels()
-        .map_err(|(path, error)| XdsError::Labels { path, reason: error.to_string() })?;
+    let labels = settings.identity.labels()?;
     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
     let node = Some(settings.identity.node(&labels));
     let first = DiscoveryRequest { node, ..subscription() };

@@ -12,6 +12,20 @@ const FILE: &str = "policy.json";
 /// The form of the file.
 const FORMAT: u32 = 1;
 
+/// Why the policy on disk cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeptError {
+    /// The file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    /// The file holds something else, or a part only.
+    #[error("{}: not a kept policy: {error}", path.display())]
+    NotKept { path: PathBuf, error: serde_json::Error },
+    /// Another version of this program has written it.
+    #[error("{}: form {found}, and this version reads {FORMAT}", path.display())]
+    Format { path: PathBuf, found: u32 },
+}
+
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -59,35 +73,37 @@ impl Keeper {
     }
 
     /// What is kept; `None` if there is nothing.
-    pub(crate) fn read(&self) -> Result<Option<Kept>, String> {
+    pub(crate) fn read(&self) -> Result<Option<Kept>, KeptError> {
         let path = self.path();
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
+            Err(error) => return Err(KeptError::File { path, error }),
         };
-        let kept: Kept = serde_json::from_slice(&text)
-            .map_err(|error| format!("{}: not a kept policy: {error}", path.display()))?;
+        let kept: Kept = match serde_json::from_slice(&text) {
+            Ok(kept) => kept,
+            Err(error) => return Err(KeptError::NotKept { path, error }),
+        };
         if kept.format != FORMAT {
-            let (theirs, path) = (kept.format, path.display());
-            return Err(format!("{path}: form {theirs}, and this version reads {FORMAT}"));
+            return Err(KeptError::Format { path, found: kept.format });
         }
         Ok(Some(kept))
     }
 
-    /// Forgets what is kept. Gone already is as good.
+    /// Forgets what is kept. An error is ignored: if the file is gone already, nothing has to be
+    /// done, and if it cannot be removed, nothing else can be done.
     pub(crate) fn forget(&self) {
         let _ = std::fs::remove_file(self.path());
     }
 
     /// Replaces what is kept, in one step: a crash leaves the old or the new one.
-    pub(crate) fn write(&self, kept: &Kept) -> Result<(), String> {
+    pub(crate) fn write(&self, kept: &Kept) -> Result<(), KeptError> {
         let path = self.path();
-        write_atomically(&path, kept).map_err(|error| format!("{}: {error}", path.display()))
+        write_atomically(&path, kept).map_err(|error| KeptError::File { path, error })
     }
 }
 
-/// Writes beside it first.
+/// Writes a new file and renames it: a reader sees the old one or the whole new one.
 fn write_atomically(path: &Path, kept: &Kept) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
@@ -107,10 +123,10 @@ mod tests {
     fn what_is_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let keeper = Keeper::new(dir.path().join("below"));
-        assert_eq!(keeper.read(), Ok(None));
+        assert_eq!(keeper.read().unwrap(), None);
         let kept = Kept::new("v/1", &[("outrigger/mesh", "{}".to_owned())].into());
         keeper.write(&kept).unwrap();
-        assert_eq!(keeper.read(), Ok(Some(kept.clone())));
+        assert_eq!(keeper.read().unwrap(), Some(kept.clone()));
         assert!(kept.saved() <= SystemTime::now());
     }
 
@@ -130,7 +146,7 @@ mod tests {
             (r#"{"format":9,"savedUnixSeconds":1,"version":"","documents":{}}"#, "form 9"),
         ] {
             std::fs::write(keeper.path(), text).unwrap();
-            let error = keeper.read().unwrap_err();
+            let error = keeper.read().unwrap_err().to_string();
             assert!(error.contains("policy.json") && error.contains(says), "{error}");
         }
     }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::xds::error::XdsError;
 use crate::xds::proto::Node;
 use crate::xds::values::{nested, text, to_struct};
 
@@ -16,7 +17,7 @@ const ADDRESS: &str = "127.0.0.6";
 
 /// Who this pod is, as istiod must know it to choose policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// Name of the pod.
     pub pod: String,
     /// Its namespace.
@@ -29,20 +30,22 @@ pub struct Identity {
     pub labels_file: Option<PathBuf>,
 }
 
-impl Identity {
+impl NodeIdentity {
     /// The node's id: `sidecar~ADDRESS~POD.NAMESPACE~DOMAIN`.
     pub fn node_id(&self) -> String {
-        let Identity { pod, namespace, .. } = self;
+        let NodeIdentity { pod, namespace, .. } = self;
         format!("sidecar~{ADDRESS}~{pod}-outrigger.{namespace}~{namespace}.svc.cluster.local")
     }
 
     /// Labels of the pod; none where no file is named. One that cannot be read is an error: istiod
     /// would take its policies for this workload back.
-    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, (PathBuf, std::io::Error)> {
+    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, XdsError> {
         let Some(path) = &self.labels_file else { return Ok(BTreeMap::new()) };
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(parse_labels(&text)),
-            Err(error) => Err((path.clone(), error)),
+            Err(error) => {
+                Err(XdsError::Labels { path: path.clone(), reason: error.to_string() })
+            }
         }
     }
 
@@ -85,8 +88,8 @@ mod tests {
     use crate::xds::values::to_json;
     use serde_json::json;
 
-    fn identity() -> Identity {
-        Identity {
+    fn identity() -> NodeIdentity {
+        NodeIdentity {
             pod: "reviews-1".to_owned(),
             namespace: "bookinfo".to_owned(),
             cluster_id: "Kubernetes".to_owned(),

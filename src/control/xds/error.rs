@@ -1,0 +1,58 @@
+//! Why there is no stream from istiod: one enum for all that can go wrong between this process and
+//! it. What is wrong in a policy that istiod sends is a diagnostic, and no error of the connection.
+
+use std::path::PathBuf;
+
+/// Why a connection to istiod failed or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum XdsError {
+    /// It cannot be reached.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The token or the certificates cannot be used.
+    #[error("{}: {reason}; mount the projected token (audience istio-ca) and istio-ca-root-cert, or set policy.xds.tokenFile and caFile", path.display())]
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The labels of the pod cannot be read.
+    #[error("{}: {reason}; mount the pod's labels from the downward API, or set OUTRIGGER_POD_LABELS", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// istiod does not accept who we are.
+    #[error(
+        "istiod refuses this identity: {reason}; check that POD_NAMESPACE is the namespace of the service account, and the token's audience istio-ca"
+    )]
+    Denied {
+        /// What it says.
+        reason: String,
+    },
+    /// istiod accepts connections and says nothing.
+    #[error("istiod did not answer within {seconds} s")]
+    Silent {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The stream ended with an error.
+    #[error("the stream ended: {code:?}: {reason}")]
+    Status {
+        /// gRPC status.
+        code: tonic::Code,
+        /// What was said.
+        reason: String,
+    },
+    /// The stream ended.
+    #[error("the stream ended")]
+    Ended,
+}
