@@ -133,7 +133,8 @@ fn certificates(files: FileArgs, own: OwnArgs) -> Result<Certificates, CliError>
     }
     let namespace = match own.namespace {
         Some(namespace) => namespace,
-        None => own_namespace(&own.service_account).map_err(CliError::Usage)?,
+        None => own_namespace(&own.service_account)
+            .map_err(|error| CliError::Usage(error.to_string()))?,
     };
     Ok(Certificates::Own {
         api: api_server(own.service_account)?,
@@ -173,5 +174,5 @@ async fn serve(address: SocketAddr, settings: Settings) -> Result<(), CliError> 
             _ = interrupt.recv() => {}
         }
     };
-    run(listener, settings, stop).await.map_err(startup)
+    run(listener, settings, stop).await.map_err(|error| startup(error.to_string()))
 }

@@ -57,14 +57,17 @@ impl OtherPort {
     /// Reads `PORT` (TCP) or `PORT/PROTOCOL`.
     ///
     /// # Errors
-    /// A sentence that says what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         const KNOWN: [&str; 7] = ["TCP", "TLS", "HTTP", "HTTP2", "GRPC", "HTTPS", "MONGO"];
         let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
         let protocol = protocol.to_ascii_uppercase();
         match number.parse() {
             Ok(number) if KNOWN.contains(&protocol.as_str()) => Ok(OtherPort { number, protocol }),
-            _ => Err(format!("\"{text}\" is no port: write 9090 (TCP) or 9090/GRPC")),
+            _ => {
+                let reason = format!("\"{text}\" is no port: write 9090 (TCP) or 9090/GRPC");
+                Err(Diagnostic::new(reason))
+            }
         }
     }
 }
@@ -301,7 +304,7 @@ mod tests {
             [(8080, "127.0.0.1:15480"), (9090, "127.0.0.1:15480"), (7070, "127.0.0.1:7070")];
         assert_eq!(endpoints, expected.map(|(port, to)| (port, Value::from(to))));
         assert_eq!(ingress[2]["port"]["protocol"], "GRPC");
-        assert!(OtherPort::parse("80/SPDY").unwrap_err().contains("9090/GRPC"));
+        assert!(OtherPort::parse("80/SPDY").unwrap_err().to_string().contains("9090/GRPC"));
     }
 
     #[test]

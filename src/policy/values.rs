@@ -35,7 +35,8 @@ impl Span {
                 return wrong(format!("add a unit, for example {shown}s (units: ms, s, m, h, d)"));
             }
             _ => {
-                let fix = "write a whole number and a unit, for example 30s (units: ms, s, m, h, d)";
+                let fix =
+                    "write a whole number and a unit, for example 30s (units: ms, s, m, h, d)";
                 return wrong(fix.to_owned());
             }
         };
@@ -90,7 +91,8 @@ impl ByteSize {
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,
             _ => {
-                let fix = "write a whole number and a unit, for example 8MiB (units: B, KiB, MiB, GiB)";
+                let fix =
+                    "write a whole number and a unit, for example 8MiB (units: B, KiB, MiB, GiB)";
                 return Err(ValueError::form("size", text, fix));
             }
         };

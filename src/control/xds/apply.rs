@@ -103,10 +103,7 @@ impl Applier {
         Ok(XdsResult::Accepted)
     }
 
-    fn put_in_force(
-        &self,
-        documents: &BTreeMap<&'static str, String>,
-    ) -> Result<(), Diagnostic> {
+    fn put_in_force(&self, documents: &BTreeMap<&'static str, String>) -> Result<(), Diagnostic> {
         let layers: Vec<(Layer, &str, Option<&str>)> = RESOURCES
             .iter()
             .map(|(name, layer)| (*layer, *name, documents.get(name).map(String::as_str)))

@@ -43,9 +43,7 @@ impl NodeIdentity {
         let Some(path) = &self.labels_file else { return Ok(BTreeMap::new()) };
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(parse_labels(&text)),
-            Err(error) => {
-                Err(XdsError::Labels { path: path.clone(), reason: error.to_string() })
-            }
+            Err(error) => Err(XdsError::Labels { path: path.clone(), reason: error.to_string() }),
         }
     }
 

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Why a question to the cluster failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
-    /// Somebody else wrote in between: read again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ClusterError {
+    /// Read again.
+    #[error("somebody else wrote in between")]
     Conflict,
     /// No answer, or none that counts.
+    #[error("{0}")]
     Unreachable(String),
     /// An answer that trying again does not change.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -45,22 +48,22 @@ pub(super) struct Bundle {
 /// The API server, or what stands in for it in a test.
 pub(super) trait Cluster: Send + Sync {
     /// The Secret; `None` if there is none.
-    fn secret(&self) -> impl Future<Output = Result<Option<Stored>, Problem>> + Send;
+    fn secret(&self) -> impl Future<Output = Result<Option<Stored>, ClusterError>> + Send;
 
     /// Writes the Secret, if it still is what was read.
     fn write_secret(
         &self,
         old: Option<&Stored>,
         data: &BTreeMap<&'static str, String>,
-    ) -> impl Future<Output = Result<(), Problem>> + Send;
+    ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
     /// What is trusted.
-    fn bundles(&self) -> impl Future<Output = Result<Bundles, Problem>> + Send;
+    fn bundles(&self) -> impl Future<Output = Result<Bundles, ClusterError>> + Send;
 
     /// Writes what is trusted, if it still is what was read.
     fn write_bundle(
         &self,
         read: &Bundles,
         pem: &str,
-    ) -> impl Future<Output = Result<(), Problem>> + Send;
+    ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cluster::{Bundles, Cluster, Problem, Stored};
+use super::cluster::{Bundles, Cluster, ClusterError, Stored};
+use super::error::CertificateError;
 use super::material::{Due, Lifetimes, Material, split_pem};
 use super::tls::Resolver;
 
@@ -60,17 +61,17 @@ impl<C: Cluster> Keeper<C> {
     }
 
     /// Looks after everything once.
-    pub async fn pass(&mut self, now: SystemTime) -> Result<Next, Problem> {
+    pub async fn pass(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
         for _ in 0..ATTEMPTS {
             match self.attempt(now).await {
-                Err(Problem::Conflict) => {}
+                Err(ClusterError::Conflict) => {}
                 other => return other,
             }
         }
-        Err(Problem::Refused(format!("others wrote in between {ATTEMPTS} times in a row")))
+        Err(ClusterError::Refused(format!("others wrote in between {ATTEMPTS} times in a row")))
     }
 
-    async fn attempt(&mut self, now: SystemTime) -> Result<Next, Problem> {
+    async fn attempt(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
         // In this order, and with the version of the first read named by the last write: a replica
         // that has read an old Secret so cannot take back the trust in a new authority.
         let bundles = self.cluster.bundles().await?;
@@ -95,11 +96,12 @@ impl<C: Cluster> Keeper<C> {
         stored: Option<&Stored>,
         bundles: &Bundles,
         now: SystemTime,
-    ) -> Result<Material, Problem> {
+    ) -> Result<Material, ClusterError> {
         let read = stored.map(|stored| Material::from_data(&stored.data));
-        if let (Some(Err(reason)), Some(stored)) = (&read, stored)
+        if let (Some(Err(error)), Some(stored)) = (&read, stored)
             && !stored.data.is_empty()
         {
+            let reason = error.to_string();
             tracing::warn!(
                 reason,
                 "the Secret with the webhook's certificate is not valid; it is replaced"
@@ -108,7 +110,9 @@ impl<C: Cluster> Keeper<C> {
         let read = read.and_then(Result::ok);
         // A Secret that was deleted or broken is written again with what clients trust already.
         let known = read.clone().or_else(|| self.material.clone());
-        let wanted = self.renewed(known, bundles, now).map_err(Problem::Refused)?;
+        let wanted = self
+            .renewed(known, bundles, now)
+            .map_err(|error| ClusterError::Refused(error.to_string()))?;
         if read.as_ref() != Some(&wanted) {
             self.cluster.write_secret(stored, &wanted.to_data()).await?;
             tracing::info!("the Secret with the webhook's certificate was written");
@@ -122,7 +126,7 @@ impl<C: Cluster> Keeper<C> {
         known: Option<Material>,
         bundles: &Bundles,
         now: SystemTime,
-    ) -> Result<Material, String> {
+    ) -> Result<Material, CertificateError> {
         let Some(known) = known else {
             let fresh = Material::fresh(&self.names, self.lifetimes, now)?;
             let trusted = trusted(bundles).concat();
@@ -158,7 +162,8 @@ impl<C: Cluster> Keeper<C> {
                 tracing::info!(expires_unix, "a new certificate is served");
                 Next::Settled
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::warn!(reason, "the new certificate cannot be served");
                 Next::Soon
             }
@@ -179,7 +184,7 @@ fn trusted(bundles: &Bundles) -> Vec<String> {
 /// Passes for ever. What goes wrong is logged once, and once when it is over.
 pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interval: Duration) {
     let settle = interval.min(Duration::from_secs(5));
-    let mut trouble: Option<Problem> = None;
+    let mut trouble: Option<ClusterError> = None;
     loop {
         let pause = match keeper.pass(clock()).await {
             Ok(next) => {
@@ -198,9 +203,9 @@ pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interv
     }
 }
 
-fn tell(before: Option<&Problem>, problem: &Problem, serving: bool) {
+fn tell(before: Option<&ClusterError>, problem: &ClusterError, serving: bool) {
     let known = match (before, problem) {
-        (Some(Problem::Unreachable(_)), Problem::Unreachable(_)) => true,
+        (Some(ClusterError::Unreachable(_)), ClusterError::Unreachable(_)) => true,
         (before, problem) => before == Some(problem),
     };
     if known {
@@ -212,9 +217,9 @@ fn tell(before: Option<&Problem>, problem: &Problem, serving: bool) {
         "there is no certificate to serve yet"
     };
     match problem {
-        Problem::Unreachable(reason) | Problem::Refused(reason) => {
+        ClusterError::Unreachable(reason) | ClusterError::Refused(reason) => {
             tracing::warn!(reason, "the Kubernetes API does not do what is needed; {effect}");
         }
-        Problem::Conflict => {}
+        ClusterError::Conflict => {}
     }
 }

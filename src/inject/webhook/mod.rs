@@ -3,6 +3,7 @@
 
 mod api;
 mod cluster;
+mod error;
 mod files;
 mod keeper;
 mod material;
@@ -27,6 +28,7 @@ use self::server::{Ending, Service};
 use self::tls::Resolver;
 use crate::config::Options;
 
+pub use self::error::{CertificateError, WebhookError};
 pub use self::material::Lifetimes;
 
 /// Where the kubelet puts the token of a pod's service account.
@@ -106,11 +108,12 @@ impl ClusterPlace {
 ///
 /// # Errors
 /// When the service account tells none.
-pub fn own_namespace(account: &Path) -> Result<String, String> {
+pub fn own_namespace(account: &Path) -> Result<String, WebhookError> {
     let path = account.join("namespace");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{}: {error}; write --namespace", path.display()))?;
-    Ok(text.trim().to_owned())
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(WebhookError::Namespace { path, error }),
+    }
 }
 
 /// Serves until `stop`.
@@ -121,9 +124,9 @@ pub async fn run(
     listener: TcpListener,
     settings: Settings,
     stop: impl Future<Output = ()>,
-) -> Result<(), String> {
+) -> Result<(), WebhookError> {
     let resolver = Arc::new(Resolver::default());
-    let config = tls::server_config(Arc::clone(&resolver)).map_err(|error| error.to_string())?;
+    let config = tls::server_config(Arc::clone(&resolver))?;
     let upkeep = match settings.certificates {
         Certificates::Files { cert, key } => {
             let files = Files::open(&cert, &key, resolver)?;

@@ -77,7 +77,8 @@ impl Service {
                 response.headers_mut().insert(header::CONTENT_TYPE, json);
                 response
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::warn!(reason, "a request that is no admission review");
                 text(StatusCode::BAD_REQUEST, format!("{reason}\n"))
             }
@@ -155,6 +156,7 @@ async fn accept(
                 let watcher = graceful.watcher();
                 tokio::spawn(async move {
                     if let Err(error) = connection(stream, acceptor, service, watcher).await {
+                        let error = error.to_string();
                         tracing::debug!(error, "a connection failed");
                     }
                     drop(place);
@@ -174,11 +176,11 @@ async fn connection(
     acceptor: TlsAcceptor,
     service: Arc<Service>,
     watcher: Watcher,
-) -> Result<(), String> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = stream.set_nodelay(true);
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await;
-    let stream = handshake.map_err(late).flatten().map_err(|error| error.to_string())?;
+    let stream = handshake.map_err(late).flatten()?;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     builder
@@ -191,5 +193,5 @@ async fn connection(
         async move { Ok::<_, Infallible>(service.handle(request).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    pin!(watcher.watch(connection.into_owned())).await.map_err(|error| error.to_string())
+    pin!(watcher.watch(connection.into_owned())).await
 }
