@@ -6,7 +6,7 @@ use outrigger_policy::compile::check;
 
 use crate::cli::CliError;
 use crate::istio::{
-    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
+    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, PolicyScope, Variant, Workload,
     render_policy,
 };
 
@@ -92,7 +92,7 @@ pub(super) struct PolicyArgs {
     file: PathBuf,
     /// For whom it is.
     #[arg(long, value_enum)]
-    scope: Scope,
+    scope: PolicyScope,
     /// Name of the object.
     #[arg(long, value_name = "NAME", default_value = "outrigger-policy")]
     name: String,
@@ -174,8 +174,8 @@ fn policy(args: &PolicyArgs) -> Result<(), CliError> {
     check(&source, &text).map_err(|error| CliError::Usage(error.to_string()))?;
     let namespace = match (&args.namespace, args.scope) {
         (Some(namespace), _) => namespace.clone(),
-        (None, Scope::Mesh) => "istio-system".to_owned(),
-        (None, Scope::Namespace | Scope::Workload) => {
+        (None, PolicyScope::Mesh) => "istio-system".to_owned(),
+        (None, PolicyScope::Namespace | PolicyScope::Workload) => {
             let reason = "--namespace: it is missing; write the namespace of the workloads";
             return Err(CliError::Usage(reason.to_owned()));
         }

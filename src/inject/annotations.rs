@@ -4,7 +4,9 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::LABEL;
-use crate::config::{Mesh, Mode};
+use crate::image::is_image;
+use crate::mesh::Mesh;
+use crate::sides::Sides;
 
 /// Begins every annotation of ours.
 pub const PREFIX: &str = "outrigger.io/";
@@ -46,7 +48,7 @@ const LEAST_MEMORY: u64 = 64 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
     pub image: Option<String>,
-    pub mode: Option<Mode>,
+    pub sides: Option<Sides>,
     pub native: Option<bool>,
     pub memory: Option<String>,
     pub upstream_port: Option<u16>,
@@ -94,7 +96,7 @@ impl Wishes {
             IMAGE if is_image(text) => self.image = Some(text.to_owned()),
             IMAGE => return Err(bad("write registry/name:tag or registry/name@sha256:...")),
             MODE => match text.parse() {
-                Ok(mode) => self.mode = Some(mode),
+                Ok(sides) => self.sides = Some(sides),
                 Err(_) => return Err(bad("write inbound, outbound or inbound,outbound")),
             },
             NATIVE => match text {
@@ -167,17 +169,6 @@ fn unknown(key: &str) -> String {
     }
 }
 
-/// Whether a text can be an image: what no registry takes is refused here and not by a kubelet.
-pub fn is_image(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
-    !text.is_empty()
-        && text.len() <= 512
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-        && text.chars().all(inner)
-        && !text.contains("//")
-}
-
 /// A quantity of memory in bytes: a whole number with a unit.
 fn bytes_of(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -228,7 +219,7 @@ mod tests {
     fn every_annotation_is_read() {
         let some = |text: &str| Some(text.to_owned());
         let base = Wishes::default;
-        let mode = Some(Mode { inbound: true, outbound: false });
+        let sides = Some(Sides { inbound: true, outbound: false });
         let cases = [
             (
                 IMAGE,
@@ -254,7 +245,7 @@ mod tests {
             assert_eq!(read, (Ok(expected), Vec::new()), "{key}: {value}");
         }
         let read = one(MODE, json!("inbound"), Mesh::Istio);
-        assert_eq!(read, (Ok(Wishes { mode, ..base() }), Vec::new()));
+        assert_eq!(read, (Ok(Wishes { sides, ..base() }), Vec::new()));
     }
 
     #[test]

@@ -7,18 +7,23 @@
 
 pub mod annotations;
 mod config;
+mod image;
 pub mod manifest;
 mod merge;
+mod mesh;
 mod pod;
 mod refuse;
+mod sides;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod webhook;
 mod yaml;
 
-pub use config::{DEFAULT_IMAGE, InjectionConfig, Mesh, Mode, Options};
+pub use config::{DEFAULT_IMAGE, InjectionConfig, Options};
+pub use mesh::Mesh;
 pub use pod::{Choice, Injection, choice, inject};
+pub use sides::{NotSides, Sides};
 pub use template::Template;
 
 /// The name of the container, and the prefix of everything else that is Outrigger's in a pod.

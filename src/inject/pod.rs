@@ -4,8 +4,9 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value, json};
 
 use crate::annotations::{self, STATUS, UPSTREAM_PORT, Wishes};
-use crate::config::{Mesh, Options};
+use crate::config::Options;
 use crate::merge::{merge_container, name_of};
+use crate::mesh::Mesh;
 use crate::refuse::{self, LISTS};
 use crate::{CONTAINER, LABEL, VERSION};
 
@@ -80,7 +81,7 @@ pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
     let wishes = annotations::read(pod, options.mesh, &mut warnings)?;
     let native = wishes.native.unwrap_or(options.native);
     refuse::pod(pod, native)?;
-    refuse::ports(pod, options.mesh, wishes.mode.unwrap_or(options.mode))?;
+    refuse::ports(pod, options.mesh, wishes.sides.unwrap_or(options.sides))?;
     let mut ours = Ours {
         container: options.template.container.clone(),
         volumes: options.template.volumes.clone(),
@@ -113,7 +114,7 @@ impl Ours {
         self.container.insert("image".to_owned(), json!(image));
         match options.mesh {
             Mesh::Istio => {
-                let mode = wishes.mode.unwrap_or(options.mode).to_string();
+                let mode = wishes.sides.unwrap_or(options.sides).to_string();
                 self.set_variable("OUTRIGGER_MODE", json!({"value": mode}));
             }
             Mesh::None => {

@@ -4,7 +4,7 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::CONTAINER;
-use crate::config::Mesh;
+use crate::mesh::Mesh;
 use crate::merge::name_of;
 
 const ISTIO: &str = include_str!("templates/istio.yaml");

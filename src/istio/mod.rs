@@ -9,5 +9,5 @@ mod policy;
 mod render;
 mod values;
 
-pub use policy::{PolicyObject, Scope, embedded_policies, render_policy};
+pub use policy::{PolicyObject, PolicyScope, embedded_policies, render_policy};
 pub use render::{AppProtocol, Inbound, OtherPort, Outbound, Variant, Workload};

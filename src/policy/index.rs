@@ -9,13 +9,27 @@
 use std::collections::HashMap;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::aliases::Aliases;
 use crate::document::{MatchDocument, PathDocument};
 use crate::mesh::{IdentityPattern, Peer};
-use crate::snapshot::RouteQuery;
 use crate::values::HostPattern;
+
+/// The parts of a request by which a route is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuery<'a> {
+    /// Host, with or without port.
+    pub host: &'a str,
+    /// Path without the query.
+    pub path: &'a str,
+    /// The method.
+    pub method: &'a Method,
+    /// Header fields.
+    pub headers: &'a HeaderMap,
+    /// The authenticated caller.
+    pub peer: Option<Peer<'a>>,
+}
 
 /// What a header field must look like.
 #[derive(Clone, Debug)]
@@ -244,7 +258,6 @@ fn lower_host(host: &str) -> std::borrow::Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
 
     fn index(texts: &[&str]) -> RouteIndex {
         let mut index = RouteIndex::default();

@@ -12,6 +12,8 @@ use crate::key::{KeyRules, Partition};
 use crate::mesh::{Arrival, Peer, Side, SideDocument};
 use crate::values::Consistency;
 
+pub use crate::index::RouteQuery;
+
 /// What to do for the requests of one route.
 #[derive(Debug, PartialEq)]
 pub struct Route {
@@ -157,21 +159,6 @@ impl Route {
         }
         Ok(())
     }
-}
-
-/// The parts of a request by which a route is chosen.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteQuery<'a> {
-    /// Host, with or without port.
-    pub host: &'a str,
-    /// Path without the query.
-    pub path: &'a str,
-    /// Method.
-    pub method: &'a Method,
-    /// Header fields.
-    pub headers: &'a HeaderMap,
-    /// The authenticated caller.
-    pub peer: Option<Peer<'a>>,
 }
 
 /// A compiled policy.

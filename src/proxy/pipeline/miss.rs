@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use outrigger_policy::explain::coalesce_verdict;
+use outrigger_policy::explain::coalesce_decision;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
 use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
 use outrigger_semantics::{conditional, range};
@@ -48,7 +48,7 @@ pub(crate) async fn fetch(job: &mut Job, stored: Option<Arc<Entry>>, why: Forwar
         return pass::known_uncacheable(job, why).await;
     }
     let ranged = whole.is_none() && range::parse(&job.parts.headers).is_some();
-    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
+    let shareable = coalesce_decision(job.route.coalesce, &job.parts.headers, &job.key).yes;
     if ranged || !shareable {
         return alone(job, whole, why, ranged).await;
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use outrigger_guard::Slot;
-use outrigger_policy::explain::coalesce_verdict;
+use outrigger_policy::explain::coalesce_decision;
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
@@ -46,7 +46,7 @@ fn place(job: &Job) -> Result<(Listed, Slot), &'static str> {
         return Err("breaker-open");
     }
     // A refresh that carries credentials is nobody else's to join.
-    let shareable = coalesce_verdict(job.route.coalesce, &job.parts.headers, &job.key).yes;
+    let shareable = coalesce_decision(job.route.coalesce, &job.parts.headers, &job.key).yes;
     let key = (job.key.digest(), if shareable { 0 } else { UNJOINED });
     let slot = job.guard.begin_refresh().ok_or("too-many")?;
     let listed = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
