@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use outrigger_policy::compile::check as check_policy;
+use outrigger_policy::check::check as check_policy;
 
 use crate::app::config::Loaded;
 use crate::cli::CliError;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use outrigger_policy::compile::check;
+use outrigger_policy::check::check;
 
 use crate::cli::CliError;
 use crate::istio::{

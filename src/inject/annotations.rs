@@ -10,11 +10,11 @@ use crate::sides::Sides;
 
 /// Begins every annotation of ours.
 pub const PREFIX: &str = "outrigger.io/";
-/// The image.
+/// The image of the container.
 pub const IMAGE: &str = "outrigger.io/image";
 /// `inbound`, `outbound` or both; Istio only.
 pub const MODE: &str = "outrigger.io/mode";
-/// `"true"` or `"false"`.
+/// Whether the container is a native sidecar: `"true"` or `"false"`.
 pub const NATIVE: &str = "outrigger.io/native-sidecar";
 /// Request and limit of memory.
 pub const MEMORY: &str = "outrigger.io/memory";

@@ -69,9 +69,9 @@ impl InjectionConfig {
 /// What is injected, where a pod's annotations say nothing else.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Container and volumes.
+    /// The container and its volumes, before what a pod asks for.
     pub template: Template,
-    /// The image.
+    /// The image of the container.
     pub image: String,
     /// Which traffic, with Istio.
     pub sides: Sides,

@@ -1,9 +1,9 @@
 //! Puts the Outrigger container into pods.
 //!
 //! [`inject`] is a pure function of a pod and [`Options`]; [`manifest`] applies it to a stream of
-//! YAML documents, for `outrigger inject`; [`webhook`] serves it to the API server. Both the container and its volumes are merged by name, so
-//! that a second injection changes nothing: the API server calls a webhook again when another one has
-//! changed the pod.
+//! YAML documents, for `outrigger inject`; [`webhook`] serves it to the API server. Both the container
+//! and its volumes are merged by name, so that a second injection changes nothing: the API server
+//! calls a webhook again when another one has changed the pod.
 
 pub mod annotations;
 mod config;

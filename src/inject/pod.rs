@@ -34,9 +34,9 @@ struct Mounted {
 /// What a pod says by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// `"true"`.
+    /// It asks for Outrigger (`"true"`).
     Asked,
-    /// `"false"`.
+    /// It declines Outrigger (`"false"`).
     Declined,
     /// It has no such label.
     Silent,
@@ -60,7 +60,7 @@ pub fn choice(pod: &Value) -> Result<Choice, Diagnostic> {
 /// A pod with Outrigger in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Injection {
-    /// The pod.
+    /// The pod with the container and its volumes.
     pub pod: Value,
     /// What has no effect, and why.
     pub warnings: Vec<String>,

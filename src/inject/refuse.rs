@@ -4,8 +4,8 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::annotations::STATUS;
-use crate::mesh::Mesh;
 use crate::merge::{name_of, protocol, says_all_of};
+use crate::mesh::Mesh;
 use crate::sides::Sides;
 use crate::{CONTAINER, USER};
 

@@ -4,8 +4,8 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::CONTAINER;
-use crate::mesh::Mesh;
 use crate::merge::name_of;
+use crate::mesh::Mesh;
 
 const ISTIO: &str = include_str!("templates/istio.yaml");
 const STANDALONE: &str = include_str!("templates/standalone.yaml");
@@ -21,7 +21,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The built-in template.
+    /// The template that is used where an injection file names none.
     ///
     /// # Errors
     /// None in a build that has passed its tests.

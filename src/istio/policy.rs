@@ -9,7 +9,8 @@ use crate::istio::values::{check_name, fill, selector};
 const POLICY: &str = include_str!("templates/policy.yaml");
 
 /// For whom a policy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum PolicyScope {
     /// Every workload of the mesh; lives in Istio's root namespace.
     Mesh,
@@ -19,24 +20,14 @@ pub enum PolicyScope {
     Workload,
 }
 
-impl PolicyScope {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Mesh => "mesh",
-            Self::Namespace => "namespace",
-            Self::Workload => "workload",
-        }
-    }
-}
-
 /// An EnvoyFilter that carries a policy.
 #[derive(Clone, Debug)]
 pub struct PolicyObject {
-    /// Its name.
+    /// Name of the EnvoyFilter.
     pub name: String,
     /// Its namespace; for the mesh, Istio's root namespace.
     pub namespace: String,
-    /// For whom.
+    /// For whom the policy is.
     pub scope: PolicyScope,
     /// Labels of the workloads, `key=value`.
     pub selector: Vec<String>,
@@ -82,7 +73,7 @@ pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, Di
             ("namespace", &object.namespace),
             ("audience", &audience),
             ("selection", &selection),
-            ("scope", object.scope.as_str()),
+            ("scope", object.scope.into()),
             ("document", document.join("\n").trim_end()),
         ],
     ))
@@ -172,16 +163,21 @@ mod tests {
 
     #[test]
     fn what_is_wrapped_is_found_again() {
-        for (scope, selector) in
-            [(PolicyScope::Mesh, &[][..]), (PolicyScope::Namespace, &[]), (PolicyScope::Workload, &["app=reviews"])]
-        {
+        for (scope, selector) in [
+            (PolicyScope::Mesh, &[][..]),
+            (PolicyScope::Namespace, &[]),
+            (PolicyScope::Workload, &["app=reviews"]),
+        ] {
             let text = render_policy(&object(scope, selector), DOCUMENT).unwrap();
             assert!(text.contains("            # kept\n"), "{text}");
             let found = embedded_policies(&text).unwrap();
             let document: Value = serde_yaml::from_str(&found[0].1).unwrap();
             assert_eq!(document, serde_yaml::from_str::<Value>(DOCUMENT).unwrap());
             let whole: Value = serde_yaml::from_str(&text).unwrap();
-            assert_eq!(whole["spec"].get("workloadSelector").is_some(), scope == PolicyScope::Workload);
+            assert_eq!(
+                whole["spec"].get("workloadSelector").is_some(),
+                scope == PolicyScope::Workload
+            );
         }
     }
 

@@ -47,7 +47,7 @@ pub enum AppProtocol {
 /// An inbound port that does not go through Outrigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherPort {
-    /// Its number.
+    /// The port as the application listens on it.
     pub number: u16,
     /// Istio's word for what it speaks.
     pub protocol: String,
@@ -77,13 +77,13 @@ impl OtherPort {
 pub struct Inbound {
     /// Target ports, which the application listens on.
     pub ports: Vec<u16>,
-    /// By which means.
+    /// What the ports are taken over by.
     pub variant: Variant,
     /// Further inbound ports, which stay as they are; a Sidecar must list them.
     pub other_ports: Vec<OtherPort>,
     /// What the application speaks.
     pub protocol: AppProtocol,
-    /// Where Outrigger listens.
+    /// The port on which Outrigger listens.
     pub listener_port: u16,
     /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
     pub hang_after: u32,
@@ -94,9 +94,9 @@ pub struct Inbound {
 pub struct Outbound {
     /// Host names as Istio has them, fully qualified.
     pub hosts: Vec<String>,
-    /// Service port.
+    /// Port of the services.
     pub port: u16,
-    /// Where Outrigger listens.
+    /// The port on which Outrigger listens.
     pub listener_port: u16,
     /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
     pub hang_after: u32,

@@ -18,6 +18,9 @@ use crate::values::{
 
 pub use crate::path::PathDocument;
 
+/// The name of the built-in route, which applies where no route of the document does.
+pub const FALLBACK_ROUTE: &str = "default";
+
 /// A policy document: an ordered list of routes. The most specific matching route applies; where
 /// none matches, requests are cached as RFC 9111 allows and nothing beyond.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]

@@ -16,11 +16,11 @@ use crate::snapshot::{RouteQuery, Snapshot};
 /// A request, and optionally the response whose storing is in question.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// Method.
+    /// The method; HEAD is judged as the GET that would be stored.
     pub method: &'a Method,
     /// What is asked for.
     pub target: RequestTarget<'a>,
-    /// Header fields.
+    /// Header fields of the request.
     pub headers: &'a HeaderMap,
     /// The response: status and header fields.
     pub response: Option<(StatusCode, &'a HeaderMap)>,
@@ -30,7 +30,7 @@ pub struct Question<'a> {
     pub now: UnixMillis,
 }
 
-/// The answer.
+/// What would happen to the request, and to the response if there is one.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -38,7 +38,7 @@ pub struct Explanation {
     pub route: String,
     /// Version of the policy.
     pub policy: String,
-    /// The cache key.
+    /// The cache key as text.
     pub key: String,
     /// Whether the store is consulted.
     pub lookup: Decision,
@@ -52,11 +52,11 @@ pub struct Explanation {
 /// Yes or no, with the reason.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 pub struct Decision {
-    /// The decision.
+    /// Whether it would be done.
     pub yes: bool,
     /// The stable string of the reason.
     pub reason: &'static str,
-    /// One sentence.
+    /// One sentence that gives the reason to an operator.
     pub because: &'static str,
 }
 
@@ -64,7 +64,7 @@ pub struct Decision {
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreDecision {
-    /// The decision.
+    /// Whether it would be stored, and why.
     #[serde(flatten)]
     pub decision: Decision,
     /// Freshness left on arrival, seconds.
@@ -73,13 +73,13 @@ pub struct StoreDecision {
     pub age_seconds: u64,
     /// What gave the lifetime.
     pub lifetime_from: &'static str,
-    /// Stale-while-revalidate window, seconds.
+    /// Stale-while-revalidate window (RFC 5861 §3), seconds.
     pub stale_while_revalidate_seconds: i64,
-    /// Stale-if-error window, seconds.
+    /// Stale-if-error window (RFC 5861 §4), seconds.
     pub stale_if_error_seconds: i64,
-    /// Selecting header fields.
+    /// Request fields that select the variant (RFC 9111 §4.1).
     pub vary: Vec<String>,
-    /// Tags for purging.
+    /// Tags by which the response can be purged.
     pub tags: Vec<String>,
 }
 

@@ -11,6 +11,7 @@
 //! `outrigger-control`.
 
 pub mod aliases;
+pub mod check;
 pub mod compile;
 pub mod document;
 pub mod error;

@@ -70,7 +70,7 @@ impl<'a> Peer<'a> {
         Some(Peer { uri, namespace: namespace.filter(|name| !name.is_empty()) })
     }
 
-    /// The SPIFFE URI.
+    /// The identity as a SPIFFE URI.
     pub fn uri(self) -> &'a str {
         self.uri
     }
@@ -97,7 +97,7 @@ impl<'a> Peer<'a> {
 pub enum IdentityPattern {
     /// Any, as long as there is one.
     Any,
-    /// This one.
+    /// This identity and no other.
     Exact(String),
     /// Those that begin so.
     Prefix(String),
@@ -106,7 +106,7 @@ pub enum IdentityPattern {
 }
 
 impl IdentityPattern {
-    /// Reads a pattern.
+    /// Reads a pattern as it is written in a policy.
     ///
     /// # Errors
     /// What is wrong and what to write instead.

@@ -25,7 +25,7 @@ pub enum PartitionBy {
 }
 
 impl PartitionBy {
-    /// Reads a partition.
+    /// Reads a partition as a policy has it.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -65,7 +65,10 @@ text_value!(
 );
 
 /// How coherent the copies of several pods are, the weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, strum::Display, strum::EnumString,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Consistency {
     /// Each pod follows the purge log at its own pace.
     #[default]
@@ -78,27 +81,13 @@ pub enum Consistency {
 }
 
 impl Consistency {
-    /// Reads a level.
+    /// Reads a level as a policy has it.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "eventual" => Ok(Self::Eventual),
-            "causal" => Ok(Self::Causal),
-            "strong" => Ok(Self::Strong),
-            _ => Err(ValueError::form("consistency", text, "write eventual, causal or strong")),
-        }
-    }
-}
-
-impl fmt::Display for Consistency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Eventual => "eventual",
-            Self::Causal => "causal",
-            Self::Strong => "strong",
-        })
+        let fix = "write eventual, causal or strong";
+        text.parse().map_err(|_| ValueError::form("consistency", text, fix))
     }
 }
 
@@ -112,6 +101,12 @@ mod tests {
     fn what_this_version_cannot_do_is_refused_with_a_reason() {
         assert_eq!(PartitionBy::parse("peer"), Ok(PartitionBy::Peer));
         assert!(PartitionBy::parse("claim:sub").unwrap_err().to_string().contains("header:NAME"));
+        for level in ["eventual", "causal", "strong"] {
+            assert_eq!(
+                Consistency::parse(level).map(|read| read.to_string()),
+                Ok(level.to_owned())
+            );
+        }
         assert!(Consistency::parse("linear").unwrap_err().to_string().contains("eventual"));
     }
 }

@@ -49,7 +49,7 @@ pub struct Route {
 /// What of a route goes to the tier that pods share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisRules {
-    /// Whether anything does.
+    /// Whether responses of the route go there and come from there.
     pub enabled: bool,
     /// Whether the whole namespace shares it, or the workload alone.
     pub for_namespace: bool,
@@ -60,7 +60,8 @@ pub struct RedisRules {
 }
 
 /// Why a request is passed through without looking into the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Bypass {
     /// The method is neither GET nor HEAD.
     Method,
@@ -69,6 +70,7 @@ pub enum Bypass {
     /// The request wants to change the protocol.
     Upgrade,
     /// A GET or HEAD with a body, whose meaning is not in the key.
+    #[strum(serialize = "request-body")]
     Body,
     /// Preconditions that only the origin may judge.
     Precondition,
@@ -81,15 +83,7 @@ pub enum Bypass {
 impl Bypass {
     /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Disabled => "disabled",
-            Self::Upgrade => "upgrade",
-            Self::Body => "request-body",
-            Self::Precondition => "precondition",
-            Self::RequestNoStore => "request-no-store",
-            Self::UnknownPeer => "unknown-peer",
-        }
+        self.into()
     }
 
     /// One sentence for an operator.
@@ -161,7 +155,7 @@ impl Route {
     }
 }
 
-/// A compiled policy.
+/// A compiled policy: its routes, the index that finds them, and what names and ports it knows.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) routes: Vec<Arc<Route>>,

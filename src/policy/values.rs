@@ -16,7 +16,7 @@ impl Span {
     /// Longest span: ten years.
     const MILLIS_MAX: u64 = 315_360_000_000;
 
-    /// Reads a span.
+    /// Reads a span as it is written in a document.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -78,7 +78,7 @@ text_value!(
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// Reads a size.
+    /// Reads a size as it is written in a document.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -128,7 +128,7 @@ text_value!(
 pub struct Percent(pub u8);
 
 impl Percent {
-    /// Reads a share.
+    /// Reads a share as it is written in a document.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -152,11 +152,11 @@ text_value!(Percent, "Percent", "a share in whole percent: 10%", "^[0-9]{1,3}%$"
 /// A host: exact (`shop.svc`), a wildcard for everything below a domain (`*.shop.svc`), or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostPattern {
-    /// This host only.
+    /// This host, in lower case, and no other.
     Exact(String),
     /// Every host below this domain; the text starts behind the `*.`.
     Below(String),
-    /// Every host.
+    /// Every host, also an unknown one.
     Any,
 }
 
@@ -245,7 +245,7 @@ impl fmt::Display for FieldName {
 
 text_value!(FieldName, "HeaderName", "the name of a header field", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 
-/// An HTTP method.
+/// An HTTP method as a policy names it (RFC 9110 §9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodName(pub http::Method);
 
@@ -281,7 +281,7 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
-    /// Reads a pattern.
+    /// Reads a pattern as it is written in a document.
     ///
     /// # Errors
     /// What is wrong and what to write instead.

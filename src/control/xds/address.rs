@@ -1,4 +1,4 @@
-//! Where istiod is.
+//! The address of istiod, as the bootstrap file and the environment write it.
 
 use outrigger_diagnostic::Diagnostic;
 
@@ -9,7 +9,7 @@ pub struct XdsAddress {
     pub tls: bool,
     /// Host name or IP address.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
 }
 

@@ -63,7 +63,7 @@ impl Applier {
         }
     }
 
-    /// Applies a response.
+    /// Puts a response in force, or refuses it as a whole.
     ///
     /// # Errors
     /// Why it is refused.

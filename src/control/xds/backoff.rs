@@ -1,10 +1,10 @@
-//! Pauses between connections.
+//! Pauses between attempts to reach istiod.
 
 use std::time::Duration;
 
 /// The first pause at most.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest pause.
+/// No pause is longer than this.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Doubling pauses with full jitter: when istiod comes back, a mesh must not call it at once.

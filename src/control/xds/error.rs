@@ -9,25 +9,25 @@ pub enum XdsError {
     /// It cannot be reached.
     #[error("cannot connect to {address}: {reason}")]
     Connect {
-        /// Where.
+        /// The address of istiod.
         address: String,
-        /// Why.
+        /// Why there is no connection.
         reason: String,
     },
     /// The token or the certificates cannot be used.
     #[error("{}: {reason}; mount the projected token (audience istio-ca) and istio-ca-root-cert, or set policy.xds.tokenFile and caFile", path.display())]
     Credential {
-        /// The file.
+        /// The file with the token or the certificates.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         reason: String,
     },
     /// The labels of the pod cannot be read.
     #[error("{}: {reason}; mount the pod's labels from the downward API, or set OUTRIGGER_POD_LABELS", path.display())]
     Labels {
-        /// The file.
+        /// The file that the downward API writes.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         reason: String,
     },
     /// istiod does not accept who we are.
@@ -35,7 +35,7 @@ pub enum XdsError {
         "istiod refuses this identity: {reason}; check that POD_NAMESPACE is the namespace of the service account, and the token's audience istio-ca"
     )]
     Denied {
-        /// What it says.
+        /// What istiod says about it.
         reason: String,
     },
     /// istiod accepts connections and says nothing.
@@ -47,12 +47,12 @@ pub enum XdsError {
     /// The stream ended with an error.
     #[error("the stream ended: {code:?}: {reason}")]
     Status {
-        /// gRPC status.
+        /// The gRPC status that the stream ended with.
         code: tonic::Code,
-        /// What was said.
+        /// The message of the status.
         reason: String,
     },
-    /// The stream ended.
+    /// The stream ended as it should.
     #[error("the stream ended")]
     Ended,
 }

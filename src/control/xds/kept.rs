@@ -26,7 +26,7 @@ pub(crate) enum KeptError {
     Format { path: PathBuf, found: u32 },
 }
 
-/// What is kept.
+/// The policy of an earlier run, as the file holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Kept {

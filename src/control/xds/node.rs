@@ -20,7 +20,7 @@ const ADDRESS: &str = "127.0.0.6";
 pub struct NodeIdentity {
     /// Name of the pod.
     pub pod: String,
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
     /// Name of the cluster as istiod knows it.
     pub cluster_id: String,

@@ -8,13 +8,13 @@ use crate::xds::node::NodeIdentity;
 /// How istiod is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdsSettings {
-    /// Where it is.
+    /// The address of istiod.
     pub address: XdsAddress,
     /// The name that its certificate must carry; `None` for the host of the address.
     pub server_name: Option<String>,
     /// The service account's token.
     pub token_file: PathBuf,
-    /// Whom to trust.
+    /// Certificates of the authorities that may have signed istiod's.
     pub ca_file: PathBuf,
     /// Who this pod is.
     pub identity: NodeIdentity,

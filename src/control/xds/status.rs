@@ -1,26 +1,28 @@
 //! What operators can see of the connection to istiod.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use strum::EnumCount;
 
 /// A refusal that was sent to istiod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nack {
-    /// When.
+    /// When it was sent.
     pub at: SystemTime,
     /// Version of the response that was refused.
     pub version: String,
-    /// Why.
+    /// Why the response was refused, as istiod was told.
     pub reason: String,
 }
 
 /// A connection that failed or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// When.
+    /// When it failed or ended.
     pub at: SystemTime,
-    /// Why.
+    /// Why it did.
     pub reason: String,
 }
 
@@ -46,27 +48,23 @@ pub struct XdsView {
 }
 
 /// What became of a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum XdsResult {
     /// It brought a new policy, which is in force.
     Accepted,
     /// It brought what is in force already.
     Unchanged,
-    /// It was refused.
+    /// It was refused, and what was in force stays.
     Rejected,
 }
 
 impl XdsResult {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Accepted, Self::Unchanged, Self::Rejected];
-
     /// The stable name used in metrics.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Unchanged => "unchanged",
-            Self::Rejected => "rejected",
-        }
+        self.into()
     }
 }
 
@@ -74,19 +72,15 @@ impl XdsResult {
 #[derive(Debug, Default)]
 pub struct XdsStatus {
     view: Mutex<XdsView>,
-    responses: [AtomicU64; 3],
+    responses: [AtomicU64; XdsResult::COUNT],
     connects: AtomicU64,
     failures: AtomicU64,
 }
 
 impl XdsStatus {
-    fn lock(&self) -> MutexGuard<'_, XdsView> {
-        self.view.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The state now.
+    /// The state at this moment, as a copy.
     pub fn view(&self) -> XdsView {
-        self.lock().clone()
+        self.view.lock().clone()
     }
 
     /// Responses with this result.
@@ -105,14 +99,14 @@ impl XdsStatus {
     }
 
     pub(crate) fn kept(&self, saved: SystemTime, version: String) {
-        let mut view = self.lock();
+        let mut view = self.view.lock();
         view.kept_since = Some(saved);
         view.version = Some(version);
     }
 
     /// istiod has answered; `true` if that is news.
     pub(crate) fn answered(&self, control_plane: Option<String>) -> bool {
-        let mut view = self.lock();
+        let mut view = self.view.lock();
         let now = SystemTime::now();
         view.last_response = Some(now);
         view.control_plane = control_plane.or(view.control_plane.take());
@@ -125,7 +119,7 @@ impl XdsStatus {
     }
 
     pub(crate) fn accepted(&self, version: &str, result: XdsResult) {
-        let mut view = self.lock();
+        let mut view = self.view.lock();
         view.version = Some(version.to_owned());
         view.last_nack = None;
         view.kept_since = None;
@@ -134,13 +128,13 @@ impl XdsStatus {
 
     pub(crate) fn rejected(&self, version: &str, reason: &str) {
         let (version, reason) = (version.to_owned(), reason.to_owned());
-        self.lock().last_nack = Some(Nack { at: SystemTime::now(), version, reason });
+        self.view.lock().last_nack = Some(Nack { at: SystemTime::now(), version, reason });
         self.responses[XdsResult::Rejected as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The connection is gone, or could not be made; `true` if there had been one.
     pub(crate) fn lost(&self, reason: &str) -> bool {
-        let mut view = self.lock();
+        let mut view = self.view.lock();
         let now = SystemTime::now();
         let was = std::mem::replace(&mut view.connected, false);
         if was || view.since.is_none() {

@@ -52,7 +52,7 @@ pub(crate) fn to_struct<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) 
     Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
 }
 
-/// A text.
+/// A text as a value.
 pub(crate) fn text(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.to_owned())) }
 }

@@ -20,7 +20,7 @@ use stream::{Part, documents};
 /// A stream with Outrigger in its workloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Injected {
-    /// The YAML.
+    /// The stream as YAML.
     pub text: String,
     /// How many pod templates Outrigger is in now.
     pub pods: usize,
@@ -41,7 +41,7 @@ pub fn inject_stream(text: &str, options: &Options) -> Result<Injected, Diagnost
     Ok(injected)
 }
 
-/// Walks one document.
+/// The walk through one document of a stream.
 struct Walk<'a> {
     options: &'a Options,
     document: usize,
@@ -178,7 +178,7 @@ fn pod_template(yaml: &Yaml) -> Option<&'static [&'static str]> {
     }
 }
 
-/// `Deployment shop/cart`.
+/// Kind, namespace and name of an object, such as `Deployment shop/cart`.
 fn describe(yaml: &Yaml) -> String {
     let metadata = yaml.get("metadata").unwrap_or(&Yaml::Null);
     let named = match text_of(metadata, "name") {

@@ -1,5 +1,6 @@
 //! The few questions that the webhook has for the Kubernetes API: one Secret and one webhook
-//! configuration. A small client in place of a large one: four requests a minute are no reason for more.
+//! configuration. The client is written by hand: for four requests a minute, a client library with
+//! its watches and caches would be most of the program.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

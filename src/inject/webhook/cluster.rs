@@ -18,7 +18,7 @@ pub(super) enum ClusterError {
     Refused(String),
 }
 
-/// A Secret.
+/// A Secret as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stored {
     /// Its data, as text.
@@ -32,7 +32,7 @@ pub(super) struct Stored {
 pub(super) struct Bundles {
     /// The version that a write must name.
     pub version: Value,
-    /// At least one.
+    /// The webhooks of ours, at least one.
     pub entries: Vec<Bundle>,
 }
 
@@ -57,7 +57,7 @@ pub(super) trait Cluster: Send + Sync {
         data: &BTreeMap<&'static str, String>,
     ) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
-    /// What is trusted.
+    /// The authorities that the webhook configuration trusts.
     fn bundles(&self) -> impl Future<Output = Result<Bundles, ClusterError>> + Send;
 
     /// Writes what is trusted, if it still is what was read.

@@ -24,7 +24,7 @@ pub(super) enum Next {
     Soon,
 }
 
-/// One replica's view.
+/// The keeper of one replica, with what it knew when its last pass ended.
 pub(super) struct Keeper<C> {
     cluster: C,
     resolver: Arc<Resolver>,
@@ -32,7 +32,7 @@ pub(super) struct Keeper<C> {
     lifetimes: Lifetimes,
     /// What was shared when we last looked: what a deleted Secret is written from.
     material: Option<Material>,
-    /// What is served.
+    /// What new connections are served with.
     served: Option<Material>,
     /// The authorities that were trusted when the last pass ended.
     trusted: Vec<String>,
@@ -49,7 +49,7 @@ impl<C: Cluster> Keeper<C> {
         Keeper { cluster, resolver, names, lifetimes, material, served, trusted }
     }
 
-    /// What is served.
+    /// What new connections are served with.
     #[cfg(test)]
     pub fn served(&self) -> Option<&Material> {
         self.served.as_ref()

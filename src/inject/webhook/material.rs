@@ -28,9 +28,9 @@ const SKEW: Duration = Duration::from_secs(300);
 /// How long certificates live. Each is replaced when two thirds of that have gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// The authority.
+    /// That of the authority.
     pub ca: Duration,
-    /// What the webhook serves.
+    /// That of the certificate which the webhook serves.
     pub cert: Duration,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Material {
     key: String,
 }
 
-/// Without the keys.
+/// Leaves the keys out: they must not reach a log.
 impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Material").field("cert", &self.cert).finish_non_exhaustive()
@@ -172,7 +172,7 @@ impl Material {
         self.authorities.first().map_or("", String::as_str)
     }
 
-    /// What is served.
+    /// Certificate and key in the form that connections are served with.
     pub fn certified_key(&self) -> Result<CertifiedKey, CertificateError> {
         tls::certified_key(self.cert.as_bytes(), self.key.as_bytes())
     }

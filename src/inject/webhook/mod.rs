@@ -37,7 +37,7 @@ pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount
 /// What the webhook runs with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What is injected.
+    /// What is injected into a pod that asks for it.
     pub options: Options,
     /// Refuse pods that Outrigger cannot be put into, instead of letting them start without.
     pub strict: bool,
@@ -56,14 +56,14 @@ pub struct Settings {
 pub enum Certificates {
     /// From files that something else renews.
     Files {
-        /// The chain.
+        /// The certificate chain, as PEM.
         cert: PathBuf,
-        /// The private key.
+        /// The private key of its first certificate, as PEM.
         key: PathBuf,
     },
     /// From an authority of our own, shared by replicas in a Secret.
     Own {
-        /// The API server.
+        /// How the API server is reached.
         api: ApiServer,
         /// Where we are in the cluster.
         place: ClusterPlace,
@@ -72,12 +72,12 @@ pub enum Certificates {
     },
 }
 
-/// The API server.
+/// How the API server is reached from a pod.
 #[derive(Clone, Debug)]
 pub struct ApiServer {
-    /// `KUBERNETES_SERVICE_HOST`.
+    /// Host or IP address (`KUBERNETES_SERVICE_HOST`).
     pub host: String,
-    /// `KUBERNETES_SERVICE_PORT`.
+    /// TCP port (`KUBERNETES_SERVICE_PORT`).
     pub port: u16,
     /// The folder with `token`, `ca.crt` and `namespace`.
     pub account: PathBuf,
@@ -116,7 +116,7 @@ pub fn own_namespace(account: &Path) -> Result<String, WebhookError> {
     }
 }
 
-/// Serves until `stop`.
+/// Answers admission reviews until `stop`, and looks after the certificate meanwhile.
 ///
 /// # Errors
 /// When the certificate's files are not valid at the start.

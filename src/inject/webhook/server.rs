@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections at a time; an API server needs few.
 const CONNECTIONS: usize = 512;
 
-/// What answers requests.
+/// The answers to reviews and health checks, for all connections.
 pub(super) struct Service {
     options: Options,
     strict: bool,

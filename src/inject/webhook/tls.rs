@@ -30,7 +30,8 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-/// The library that encrypts. Named here and not taken from the process, so that nobody else decides.
+/// The cryptography of every TLS connection here. It is named and not taken from the process, whose
+/// default another crate could change.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

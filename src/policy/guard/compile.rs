@@ -185,7 +185,7 @@ fn duration(span: Span) -> Duration {
 mod tests {
     use super::*;
     use crate::Document;
-    use crate::compile::check as check_document;
+    use crate::check::check as check_document;
     use crate::yaml::parse_yaml;
 
     fn guard(yaml: &str) -> GuardDocument {

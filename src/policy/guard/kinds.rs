@@ -50,7 +50,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Reads a kind.
+    /// Reads a kind as a policy has it.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -152,44 +152,31 @@ impl FailureSet {
 }
 
 /// How important the requests of a route are, when not all can be sent to the upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Priority {
-    /// Given up first.
+    /// Requests that are given up before all others.
     Low,
-    /// Neither.
+    /// Requests of routes that say nothing.
     #[default]
     Normal,
-    /// Given up last.
+    /// Requests that are given up last.
     High,
 }
 
 impl Priority {
-    /// Reads a priority.
+    /// Reads a priority as a policy has it.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        match text {
-            "low" => Ok(Self::Low),
-            "normal" => Ok(Self::Normal),
-            "high" => Ok(Self::High),
-            _ => Err(ValueError::form("priority", text, "write low, normal or high")),
-        }
+        let fix = "write low, normal or high";
+        text.parse().map_err(|_| ValueError::form("priority", text, fix))
     }
 
-    /// 0 to 2.
+    /// The importance as a number, 0 for the least and 2 for the greatest.
     pub fn level(self) -> u8 {
         self as u8
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Low => "low",
-            Self::Normal => "normal",
-            Self::High => "high",
-        })
     }
 }
 
@@ -206,7 +193,7 @@ pub enum ClientBy {
 }
 
 impl ClientBy {
-    /// Reads it.
+    /// Reads what tells clients apart, as a policy has it.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -250,6 +237,20 @@ mod tests {
         assert_eq!(FailureKind::parse("grpc-unavailable"), Ok(FailureKind::Grpc(14)));
         for bad in ["", "404", "600", "grpc-ok", "grpc-", "grpc-sad", "Reset"] {
             assert!(FailureKind::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn priorities_read_and_print_in_their_order() {
+        for (level, name) in ["low", "normal", "high"].into_iter().enumerate() {
+            let priority = Priority::parse(name).unwrap();
+            assert_eq!(
+                (usize::from(priority.level()), priority.to_string()),
+                (level, name.to_owned())
+            );
+        }
+        for bad in ["", "Low", "highest"] {
+            assert!(Priority::parse(bad).is_err(), "{bad}");
         }
     }
 
