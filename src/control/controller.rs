@@ -1,4 +1,4 @@
-//! Folding sources and publishing the result.
+//! Folding the documents of several sources and publishing the result.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub enum Layer {
     File,
 }
 
-/// What became of the newest document.
+/// The policy in force, and whether newer documents were refused.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Version of the policy in force.
@@ -33,7 +33,7 @@ pub struct Status {
     pub sources: Vec<String>,
     /// When it came into force.
     pub since: SystemTime,
-    /// Why the newest document of a source was refused; `None` if those of all are in force.
+    /// Why the newest document of a source was refused; `None` if the newest of each is in force.
     pub refused: Option<Diagnostic>,
 }
 
@@ -80,7 +80,7 @@ impl Controller {
         }
     }
 
-    /// What became of the newest document.
+    /// The policy in force, and whether newer documents were refused.
     pub fn status(&self) -> Status {
         self.state.lock().status.clone()
     }
@@ -94,7 +94,7 @@ impl Controller {
     }
 
     /// Takes the documents of several layers at once, or refuses them all and keeps what is in
-    /// force. A layer without a document is taken back.
+    /// force. A layer without a document is withdrawn.
     ///
     /// # Errors
     /// The first reason to refuse one.
@@ -126,7 +126,7 @@ impl Controller {
         error
     }
 
-    /// Takes back what a source offered.
+    /// Withdraws the document of a layer.
     pub fn withdraw(&self, layer: Layer) {
         // Nothing to check, so that nothing can be refused.
         let _ = self.replace(&[(layer, "", None)]);

@@ -1,4 +1,4 @@
-//! What a pod says about its own injection, in annotations.
+//! The annotations by which a pod configures its own injection.
 
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use crate::image::is_image;
 use crate::mesh::Mesh;
 use crate::sides::Sides;
 
-/// Begins every annotation of ours.
+/// The beginning of every annotation of ours.
 pub const PREFIX: &str = "outrigger.io/";
 /// The image of the container.
 pub const IMAGE: &str = "outrigger.io/image";
@@ -41,7 +41,7 @@ const KNOWN: [&str; 9] = [
     STATUS,
 ];
 
-/// Less than this holds the process, but no cache.
+/// Bytes of memory at least: less would hold the process, but no cache.
 const LEAST_MEMORY: u64 = 64 << 20;
 
 /// What the annotations of a pod ask for.

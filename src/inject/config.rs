@@ -1,4 +1,4 @@
-//! What is injected: the injection file, and the options that it and the command line make up.
+//! The injection file, and the options that are made of it and the command line.
 
 use outrigger_diagnostic::Diagnostic;
 use serde::Deserialize;

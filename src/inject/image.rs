@@ -1,4 +1,4 @@
-//! Names of images.
+//! What can be the name of a container image. It is no full check of a reference: the registry decides.
 
 /// Whether a text can be an image: what no registry takes is refused here and not by a kubelet.
 pub fn is_image(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What carries traffic to Outrigger in a pod.
+//! The mesh that a pod is in.
 
 use serde::Deserialize;
 

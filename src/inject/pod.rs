@@ -31,7 +31,7 @@ struct Mounted {
     file: &'static str,
 }
 
-/// What a pod says by its label.
+/// The wish of a pod, by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It asks for Outrigger (`"true"`).
@@ -69,7 +69,7 @@ pub struct Injection {
 /// Injects Outrigger into a pod, whatever its label says, except that `"false"` is refused.
 ///
 /// # Errors
-/// The first reason not to.
+/// The first reason to refuse the pod.
 pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
     refuse::shape(pod)?;
     if choice(pod)? == Choice::Declined {
@@ -102,7 +102,7 @@ struct Ours {
 }
 
 impl Ours {
-    /// Adds to the template what options and annotations say.
+    /// Sets in the template what options and annotations ask for.
     fn dress(
         &mut self,
         pod: &Value,
@@ -146,7 +146,7 @@ impl Ours {
         Ok(())
     }
 
-    /// Sets a variable, before all others: those may speak of it.
+    /// Sets a variable, before all others: their values may refer to it.
     fn set_variable(&mut self, name: &str, source: Value) {
         let env = list_in(&mut self.container, "env");
         env.retain(|variable| name_of(variable) != name);

@@ -1,4 +1,4 @@
-//! What keeps Outrigger out of a pod: places where it could not work, or would do harm.
+//! Pods that Outrigger cannot be put into: it could not work there, or would do harm.
 
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};

@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for Sides {
     }
 }
 
-/// Refuses within the visit: the YAML library adds the place to such errors alone.
+/// Reads the text within a visit: the YAML library adds a place only to errors that a visitor returns.
 struct SidesVisitor;
 
 impl Visitor<'_> for SidesVisitor {

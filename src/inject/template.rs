@@ -86,7 +86,7 @@ impl Template {
         self.container.get("image").and_then(Value::as_str)
     }
 
-    /// The names have a prefix, and no volume of ours can be missing.
+    /// Volumes of the template begin with `outrigger-`: no volume of a pod may be taken for one.
     fn check_volumes(&self) -> Result<(), Diagnostic> {
         for (i, volume) in self.volumes.iter().enumerate() {
             let name = name_of(volume);

@@ -1,4 +1,4 @@
-//! Policy documents in EnvoyFilters: wrapping one, and finding those in a file.
+//! Policy documents in EnvoyFilters: writing one, and finding those in a file.
 
 use outrigger_control::xds::POLICY_TYPE;
 use outrigger_diagnostic::Diagnostic;

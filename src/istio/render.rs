@@ -49,7 +49,7 @@ pub enum AppProtocol {
 pub struct OtherPort {
     /// The port as the application listens on it.
     pub number: u16,
-    /// Istio's word for what it speaks.
+    /// Its protocol, in Istio's words.
     pub protocol: String,
 }
 
@@ -57,7 +57,7 @@ impl OtherPort {
     /// Reads `PORT` (TCP) or `PORT/PROTOCOL`.
     ///
     /// # Errors
-    /// What to write instead.
+    /// What is wrong and what to write instead.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         const KNOWN: [&str; 7] = ["TCP", "TLS", "HTTP", "HTTP2", "GRPC", "HTTPS", "MONGO"];
         let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
@@ -102,11 +102,11 @@ pub struct Outbound {
     pub hang_after: u32,
 }
 
-/// The longest beginning of names, so that the longest object name fits into 253.
+/// Characters of a workload's name at most, so that the longest object name has 253 or fewer.
 const NAME_MAX: usize = 63;
 
 impl Workload {
-    /// Checks the values; answers the selector as YAML.
+    /// Checks the values and returns the selector as YAML.
     fn checked(&self) -> Result<String, Diagnostic> {
         check_name("--name", &self.name, NAME_MAX, false)?;
         check_name("--namespace", &self.namespace, 63, false)?;
@@ -148,8 +148,8 @@ impl Inbound {
             ("hang_after", hang_after.as_str()),
             ("protocol", protocol),
         ];
-        // A Sidecar needs the routes first, which take from clients what only Envoy may say; and the
-        // clusters that are changed last are of another kind without it.
+        // With a Sidecar the routes come first: they remove the header fields that only Envoy may
+        // set. The clusters come last: without the Sidecar, those to be patched are of another kind.
         let templates = match self.variant {
             Variant::Route => [INBOUND_CLUSTERS, INBOUND_ROUTES],
             Variant::Sidecar => [SIDECAR_ROUTES, SIDECAR_CLUSTERS],

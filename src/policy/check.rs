@@ -1,6 +1,6 @@
-//! What a single value of a policy cannot show: names that are used twice, values that contradict each
-//! other. Each check names paths relative to what it is given; the place in the text is looked up
-//! once, for the first that is found wrong.
+//! Checks that need more than one value of a policy: names that are used twice, values that contradict
+//! each other. Each check names paths relative to what it is given; the position in the text is looked
+//! up once, for the first error.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use crate::yaml::{locate, parse_yaml};
 /// More routes than this are refused.
 pub const ROUTES_MAX: usize = 10_000;
 
-/// Parses a document and checks what a single value cannot show.
+/// Parses a document and checks it as a whole.
 ///
 /// # Errors
 /// The first reason to refuse it, with its place.

@@ -1,7 +1,7 @@
-//! Why a text is no value of a document. The place of the value comes from whoever reads the
-//! document, and makes a diagnostic of the two.
+//! Why a text is not a value that a document can hold. The reader of the document knows the place, and
+//! makes a diagnostic of place and error.
 
-/// A value that cannot be meant, with what to write instead.
+/// What is wrong with a value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// A text that is not of the form that its kind of value has.
@@ -28,7 +28,7 @@ pub enum ValueError {
     /// A path that is not absolute.
     #[error("path \"{0}\" must start with /")]
     RelativePath(String),
-    /// A path with more in it than a path.
+    /// A path with a query, a fragment or a space in it.
     #[error("path \"{0}\" must not hold a query, a fragment or a space")]
     MoreThanPath(String),
     /// A segment of a template with braces in it that is no placeholder.

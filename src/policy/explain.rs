@@ -1,4 +1,4 @@
-//! Why a request would be answered the way it would: the decision of the proxy, in words.
+//! Explains how the proxy would decide about a request, and why.
 //!
 //! The same functions decide here and on the data path, so that an explanation cannot drift from
 //! the behaviour.

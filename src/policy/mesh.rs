@@ -1,8 +1,8 @@
 //! What the mesh knows of a request beyond the message itself: on which side of the pod it came in,
 //! for which port, and who the authenticated caller is.
 //!
-//! Nothing here is read from a request: the data path does that, on listeners where Envoy's own
-//! route sets it, and hands it over.
+//! Nothing here reads a request: the data path does, on listeners where Envoy's route sets the header
+//! fields, and passes the values in.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -40,7 +40,8 @@ pub struct Arrival<'a> {
     pub entry: Option<(Side, u16)>,
     /// The authenticated caller.
     pub peer: Option<Peer<'a>>,
-    /// As whom this pod calls: what it may see, other workloads that share its tier may not.
+    /// The identity that this pod calls with. Other workloads that share its tier may not be allowed to
+    /// see the responses to it.
     pub own: Option<&'a str>,
 }
 
@@ -95,13 +96,13 @@ impl<'a> Peer<'a> {
 /// beginning followed by `*`, an end preceded by `*`, or `*` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityPattern {
-    /// Any, as long as there is one.
+    /// Any identity, as long as there is one.
     Any,
     /// This identity and no other.
     Exact(String),
-    /// Those that begin so.
+    /// Identities that begin with this text.
     Prefix(String),
-    /// Those that end so.
+    /// Identities that end with this text.
     Suffix(String),
 }
 
@@ -127,7 +128,7 @@ impl IdentityPattern {
         Ok(pattern(body.to_owned()))
     }
 
-    /// Whether an identity is meant.
+    /// Whether an identity matches the pattern.
     pub fn holds(&self, identity: &str) -> bool {
         match self {
             Self::Any => true,

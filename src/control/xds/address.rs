@@ -5,7 +5,7 @@ use outrigger_diagnostic::Diagnostic;
 /// The address of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdsAddress {
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS (`grpcs`).
     pub tls: bool,
     /// Host name or IP address.
     pub host: String,
@@ -17,7 +17,7 @@ impl XdsAddress {
     /// Reads `grpcs://host:port` or `grpc://host:port`.
     ///
     /// # Errors
-    /// What is wrong and what to write. Where the address stands is for the caller to say.
+    /// What is wrong and what to write. The caller adds the place of the address.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let fix = "write grpcs://istiod.istio-system.svc:15012, or grpc://host:port without TLS";
         let wrong = |why: &str| Diagnostic::new(format!("\"{text}\" {why}")).fix(fix);

@@ -30,7 +30,7 @@ pub enum XdsError {
         /// Why it cannot be read.
         reason: String,
     },
-    /// istiod does not accept who we are.
+    /// istiod does not accept the identity of this process.
     #[error(
         "istiod refuses this identity: {reason}; check that POD_NAMESPACE is the namespace of the service account, and the token's audience istio-ca"
     )]
@@ -38,10 +38,10 @@ pub enum XdsError {
         /// What istiod says about it.
         reason: String,
     },
-    /// istiod accepts connections and says nothing.
+    /// istiod accepts connections and sends no response.
     #[error("istiod did not answer within {seconds} s")]
     Silent {
-        /// How long was waited.
+        /// Seconds that were waited.
         seconds: u64,
     },
     /// The stream ended with an error.

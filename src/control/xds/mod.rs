@@ -1,9 +1,9 @@
 //! Policy from istiod, as extension configuration (ECDS) resources of three fixed names, over the
 //! aggregated discovery service.
 //!
-//! The client is one of its own beside the pod's Envoy: pilot-agent's socket allows one stream, and
-//! a second one would cut Envoy's. Traffic never depends on it: without istiod the policy stays
-//! what it is, and at a start what it was.
+//! The client has a connection to istiod of its own, beside the one of the pod's Envoy: the socket of
+//! pilot-agent allows one stream, and a second one would end Envoy's. Traffic never depends on the
+//! client: without istiod the policy in force stays, and after a start the one of the last run is used.
 
 mod address;
 mod apply;
@@ -11,10 +11,10 @@ mod backoff;
 mod client;
 mod decode;
 mod error;
-mod kept;
 mod node;
 mod proto;
 mod settings;
+mod state_file;
 mod status;
 mod values;
 

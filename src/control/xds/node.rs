@@ -1,4 +1,4 @@
-//! Who this client says it is.
+//! The identity of this client towards istiod.
 //!
 //! istiod finds the Envoy of a pod by the pod's address, and `istioctl` by its name: an identity
 //! with the same ones would receive pushes that are meant for Envoy. So the address is one that no
@@ -12,7 +12,7 @@ use crate::xds::error::XdsError;
 use crate::xds::proto::Node;
 use crate::xds::values::{nested, text, to_struct};
 
-/// An address that is a valid one, and no pod's: Envoy itself uses it for inbound connections.
+/// A valid address that no pod has: Envoy uses it as the source of inbound connections.
 const ADDRESS: &str = "127.0.0.6";
 
 /// Who this pod is, as istiod must know it to choose policies.
@@ -37,8 +37,8 @@ impl NodeIdentity {
         format!("sidecar~{ADDRESS}~{pod}-outrigger.{namespace}~{namespace}.svc.cluster.local")
     }
 
-    /// Labels of the pod; none where no file is named. One that cannot be read is an error: istiod
-    /// would take its policies for this workload back.
+    /// Labels of the pod; none where no file is named. A file that cannot be read is an error:
+    /// without labels, istiod would withdraw the policies for this workload.
     pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, XdsError> {
         let Some(path) = &self.labels_file else { return Ok(BTreeMap::new()) };
         match std::fs::read_to_string(path) {
@@ -68,8 +68,8 @@ impl NodeIdentity {
     }
 }
 
-/// Reads what the downward API writes: a line `key="value"` for each label, the value quoted as Go
-/// quotes.
+/// Reads the labels that the downward API writes: a line `key="value"` for each, with the value
+/// quoted as Go quotes strings.
 pub fn parse_labels(text: &str) -> BTreeMap<String, String> {
     let label = |line: &str| {
         let (name, quoted) = line.trim().split_once('=')?;

@@ -31,9 +31,9 @@ pub struct Failure {
 pub struct XdsView {
     /// Whether there is a stream on which istiod has answered.
     pub connected: bool,
-    /// Since when there is one, or none.
+    /// Since when there is such a stream, or none.
     pub since: Option<SystemTime>,
-    /// Who answers, as it calls itself.
+    /// The name that the control plane gives itself.
     pub control_plane: Option<String>,
     /// Version of the last response that was accepted.
     pub version: Option<String>,
@@ -43,11 +43,11 @@ pub struct XdsView {
     pub last_nack: Option<Nack>,
     /// Why the last connection failed or ended.
     pub last_failure: Option<Failure>,
-    /// When the policy in force was saved, if it was read from disk and istiod has not spoken yet.
+    /// When the policy in force was saved, if it was read from disk and istiod has not answered yet.
     pub kept_since: Option<SystemTime>,
 }
 
-/// What became of a response.
+/// The result of a response.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, strum::EnumCount, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -68,7 +68,7 @@ impl XdsResult {
     }
 }
 
-/// The state of the connection to istiod, written by the client and read by whoever asks.
+/// The state of the connection to istiod, written by the client and read by the admin port.
 #[derive(Debug, Default)]
 pub struct XdsStatus {
     view: Mutex<XdsView>,
@@ -83,17 +83,17 @@ impl XdsStatus {
         self.view.lock().clone()
     }
 
-    /// Responses with this result.
+    /// How many responses had this result.
     pub fn responses(&self, result: XdsResult) -> u64 {
         self.responses[result as usize].load(Ordering::Relaxed)
     }
 
-    /// Streams on which istiod has answered.
+    /// How many streams istiod has answered on.
     pub fn connects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed)
     }
 
-    /// Connections that failed before istiod had answered.
+    /// How many connections failed before istiod had answered.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
@@ -104,7 +104,7 @@ impl XdsStatus {
         view.version = Some(version);
     }
 
-    /// istiod has answered; `true` if that is news.
+    /// Notes that istiod has answered; `true` if it is the first answer on this stream.
     pub(crate) fn answered(&self, control_plane: Option<String>) -> bool {
         let mut view = self.view.lock();
         let now = SystemTime::now();
@@ -132,7 +132,7 @@ impl XdsStatus {
         self.responses[XdsResult::Rejected as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The connection is gone, or could not be made; `true` if there had been one.
+    /// Notes that the connection ended or could not be made; `true` if there had been one.
     pub(crate) fn lost(&self, reason: &str) -> bool {
         let mut view = self.view.lock();
         let now = SystemTime::now();

@@ -22,7 +22,7 @@ use stream::{Part, documents};
 pub struct Injected {
     /// The stream as YAML.
     pub text: String,
-    /// How many pod templates Outrigger is in now.
+    /// How many pod templates have Outrigger in them now.
     pub pods: usize,
     /// What has no effect, and what was left out.
     pub warnings: Vec<String>,
@@ -65,7 +65,7 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        // What was said before the document stays: Helm names the template there.
+        // Comments before the document stay: Helm writes the name of the template there.
         let (preamble, marker) = part.preamble();
         self.injected.text.push_str(preamble);
         self.injected.text.push_str(marker);

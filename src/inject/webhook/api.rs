@@ -23,30 +23,30 @@ use super::cluster::{Bundle, Bundles, Cluster, ClusterError, Stored};
 use super::error::CertificateError;
 use super::tls;
 
-/// A request has to be answered by then.
+/// A request has to be answered within this time.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// No object of ours is larger.
+/// Bytes of an answer at most.
 const MOST: usize = 8 << 20;
 
 /// Why there is no answer to one request.
 #[derive(Debug, thiserror::Error)]
 enum CallError {
-    /// A file of the service account.
+    /// A file of the service account cannot be read.
     #[error("{}: {error}", path.display())]
     Account { path: PathBuf, error: std::io::Error },
-    /// The certificates of the account, which the API server's is checked with.
+    /// The authorities of the service account cannot be read.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// A TCP connection, or the TLS handshake on it.
+    /// The TCP connection or the TLS handshake failed.
     #[error(transparent)]
     Connect(#[from] std::io::Error),
-    /// The name that the API server's certificate has to be for.
+    /// The host is no name that a certificate can be for.
     #[error(transparent)]
     Name(#[from] InvalidDnsNameError),
     /// The TLS library takes no configuration.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// The connection broke, or what came over it was no HTTP.
+    /// The connection broke, or the answer was not HTTP.
     #[error(transparent)]
     Exchange(#[from] hyper::Error),
     /// The request cannot be written.
@@ -65,7 +65,7 @@ pub(super) struct Api {
     pub port: u16,
     /// The folder of the service account: `token` and `ca.crt`, which change while we run.
     pub account: PathBuf,
-    /// Names of what we look after.
+    /// Names of the objects that the webhook keeps.
     pub namespace: String,
     pub service: String,
     pub secret: String,
@@ -157,7 +157,7 @@ impl Api {
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     }
 
-    /// What an answer that is no success means.
+    /// The error that an answer without success stands for.
     fn refused(&self, what: &str, verb: &str, status: StatusCode, body: &Value) -> ClusterError {
         match status {
             StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => ClusterError::Conflict,

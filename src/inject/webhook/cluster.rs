@@ -1,4 +1,4 @@
-//! What the keeper of certificates needs of a cluster.
+//! The operations of a cluster that the keeper of certificates needs, so that a test can replace it.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 /// Why a question to the cluster failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ClusterError {
-    /// Read again.
+    /// The object has changed since it was read; it has to be read again.
     #[error("somebody else wrote in between")]
     Conflict,
-    /// No answer, or none that counts.
+    /// No answer, or an error of the server.
     #[error("{0}")]
     Unreachable(String),
     /// An answer that trying again does not change.
@@ -21,9 +21,9 @@ pub(super) enum ClusterError {
 /// A Secret as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stored {
-    /// Its data, as text.
+    /// The values of its `data`, decoded, as text.
     pub data: BTreeMap<String, String>,
-    /// All of it, with the version that a write must name.
+    /// The whole object, with the version that a write must name.
     pub object: Value,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Bundle {
     pub pem: String,
 }
 
-/// The API server, or what stands in for it in a test.
+/// The API server, or its replacement in a test.
 pub(super) trait Cluster: Send + Sync {
     /// The Secret; `None` if there is none.
     fn secret(&self) -> impl Future<Output = Result<Option<Stored>, ClusterError>> + Send;

@@ -1,6 +1,6 @@
-//! What can go wrong around the webhook, one enum for each boundary: certificates, and the process's
-//! own start. The Kubernetes API has its enum in `cluster`, a review in `review`. Why a pod is
-//! refused is a diagnostic.
+//! Errors of the webhook, one enum for each boundary: certificates, and the start of the process. The
+//! Kubernetes API has its enum in `cluster`, reviews have theirs in `review`. Why a pod is refused is
+//! a diagnostic.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,25 +14,25 @@ pub enum CertificateError {
     /// A chain without a certificate.
     #[error("there is no certificate in it")]
     Empty,
-    /// The text of a chain.
+    /// A chain that is not PEM.
     #[error("the certificates are no PEM: {0}")]
     ChainText(pem::Error),
-    /// The text of a private key.
+    /// A private key that is not PEM.
     #[error("the private key is no PEM: {0}")]
     KeyText(pem::Error),
-    /// The text of one certificate.
+    /// A certificate that is not PEM.
     #[error("no certificate as PEM: {0}")]
     Text(pem::Error),
-    /// The content of one certificate.
+    /// PEM that holds no certificate.
     #[error("no certificate: {0}")]
     Content(x509_parser::nom::Err<x509_parser::error::X509Error>),
     /// The key is another certificate's.
     #[error("certificate and key do not belong together: {0}")]
     Mismatch(rustls::Error),
-    /// A certificate cannot be made, or the key of an authority is none.
+    /// A certificate cannot be made, or the key of an authority cannot be read.
     #[error(transparent)]
     Issue(#[from] rcgen::Error),
-    /// The certificate that is served is not readable.
+    /// The certificate that is served cannot be read.
     #[error(transparent)]
     Pem(#[from] pem::Error),
     /// A client that trusts the authorities would not trust the certificate.
@@ -50,7 +50,7 @@ pub enum CertificateError {
     /// A Secret without an authority.
     #[error("ca.crt holds no certificate")]
     NoAuthority,
-    /// One key of the Secret.
+    /// The value of one key of the Secret is wrong.
     #[error("{key}: {error}")]
     Secret {
         /// Which key, such as `tls.crt`.
@@ -75,25 +75,25 @@ pub enum WebhookError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         error: io::Error,
     },
     /// The files of the certificate cannot be used.
     #[error("{} and {}: {error}", cert.display(), key.display())]
     Certificate {
-        /// The chain.
+        /// The file with the chain.
         cert: PathBuf,
-        /// The private key.
+        /// The file with the private key.
         key: PathBuf,
-        /// Why.
+        /// Why they cannot be used.
         error: CertificateError,
     },
-    /// The service account tells no namespace.
+    /// The namespace of the service account cannot be read.
     #[error("{}: {error}; write --namespace", path.display())]
     Namespace {
-        /// The file that should tell it.
+        /// The file that should hold it.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be read.
         error: io::Error,
     },
     /// The TLS library takes no configuration.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::WebhookError;
 use super::tls::{Resolver, certified_key};
 
-/// Certificate and key, and what was read of them last.
+/// The files of certificate and key, and their content at the last read.
 pub(super) struct Files {
     cert: PathBuf,
     key: PathBuf,
@@ -47,7 +47,7 @@ impl Files {
         Ok(true)
     }
 
-    /// Looks for changes for ever.
+    /// Reads the files in this interval until the future is dropped.
     pub async fn watch(mut self, interval: Duration) {
         let mut trouble = false;
         loop {

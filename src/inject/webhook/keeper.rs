@@ -1,5 +1,5 @@
-//! Keeps certificates: reads what the replicas share, renews what is due, and tells the API server
-//! whom to trust before anything is served that it would not trust yet.
+//! Keeps the webhook's certificates: reads what the replicas share, renews what is due, and writes the
+//! authorities into the webhook configuration before a certificate is served that needs them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,10 @@ use super::error::CertificateError;
 use super::material::{Due, Lifetimes, Material, split_pem};
 use super::tls::Resolver;
 
-/// Tells the time. Passed in, so that tests can live through years.
+/// The time. It is passed in, so that tests can cover years.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// How often others may write in between before we wait for the next pass.
+/// Attempts of one pass: others may write between a read and a write.
 const ATTEMPTS: usize = 5;
 
 /// What is left to do after a pass.
@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 5;
 pub(super) enum Next {
     /// Nothing until something is due or changes.
     Settled,
-    /// A certificate waits until the API server has had time to hear of its authority.
+    /// A certificate waits until the API server has had time to learn of its authority.
     Soon,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Keeper<C> {
     resolver: Arc<Resolver>,
     names: Vec<String>,
     lifetimes: Lifetimes,
-    /// What was shared when we last looked: what a deleted Secret is written from.
+    /// What the Secret held at the last pass: a deleted one is written again from it.
     material: Option<Material>,
     /// What new connections are served with.
     served: Option<Material>,
@@ -55,12 +55,12 @@ impl<C: Cluster> Keeper<C> {
         self.served.as_ref()
     }
 
-    /// Whether there is something to serve.
+    /// Whether there is a certificate to serve.
     pub fn is_serving(&self) -> bool {
         self.served.is_some()
     }
 
-    /// Looks after everything once.
+    /// Reads, renews, writes and serves once.
     pub async fn pass(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
         for _ in 0..ATTEMPTS {
             match self.attempt(now).await {
@@ -72,8 +72,8 @@ impl<C: Cluster> Keeper<C> {
     }
 
     async fn attempt(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
-        // In this order, and with the version of the first read named by the last write: a replica
-        // that has read an old Secret so cannot take back the trust in a new authority.
+        // The order matters: the last write names the version of the first read, so that a replica
+        // with an old Secret cannot remove the trust in a new authority.
         let bundles = self.cluster.bundles().await?;
         let stored = self.cluster.secret().await?;
         let material = self.shared(stored.as_ref(), &bundles, now).await?;
@@ -90,7 +90,7 @@ impl<C: Cluster> Keeper<C> {
         Ok(next)
     }
 
-    /// What replicas share, renewed or made if it has to be.
+    /// The keys and certificates that replicas share, renewed or made if necessary.
     async fn shared(
         &mut self,
         stored: Option<&Stored>,
@@ -108,7 +108,7 @@ impl<C: Cluster> Keeper<C> {
             );
         }
         let read = read.and_then(Result::ok);
-        // A Secret that was deleted or broken is written again with what clients trust already.
+        // A Secret that was deleted or broken is written again with authorities that are trusted.
         let known = read.clone().or_else(|| self.material.clone());
         let wanted = self
             .renewed(known, bundles, now)
@@ -138,8 +138,8 @@ impl<C: Cluster> Keeper<C> {
         renewed.or_else(|_| known.renewed(Due::Authority, &self.names, self.lifetimes, now))
     }
 
-    /// Serves the certificate, once the API server trusts its authority. It hears of a change a
-    /// moment after it is made, so that what this pass has written counts in the next.
+    /// Serves the certificate, once the API server trusts its authority. The API server learns of a
+    /// change a moment later, so that what this pass has written counts from the next one on.
     fn serve(&mut self, material: &Material, bundles: &Bundles) -> Next {
         if self.served.as_ref().is_some_and(|served| served.is_same_certificate(material)) {
             return Next::Settled;
@@ -181,7 +181,7 @@ fn trusted(bundles: &Bundles) -> Vec<String> {
     common
 }
 
-/// Passes for ever. What goes wrong is logged once, and once when it is over.
+/// Runs pass after pass. A problem is logged once when it begins, and once when it is over.
 pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interval: Duration) {
     let settle = interval.min(Duration::from_secs(5));
     let mut trouble: Option<ClusterError> = None;

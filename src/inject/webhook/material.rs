@@ -1,6 +1,7 @@
-//! Keys and certificates: an authority of our own, and what it has issued for the webhook's service.
+//! Keys and certificates: an authority of our own, and the certificate that it has issued for the
+//! webhook's service.
 //!
-//! Pure but for chance: the time is an argument, and nothing is read or written.
+//! Nothing is read or written here, and the time is an argument; only keys are random.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,10 +23,10 @@ use super::tls;
 
 /// The name of every authority of ours; they differ by key.
 const AUTHORITY: &str = "Outrigger webhook CA";
-/// How far a client's clock may be behind.
+/// How far the clock of a client may be behind.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// How long certificates live. Each is replaced when two thirds of that have gone.
+/// Lifetimes of certificates. Each is replaced after two thirds of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
     /// That of the authority.
@@ -49,7 +50,7 @@ pub(super) enum Due {
     Authority,
 }
 
-/// All that replicas share: it is kept in the Secret.
+/// The keys and certificates that replicas share in the Secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Material {
     /// Certificates of authorities, as PEM, newest first: the first has signed `cert`.
@@ -86,8 +87,8 @@ impl Material {
         bare.issued(names, lifetimes, now)
     }
 
-    /// The same, and clients go on trusting what of a bundle was made by us and has not expired:
-    /// replicas may serve what it has signed.
+    /// The same, with those authorities of a bundle that are ours and have not expired: replicas may
+    /// still serve certificates that they have signed.
     pub fn trusting(mut self, bundle: &str, now: SystemTime) -> Self {
         let ours = |pem: &String| is_ours(pem) && !self.authorities.contains(pem);
         let others: Vec<String> = split_pem(bundle).into_iter().filter(ours).collect();
@@ -112,7 +113,7 @@ impl Material {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         dated(&mut params, now, lifetimes.cert);
-        // Nothing outlives who vouches for it.
+        // A certificate must not be valid for longer than its authority.
         let last = self.authorities.first().map(|pem| validity(pem)).transpose()?;
         if let Some((_, end)) = last {
             params.not_after = params.not_after.min(end.into());
@@ -144,7 +145,7 @@ impl Material {
         }
     }
 
-    /// What is due now.
+    /// What has to be renewed now.
     pub fn due(&self, names: &[String], now: SystemTime) -> Due {
         let authority = self.authorities.first().map_or("", String::as_str);
         if is_old(authority, now) || self.trusted(now).first().is_none_or(|pem| *pem != authority) {
@@ -177,12 +178,12 @@ impl Material {
         tls::certified_key(self.cert.as_bytes(), self.key.as_bytes())
     }
 
-    /// Whether both serve the same.
+    /// Whether both serve the same certificate.
     pub fn is_same_certificate(&self, other: &Self) -> bool {
         self.cert == other.cert
     }
 
-    /// The end of the certificate.
+    /// When the certificate expires.
     pub fn expires(&self) -> Result<SystemTime, CertificateError> {
         validity(&self.cert).map(|(_, end)| end)
     }
@@ -214,7 +215,7 @@ impl Material {
         Ok(())
     }
 
-    /// As the Secret keeps it.
+    /// The `data` of the Secret, not encoded.
     pub fn to_data(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("ca.crt", self.authorities.concat()),
@@ -224,10 +225,10 @@ impl Material {
         ])
     }
 
-    /// Reads what a Secret keeps.
+    /// Reads the `data` of a Secret.
     ///
     /// # Errors
-    /// When something is missing or is no certificate or key.
+    /// When a key of it is missing, or its value is no certificate or key.
     pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, CertificateError> {
         let get = |key| data.get(key).cloned().ok_or(CertificateError::Missing(key));
         let authorities = split_pem(&get("ca.crt")?);
@@ -276,7 +277,7 @@ fn is_ours(pem: &str) -> bool {
     })
 }
 
-/// Whether two thirds of a certificate's life have gone.
+/// Whether two thirds of a certificate's lifetime are over.
 fn is_old(pem: &str, now: SystemTime) -> bool {
     validity(pem).is_ok_and(|(start, end)| {
         let life = end.duration_since(start).unwrap_or_default();
@@ -284,7 +285,7 @@ fn is_old(pem: &str, now: SystemTime) -> bool {
     })
 }
 
-/// Begin and end of a certificate.
+/// When a certificate begins and ends to be valid.
 pub(super) fn validity(pem: &str) -> Result<(SystemTime, SystemTime), CertificateError> {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(CertificateError::Text)?;
     let (_, parsed) =

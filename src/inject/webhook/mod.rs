@@ -34,7 +34,7 @@ pub use self::material::Lifetimes;
 /// Where the kubelet puts the token of a pod's service account.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// What the webhook runs with.
+/// The settings of the webhook.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What is injected into a pod that asks for it.
@@ -65,7 +65,7 @@ pub enum Certificates {
     Own {
         /// How the API server is reached.
         api: ApiServer,
-        /// Where we are in the cluster.
+        /// The names of the webhook's objects in the cluster.
         place: ClusterPlace,
         /// How long certificates live.
         lifetimes: Lifetimes,
@@ -104,10 +104,10 @@ impl ClusterPlace {
     }
 }
 
-/// The namespace of the pod we are in.
+/// The namespace of the pod that this process runs in.
 ///
 /// # Errors
-/// When the service account tells none.
+/// When the file of the service account cannot be read.
 pub fn own_namespace(account: &Path) -> Result<String, WebhookError> {
     let path = account.join("namespace");
     match std::fs::read_to_string(&path) {

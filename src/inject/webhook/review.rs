@@ -12,34 +12,34 @@ use crate::pod::{Choice, choice, inject};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
-/// What became of a request.
+/// The outcome of a review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// A patch was answered.
     Injected,
-    /// The pod has it already.
+    /// Outrigger is in the pod already.
     Unchanged,
     /// The pod does not ask for it, or it is no new pod.
     NotAsked,
-    /// It cannot be put into this pod.
+    /// Outrigger cannot be put into this pod.
     Refused(Diagnostic),
 }
 
 /// Why a body is no review.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReviewError {
-    /// It cannot be read.
+    /// A body that is not the JSON of a review.
     #[error("the body is no AdmissionReview: {0}")]
     Body(#[from] serde_json::Error),
-    /// It is something else, or of another version.
+    /// A body of another kind or another version.
     #[error(
         "{api_version} {kind} is no AdmissionReview of {VERSION}; set admissionReviewVersions: [v1] in the webhook configuration"
     )]
     Version { api_version: String, kind: String },
-    /// It asks nothing.
+    /// A review without a request.
     #[error("the review has no request")]
     NoRequest,
-    /// An answer could not name what it answers.
+    /// A request without the identifier that an answer has to repeat.
     #[error("the request has no uid")]
     NoUid,
 }

@@ -22,11 +22,11 @@ use tokio_rustls::TlsAcceptor;
 use super::review::{Answer, Outcome, answer};
 use crate::config::Options;
 
-/// The largest object of Kubernetes, and as much for the object that it replaces.
+/// Bytes of a review at most: the largest object of Kubernetes, and the object that it replaces.
 const LARGEST_REVIEW: usize = 3 << 20;
 /// How long a client may take for a handshake, for a request's head, and for its body.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time; an API server needs few.
+/// Connections at a time at most; an API server needs few.
 const CONNECTIONS: usize = 512;
 
 /// The answers to reviews and health checks, for all connections.

@@ -39,7 +39,7 @@ pub enum FailureKind {
     Reset,
     /// No connection, no head or no further byte in time.
     Timeout,
-    /// What came was no HTTP response.
+    /// The response was not HTTP.
     Invalid,
     /// A status of the 500s.
     Status(u16),
@@ -132,7 +132,7 @@ impl FailureSet {
         set
     }
 
-    /// Whether a kind is in it. `ServerErrors` and kinds of no set are not.
+    /// Whether a kind is in it. `ServerErrors`, which stands for many, never is.
     pub fn contains(&self, kind: FailureKind) -> bool {
         match kind {
             FailureKind::Connect => self.connect,

@@ -1,4 +1,4 @@
-//! The guard of a route, compiled.
+//! The compiled guard of a route: the form that the data path reads.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ pub struct GuardRules {
     pub deadlines: Deadlines,
     /// Whether the time that a caller has left counts.
     pub honor_caller: bool,
-    /// What is given up first.
+    /// Which requests are given up first under overload.
     pub priority: Priority,
-    /// Sending again; `None` for never.
+    /// When requests are sent again; `None` for never.
     pub retries: Option<RetryPolicy>,
     /// What counts as failure, for the breaker and for the ejection of endpoints.
     pub failures: FailureSet,
     /// A response head later than this is slow.
     pub slow_after: Duration,
-    /// The breaker; `None` for none.
+    /// Rules of the circuit breaker; `None` for no breaker.
     pub breaker: Option<BreakerRules>,
     /// The limit on requests under way.
     pub concurrency: ConcurrencyPolicy,
