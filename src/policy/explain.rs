@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use outrigger_semantics::freshness::Exchange;
-use outrigger_semantics::storable::{self, RequestView};
+use outrigger_semantics::storable::{self, RequestFacts};
 use outrigger_semantics::{UnixMillis, tags, vary};
 use serde::Serialize;
 
@@ -136,7 +136,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         Decision { yes: false, reason: "bypass", because: "the store has no part in this request" }
     };
     let store = question.response.map(|(status, headers)| {
-        let request = RequestView {
+        let request = RequestFacts {
             method: if *question.method == Method::HEAD { &Method::GET } else { question.method },
             headers: question.headers,
             directives,
@@ -156,7 +156,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
 
 fn store_decision(
     lookup: &Decision,
-    request: RequestView<'_>,
+    request: RequestFacts<'_>,
     status: StatusCode,
     headers: &HeaderMap,
     now: UnixMillis,

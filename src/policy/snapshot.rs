@@ -170,7 +170,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The route of a request: the most specific one whose conditions all hold, else the fallback.
     pub fn route(&self, query: RouteQuery<'_>) -> &Arc<Route> {
-        &self.routes[self.index.find(query).unwrap_or(self.routes.len() - 1)]
+        self.index.find(query).map_or_else(|| self.fallback(), |at| &self.routes[at])
     }
 
     /// The name that an authority is taken for: its service's, or itself.
@@ -189,6 +189,11 @@ impl Snapshot {
     /// All routes, the fallback last.
     pub fn routes(&self) -> &[Arc<Route>] {
         &self.routes
+    }
+
+    /// The route of requests that no other route is for.
+    pub fn fallback(&self) -> &Arc<Route> {
+        &self.routes[self.routes.len() - 1]
     }
 
     /// A hash of the folded document: equal policies have equal versions.

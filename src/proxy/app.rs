@@ -19,10 +19,10 @@ use crate::headers::Identity;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
 
-/// Keys remembered as not cacheable.
-const UNCACHEABLE_KEYS_MAX: u64 = 65_536;
-/// For how long a key is remembered as not cacheable.
-const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
+/// Keys whose last response was not storable: requests for them are not collapsed (hit-for-miss).
+const HIT_FOR_MISS_KEYS_MAX: u64 = 65_536;
+/// How long such a key is remembered.
+const HIT_FOR_MISS_FOR: Duration = Duration::from_secs(60);
 
 /// The policy in force, with the metric handles and guards of its routes.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub struct Shared {
     pub(crate) log: PurgeLog,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) flights: Arc<FlightTable>,
-    pub(crate) uncacheable: Cache<u128, ()>,
+    pub(crate) hit_for_miss: Cache<u128, ()>,
     pub(crate) identity: Identity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
@@ -155,9 +155,9 @@ impl Shared {
             log: parts.log,
             metrics: parts.metrics,
             flights: Arc::default(),
-            uncacheable: Cache::builder()
-                .max_capacity(UNCACHEABLE_KEYS_MAX)
-                .time_to_live(UNCACHEABLE_FOR)
+            hit_for_miss: Cache::builder()
+                .max_capacity(HIT_FOR_MISS_KEYS_MAX)
+                .time_to_live(HIT_FOR_MISS_FOR)
                 .build(),
             identity: Identity::new(parts.instance),
             tracing: parts.tracing,
@@ -239,7 +239,7 @@ impl Shared {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 self.memory.run_pending_tasks();
-                self.uncacheable.run_pending_tasks();
+                self.hit_for_miss.run_pending_tasks();
                 self.watch.run_pending_tasks();
             }
         };

@@ -22,6 +22,7 @@ pub mod invalidate;
 pub mod partial;
 pub mod range;
 pub mod reuse;
+pub mod selection;
 pub mod storable;
 pub mod tags;
 pub mod targeted;

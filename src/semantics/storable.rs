@@ -199,7 +199,7 @@ pub struct Stored {
 
 /// A request as the storing decision sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestView<'a> {
+pub struct RequestFacts<'a> {
     /// The method.
     pub method: &'a Method,
     /// The header fields.
@@ -215,7 +215,7 @@ pub struct RequestView<'a> {
 /// # Errors
 /// The first reason that forbids it.
 pub fn decide(
-    request: RequestView<'_>,
+    request: RequestFacts<'_>,
     status: StatusCode,
     headers: &HeaderMap,
     exchange: Exchange,
@@ -277,7 +277,7 @@ fn check_status(
 
 /// RFC 9111 §3.5: an authenticated request's response is shared only by express permission.
 fn check_authorization(
-    request: &RequestView<'_>,
+    request: &RequestFacts<'_>,
     directives: &ResponseDirectives,
     rules: &StoreRules,
 ) -> Result<(), NotStored> {
@@ -355,7 +355,7 @@ mod tests {
         let request = map(request);
         let directives = RequestDirectives::parse(&request);
         decide(
-            RequestView {
+            RequestFacts {
                 method: &Method::GET,
                 headers: &request,
                 directives,

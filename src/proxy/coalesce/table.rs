@@ -54,6 +54,11 @@ impl Listed {
         (Listed { producer, place: None }, reader)
     }
 
+    /// Whether others can find it.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.place.is_some()
+    }
+
     /// Takes the fetch out of the table, so that nobody joins any more.
     pub(crate) fn unlist(&mut self) {
         if let Some((table, key)) = self.place.take() {

@@ -47,9 +47,9 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal { status: StatusCode::BAD_REQUEST, outcome: Outcome::Rejected, detail }
 }
 
-/// What the listener of a request knows.
+/// What the listener by which a request came in knows.
 #[derive(Clone, Copy)]
-pub(crate) struct Door<'a> {
+pub(crate) struct ListenerContext<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) mode: Mode,
     pub(crate) mesh: &'a MeshSettings,
@@ -57,9 +57,9 @@ pub(crate) struct Door<'a> {
     pub(crate) has_upstream: bool,
 }
 
-impl<'a> Door<'a> {
+impl<'a> ListenerContext<'a> {
     pub(crate) fn of(shared: &'a Shared, mode: Mode) -> Self {
-        Door {
+        ListenerContext {
             identity: &shared.identity,
             mode,
             mesh: &shared.settings.mesh,
@@ -72,7 +72,7 @@ impl<'a> Door<'a> {
 pub(crate) fn admit<'a, B>(
     request: &'a Request<B>,
     snapshot: &'a Snapshot,
-    door: Door<'a>,
+    listener: ListenerContext<'a>,
 ) -> Result<Admitted<'a>, Refusal> {
     let headers = request.headers();
     if *request.method() == Method::CONNECT {
@@ -94,11 +94,12 @@ pub(crate) fn admit<'a, B>(
     if !path.starts_with('/') && path != "*" {
         return Err(bad("request-target"));
     }
-    if door.identity.is_looping(headers, door.mode) {
+    if listener.identity.is_looping(headers, listener.mode) {
         let status = StatusCode::LOOP_DETECTED;
         return Err(Refusal { status, outcome: Outcome::Loop, detail: "loop" });
     }
-    let arrived = mesh::arrive(door.mode, headers, door.mesh, door.has_upstream, snapshot)?;
+    let arrived =
+        mesh::arrive(listener.mode, headers, listener.mesh, listener.has_upstream, snapshot)?;
     let peer = arrived.arrival.peer;
     let query = RouteQuery { host: authority, path, method: request.method(), headers, peer };
     Ok(Admitted {
@@ -154,9 +155,13 @@ mod tests {
     fn admitted(request: &Request<()>) -> Result<String, &'static str> {
         let snapshot = Snapshot::built_in();
         let (identity, mesh) = (Identity::new("i".to_owned()), MeshSettings::default());
-        let door =
-            Door { identity: &identity, mode: Mode::Direct, mesh: &mesh, has_upstream: true };
-        admit(request, &snapshot, door)
+        let listener = ListenerContext {
+            identity: &identity,
+            mode: Mode::Direct,
+            mesh: &mesh,
+            has_upstream: true,
+        };
+        admit(request, &snapshot, listener)
             .map(|found| format!("{}{}", found.authority, found.path))
             .map_err(|refusal| refusal.detail)
     }

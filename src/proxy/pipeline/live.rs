@@ -10,7 +10,7 @@ use outrigger_store::{Lookup, Miss};
 
 use crate::app::Shared;
 use crate::guard::RouteGuard;
-use crate::pipeline::fleet::Inquiry;
+use crate::pipeline::request::RequestView;
 
 /// What a tier holds for a request, for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,17 +89,18 @@ pub async fn explain_live(
     });
     let key = CacheKey::build(target, headers, &route.key, arrival);
     let directives = route.request_directives(headers);
-    let inquiry = Inquiry { shared, route, key: &key, headers, directives: &directives, now };
+    let request =
+        RequestView { shared, route, key: &key, method, headers, directives: &directives, now };
     let memory = shared.memory.get(Wanted::of(key.digest(), key.text(), headers));
-    let mut tiers = vec![live(&inquiry, "memory", memory)];
+    let mut tiers = vec![live(request, "memory", memory)];
     for tier in &shared.tiers {
-        if inquiry.may_ask() {
-            tiers.push(live(&inquiry, tier.name(), tier.lookup(inquiry.wanted()).await));
+        if request.asks_shared_tiers() {
+            tiers.push(live(request, tier.name(), tier.lookup(request.wanted()).await));
         } else {
             tiers.push(Live::nothing(tier.name(), "off"));
         }
     }
-    let remembered_uncacheable = shared.uncacheable.contains_key(&key.digest());
+    let remembered_uncacheable = shared.hit_for_miss.contains_key(&key.digest());
     let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, target.authority)));
     let guard = guard(shared, &route_guard, key.digest());
     Inspection { policy, tiers, remembered_uncacheable, guard }
@@ -134,7 +135,7 @@ impl Live {
     }
 }
 
-fn live(inquiry: &Inquiry<'_>, tier: &'static str, found: Lookup) -> Live {
+fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
     let entry = match found {
         Lookup::Hit(entry) => entry,
         Lookup::Miss(Miss::Variant) => return Live::nothing(tier, "vary-miss"),
@@ -142,10 +143,10 @@ fn live(inquiry: &Inquiry<'_>, tier: &'static str, found: Lookup) -> Live {
         Lookup::Miss(Miss::Refused) => return Live::nothing(tier, "refused"),
         Lookup::Unavailable(_) => return Live::nothing(tier, "unavailable"),
     };
-    let now = inquiry.now;
-    let verdict = inquiry.shared.log.verdict(&entry);
+    let now = request.now;
+    let verdict = request.shared.log.verdict(&entry);
     let soft = verdict == Verdict::Soft;
-    let state = match (verdict, reuse::decide(&entry.lifetimes, inquiry.directives, now, soft)) {
+    let state = match (verdict, reuse::decide(&entry.lifetimes, request.directives, now, soft)) {
         (Verdict::Void, _) => "purged",
         (_, reuse::Reuse::Fresh) => "hit",
         _ => "stale",

@@ -1,52 +1,78 @@
-//! Looking for a stored response: memory first, then the tiers below.
+//! Looking for a stored response: memory first, then the tiers below. The purge log and RFC 9111
+//! judge what is found.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use outrigger_coherence::Verdict;
+use outrigger_policy::Arrival;
 use outrigger_policy::snapshot::Bypass;
-use outrigger_policy::{CacheKey, Route};
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
-use outrigger_semantics::{RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Counted, Entry, Lookup, Miss};
 use outrigger_telemetry::Outcome;
 
-use crate::app::Shared;
-use crate::pipeline::fleet::{Inquiry, share_rules};
-use crate::pipeline::job::Job;
-use crate::pipeline::stand_in::may_stand_in;
+use crate::pipeline::peers::share_rules;
+use crate::pipeline::request::RequestView;
+use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::pipeline::trust::{self, Distrust};
 
-/// What the store says to a request.
+/// What the store has for a request.
 pub(crate) enum Found {
     /// The store is not asked.
     Bypass(Bypass),
     /// The store may not answer here and now.
     Distrusted(Distrust),
-    /// Serve this.
+    /// A response to serve.
     Serve(Arc<Entry>, Outcome),
-    /// Serve this and refresh it behind the response.
+    /// A response to serve, and to refresh behind that.
     ServeAndRefresh(Arc<Entry>, Outcome),
-    /// Ask the upstream whether this is still good.
+    /// A response that the upstream has to confirm.
     Validate(Arc<Entry>, Forwarded),
-    /// There is nothing to use.
+    /// Nothing to use.
     Nothing(Forwarded),
 }
 
-/// Asks the memory tier. Waits for nothing.
-pub(crate) fn memory(
-    shared: &Shared,
-    key: &CacheKey,
-    headers: &HeaderMap,
-    directives: &RequestDirectives,
-    now: UnixMillis,
-) -> Found {
-    match shared.memory.get(Wanted::of(key.digest(), key.text(), headers)) {
+impl Found {
+    /// Why the store may not answer here and now.
+    pub(crate) fn distrust(&self) -> Option<Distrust> {
+        match self {
+            Found::Distrusted(why) => Some(*why),
+            _ => None,
+        }
+    }
+}
+
+/// Asks whether the store may answer at all, then the memory tier. Waits for nothing.
+pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: bool) -> Found {
+    let RequestView { shared, route, method, headers, directives, .. } = request;
+    if let Err(bypass) = route.classify(method, headers, directives, has_body, arrival) {
+        return Found::Bypass(bypass);
+    }
+    if let Err(why) = trust::check(&shared.log, route.consistency, headers) {
+        return Found::Distrusted(why);
+    }
+    let found = early(request, memory(request));
+    if let Found::Serve(entry, _) = &found {
+        sample(request, entry);
+    }
+    found
+}
+
+/// Goes on where memory alone gave no answer: asks the tiers below, and spares clients an upstream
+/// that is known to fail. `regained`: the reason to distrust what is stored has gone away.
+pub(crate) async fn further(request: RequestView<'_>, found: Found, regained: bool) -> Found {
+    let found = if regained { memory(request) } else { found };
+    backing_off(request, below(request, found).await)
+}
+
+/// Asks the memory tier.
+pub(crate) fn memory(request: RequestView<'_>) -> Found {
+    let RequestView { shared, key, .. } = request;
+    match shared.memory.get(Wanted::of(key.digest(), key.text(), request.headers)) {
         Lookup::Hit(entry) => {
-            let found = judge(shared, entry, directives, now);
+            let found = judge(request, entry);
             match &found {
                 Found::Nothing(_) => shared.metrics.memory_voided.inc(),
                 _ => shared.metrics.memory_hits.inc(),
@@ -65,58 +91,46 @@ pub(crate) fn memory(
 }
 
 /// Turns a hit on what is about to expire into one with a refresh behind it, by chance (XFetch).
-pub(crate) fn early(shared: &Shared, route: &Route, found: Found, now: UnixMillis) -> Found {
+fn early(request: RequestView<'_>, found: Found) -> Found {
     let Found::Serve(entry, Outcome::Hit) = &found else { return found };
-    if !route.early_refresh {
+    if !request.route.early_refresh {
         return found;
     }
-    let left = entry.lifetimes.fresh_until.millis_since(now).max(0).unsigned_abs();
+    let left = entry.lifetimes.fresh_until.millis_since(request.now).max(0).unsigned_abs();
     let fetch = Duration::from_millis(u64::from(entry.fetch_millis));
     let due = outrigger_guard::is_due_early(Duration::from_millis(left), fetch, fastrand::f64)
-        && shared.watch.may_validate(entry.digest);
+        && request.shared.watch.may_validate(entry.digest);
     if due { Found::ServeAndRefresh(Arc::clone(entry), Outcome::Hit) } else { found }
 }
 
-/// Serves what could not be validated the last time, where it may stand in for the upstream: that is
-/// asked again behind the response, and only after a pause. No client waits for an upstream that
-/// is known to fail.
-pub(crate) fn backing_off(job: &Job, found: Found) -> Found {
-    let Found::Validate(entry, Forwarded::Stale) = &found else { return found };
-    let shared = &job.worker.shared;
-    let stands_in = shared.watch.has_failed(job.key.digest())
-        && may_stand_in(shared, entry, &job.directives, job.now);
-    if !stands_in {
-        return found;
-    }
-    Found::ServeAndRefresh(Arc::clone(entry), Outcome::StaleBackOff)
-}
-
 /// Notes one in so many hits, so that tiers learn what is hot.
-pub(crate) fn sample(shared: &Shared, route: &Route, entry: &Entry) {
+fn sample(request: RequestView<'_>, entry: &Entry) {
     const ONE_IN: u32 = 64;
-    if !shared.tiers.is_empty() && fastrand::u32(..ONE_IN) == 0 {
-        let rules = share_rules(route);
-        shared.tiers.iter().for_each(|tier| tier.note_hot(entry, &rules));
+    let tiers = &request.shared.tiers;
+    if !tiers.is_empty() && fastrand::u32(..ONE_IN) == 0 {
+        let rules = share_rules(request.route);
+        tiers.iter().for_each(|tier| tier.note_hot(entry, &rules));
     }
 }
 
-/// Looks into memory after all, if the reason for not trusting it goes away.
-pub(crate) async fn trusted(job: &Job, found: Found) -> Found {
-    let Found::Distrusted(why) = found else { return found };
-    let shared = &job.worker.shared;
-    if !trust::regained(&shared.log, why).await {
-        return found;
+/// Serves a stale response whose last validation failed, where stale-if-error allows it. The
+/// upstream is asked again behind the response and only after a pause: no client waits for an
+/// upstream that is known to fail.
+fn backing_off(request: RequestView<'_>, found: Found) -> Found {
+    let Found::Validate(entry, Forwarded::Stale) = &found else { return found };
+    if request.shared.watch.has_failed(request.key.digest()) && may_serve_on_error(request, entry) {
+        return Found::ServeAndRefresh(Arc::clone(entry), Outcome::StaleBackOff);
     }
-    memory(shared, &job.key, &job.parts.headers, &job.directives, job.now)
+    found
 }
 
-/// Asks the tiers below memory where memory has nothing fresh. What is found is copied up.
-pub(crate) async fn below(job: &Job, found: Found) -> Found {
+/// Asks the tiers below memory where memory has nothing fresh.
+async fn below(request: RequestView<'_>, found: Found) -> Found {
     let helps = matches!(found, Found::Nothing(_) | Found::Validate(_, Forwarded::Stale));
     if !helps {
         return found;
     }
-    match (shared_copy(Inquiry::of(job)).await, found) {
+    match (shared_copy(request).await, found) {
         (Some(copy), Found::Nothing(_)) => copy,
         (Some(Found::Validate(theirs, why)), Found::Validate(ours, _)) => {
             let newer = if theirs.stored_at > ours.stored_at { theirs } else { ours };
@@ -127,18 +141,22 @@ pub(crate) async fn below(job: &Job, found: Found) -> Found {
     }
 }
 
-/// What the tiers below memory have for a request; `None` if nothing.
-pub(crate) async fn shared_copy(inquiry: Inquiry<'_>) -> Option<Found> {
-    if !inquiry.may_ask() {
+/// What the tiers below memory have for a request, copied to memory; `None` if nothing.
+pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
+    if !request.asks_shared_tiers() {
         return None;
     }
-    for tier in &inquiry.shared.tiers {
-        match tier.lookup(inquiry.wanted()).await {
-            Lookup::Hit(entry) => match adopted(inquiry, entry) {
+    for tier in &request.shared.tiers {
+        match tier.lookup(request.wanted()).await {
+            Lookup::Hit(entry) => match judge(request, Arc::clone(&entry)) {
                 Found::Nothing(_) => tier.count(Counted::Voided),
                 found => {
                     tier.count(Counted::Hit);
-                    return Some(found);
+                    request.copy_up(&entry);
+                    return Some(match found {
+                        Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
+                        found => found,
+                    });
                 }
             },
             Lookup::Miss(Miss::Uri) => tier.count(Counted::Miss),
@@ -153,45 +171,26 @@ pub(crate) async fn shared_copy(inquiry: Inquiry<'_>) -> Option<Found> {
 }
 
 /// Whether a response that another pod has stored answers a request as it is.
-pub(crate) fn is_usable(inquiry: Inquiry<'_>, entry: &Arc<Entry>) -> bool {
-    let found = judge(inquiry.shared, Arc::clone(entry), inquiry.directives, inquiry.now);
-    matches!(found, Found::Serve(..))
+pub(crate) fn is_usable(request: RequestView<'_>, entry: &Arc<Entry>) -> bool {
+    matches!(judge(request, Arc::clone(entry)), Found::Serve(..))
 }
 
-/// What may be done with a response that another pod has stored. It is copied to memory.
-pub(crate) fn adopted(inquiry: Inquiry<'_>, entry: Arc<Entry>) -> Found {
-    let shared = inquiry.shared;
-    let found = judge(shared, Arc::clone(&entry), inquiry.directives, inquiry.now);
-    if !matches!(found, Found::Nothing(_)) {
-        // A refused copy only means that memory keeps what it has.
-        let _ = shared.memory.put(&entry, |have| shared.log.verdict(have) != Verdict::Void);
-    }
-    match found {
-        Found::Serve(entry, Outcome::Hit) => Found::Serve(entry, Outcome::RedisHit),
-        found => found,
-    }
-}
-
-/// What may be done with a stored response, by the purge log and RFC 9111.
-fn judge(
-    shared: &Shared,
-    entry: Arc<Entry>,
-    directives: &RequestDirectives,
-    now: UnixMillis,
-) -> Found {
-    let soft = match shared.log.verdict(&entry) {
+/// What may be done with a stored response, by the purge log and RFC 9111 §4.
+fn judge(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
+    let soft = match request.shared.log.verdict(&entry) {
         Verdict::Void => return Found::Nothing(Forwarded::UriMiss),
         Verdict::Soft => true,
         Verdict::Valid => false,
     };
+    let reuse = reuse::decide(&entry.lifetimes, request.directives, request.now, soft);
     if entry.part.is_some() {
         // A part answers ranges while it is fresh, and nothing else.
-        return match reuse::decide(&entry.lifetimes, directives, now, soft) {
+        return match reuse {
             Reuse::Fresh => Found::Validate(entry, Forwarded::Partial),
             _ => Found::Nothing(Forwarded::Partial),
         };
     }
-    match reuse::decide(&entry.lifetimes, directives, now, soft) {
+    match reuse {
         Reuse::Fresh => Found::Serve(entry, Outcome::Hit),
         Reuse::StaleAllowed => Found::Serve(entry, Outcome::StaleAllowed),
         Reuse::StaleWhileRevalidate => Found::ServeAndRefresh(entry, Outcome::StaleWhileRevalidate),

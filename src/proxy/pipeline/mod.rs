@@ -1,138 +1,100 @@
-//! The life of a request, stage by stage.
-//!
-//! `admit` checks the request and finds its route; `classify` (in policy) tells whether the store
-//! may answer, and `trust` whether this pod knows enough to; `lookup` looks for a stored response;
-//! what it finds is served, or `miss` fetches through the coalescer and `fill` stores; `pass`
-//! forwards what the store has no part in. Each request keeps one policy snapshot and one reading of the clock from start to end, and ends in
-//! one `Outcome`, which `record` hands to metrics, access log and span.
+//! The life of a request. Each stage is called once, from here, and decides; `respond` alone turns
+//! the decision into a response. A request keeps one policy snapshot and one reading of the clock.
 
 mod admit;
-mod call;
-mod fill;
-pub mod fleet;
-mod head;
-mod job;
+mod answer;
+mod exchange;
+mod fetch;
+mod forward;
 pub mod live;
 mod lookup;
-mod miss;
-mod pass;
+pub mod peers;
+mod plan;
 mod record;
-mod refresh;
+mod request;
 mod respond;
-mod stand_in;
-mod store;
+mod stale_if_error;
 mod trust;
-mod unsafe_method;
 
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use outrigger_policy::CacheKey;
-use outrigger_policy::values::Consistency;
 use outrigger_semantics::fields::strip_nominated;
+use outrigger_telemetry::ServerSpan;
 
 use crate::app::Worker;
 use crate::body::ResponseBody;
+use crate::pipeline::answer::Answer;
+use crate::pipeline::fetch::Fetched;
+use crate::pipeline::lookup::Found;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::request::{Asked, Payload, Received, RequestContext, Routing};
 use crate::serve::Peer;
-
-use admit::Door;
+use admit::ListenerContext;
 pub(crate) use admit::Refusal;
-use job::{Answer, Job, Way};
-use lookup::Found;
-use record::Record;
+pub(crate) use respond::health;
 
-/// Answers Envoy, which asks whether this listener wants requests.
-pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
-    respond::health(ready)
-}
-
-/// Answers one request.
+/// Answers one request. A hit waits for nothing and ends here.
 pub(crate) async fn handle(
     worker: &Arc<Worker>,
-    peer: &Peer,
+    client: &Peer,
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     strip_nominated(request.headers_mut());
-    let shared = &worker.shared;
-    let now = shared.clock.now();
-    let active = shared.policy.load();
-    let span = shared
-        .tracing
-        .as_ref()
-        .and_then(|tracing| tracing.begin(request.headers(), request.method()));
-    let admitted = match admit::admit(&request, &active.snapshot, Door::of(shared, peer.mode)) {
+    let shared = &*worker.shared;
+    let (now, active) = (shared.clock.now(), shared.policy.load());
+    let span = shared.tracing.as_ref().and_then(|t| t.begin(request.headers(), request.method()));
+    let received = Received::new(shared, &active, &request, now);
+    let listener = ListenerContext::of(shared, client.mode);
+    let admitted = match admit::admit(&request, &active.snapshot, listener) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            let route = active.snapshot.routes().last();
-            let answer = respond::refused(refusal);
-            let record = Record::of_request(shared, &active, route, &request, now, span);
-            return record.finish(answer);
+            let (route, response) = (active.snapshot.fallback(), respond::refused(refusal));
+            return record::record(received, route, response, refusal.outcome, span);
         }
     };
-    let has_body = !request.body().is_end_stream();
-    let directives = admitted.route.request_directives(request.headers());
-    let arrival = admitted.arrived.arrival;
-    let (method, headers) = (request.method(), request.headers());
-    let classified = admitted.route.classify(method, headers, &directives, has_body, arrival);
-    let target = admitted.target();
-    let key = CacheKey::build(target, headers, &admitted.route.key, arrival);
-    let consistency = admitted.route.consistency;
-    let found = match classified {
-        Ok(()) => match trust::check(&shared.log, consistency, request.headers()) {
-            Ok(()) => {
-                let found = lookup::memory(shared, &key, request.headers(), &directives, now);
-                lookup::early(shared, admitted.route, found, now)
-            }
-            Err(why) => Found::Distrusted(why),
-        },
-        Err(bypass) => Found::Bypass(bypass),
-    };
-    if let Found::Serve(entry, outcome) = &found {
-        lookup::sample(shared, admitted.route, entry);
-        let mut response = respond::from_entry(shared, entry, &request, now, *outcome);
-        if consistency == Consistency::Causal {
-            trust::tell(&mut response, request.headers(), entry.seen_seq);
-        }
-        let record = Record::of_request(shared, &active, Some(admitted.route), &request, now, span);
-        return record.finish(Answer::new(response, *outcome));
+    let (route, arrival) = (admitted.route, admitted.arrived.arrival);
+    let asked = Asked::of(&admitted, request.headers(), now);
+    let view = asked.view(shared, route, &request);
+    let found = lookup::at_once(view, arrival, !request.body().is_end_stream());
+    if let Found::Serve(entry, outcome) = found {
+        let answer = trust::at_once(view, Answer::stored(entry, outcome));
+        return record::record(received, route, respond::respond(view, answer), outcome, span);
     }
-    let route = Arc::clone(admitted.route);
-    let way = Way::of(&admitted, &request);
-    let active = arc_swap::Guard::into_inner(active);
-    let job = Job::new(worker, active, route, peer, request, way, key, directives, now);
     // Everything below may wait; its state is kept out of the future of a hit.
-    Box::pin(slow(job, found, span)).await
+    let routing = Routing::of(&admitted, request.version());
+    let active = arc_swap::Guard::into_inner(active);
+    let (context, payload) = RequestContext::new(worker, active, client, request, routing, asked);
+    Box::pin(slow(context, payload, found, span)).await
 }
 
 async fn slow(
-    mut job: Job,
+    mut context: RequestContext,
+    payload: Payload,
     found: Found,
-    span: Option<outrigger_telemetry::ServerSpan>,
+    span: Option<ServerSpan>,
 ) -> Response<ResponseBody> {
     if let Some(span) = &span {
-        span.inject(&mut job.parts.headers);
+        span.inject(&mut context.parts.headers);
     }
-    let found = lookup::trusted(&job, found).await;
-    let found = lookup::below(&job, found).await;
-    let found = lookup::backing_off(&job, found);
-    let mut answer = match found {
-        Found::Bypass(bypass) => pass::bypass(&mut job, bypass).await,
-        Found::Distrusted(why) => miss::past_store(&mut job, why).await,
-        Found::Serve(entry, outcome) => job.serve(&entry, outcome),
-        Found::ServeAndRefresh(entry, outcome) => {
-            refresh::begin(&job, &entry);
-            job.serve(&entry, outcome)
-        }
-        Found::Validate(entry, why) => miss::fetch(&mut job, Some(entry), why).await,
-        Found::Nothing(why) => miss::fetch(&mut job, None, why).await,
+    let context = Arc::new(context);
+    let request = context.view();
+    let regained = trust::regained(&request.shared.log, found.distrust()).await;
+    let found = lookup::further(request, found, regained).await;
+    let fetched = match plan::plan(request, found) {
+        Plan::Answer(answer) => Fetched::Answer(answer),
+        Plan::AnswerAndRefresh(answer, stored) => fetch::refresh(&context, stored, answer),
+        Plan::Fetch(fetch) => fetch::collapse(&context, request, fetch).await,
+        Plan::Forward(forward) => Fetched::Forward(forward),
     };
-    if job.consistency == Consistency::Causal {
-        let seen = match answer.seen {
-            Some(seen) => seen,
-            None => job.worker.shared.log.seen().await,
-        };
-        trust::tell(&mut answer.response, &job.parts.headers, seen);
-    }
-    Record::of_job(&job, span).finish(answer)
+    let answer = match fetched {
+        Fetched::Answer(answer) => answer,
+        Fetched::Forward(forward) => forward::forward(&context, request, payload, forward).await,
+    };
+    let answer = stale_if_error::instead(request, answer);
+    let answer = trust::with_session(request, answer).await;
+    let outcome = answer.outcome;
+    let response = respond::respond(request, answer);
+    record::record(context.received(), request.route, response, outcome, span)
 }

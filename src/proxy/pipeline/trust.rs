@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http::{HeaderMap, HeaderName};
 use outrigger_coherence::{PurgeLog, Seq};
 use outrigger_policy::values::Consistency;
 
-use crate::body::ResponseBody;
+use crate::pipeline::answer::Answer;
+use crate::pipeline::request::RequestView;
 
 /// The field by which a client tells what it has seen: a position of the purge log.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("outrigger-session");
@@ -58,11 +59,11 @@ pub(crate) fn check(
     }
 }
 
-/// Waits a little for the reason to go away.
-pub(crate) async fn regained(log: &PurgeLog, why: Distrust) -> bool {
+/// Waits a little for the reason to go away; `true` if there was one and it has.
+pub(crate) async fn regained(log: &PurgeLog, why: Option<Distrust>) -> bool {
     match why {
-        Distrust::Behind(seq) => log.until_covers(seq, CATCH_UP_MAX).await,
-        Distrust::NoLease | Distrust::Unheard => false,
+        Some(Distrust::Behind(seq)) => log.until_covers(seq, CATCH_UP_MAX).await,
+        Some(Distrust::NoLease | Distrust::Unheard) | None => false,
     }
 }
 
@@ -76,14 +77,29 @@ pub(crate) fn session(headers: &HeaderMap) -> Option<Seq> {
     (seq <= now.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
 }
 
-/// Tells a client what it has now seen, on top of what it had.
-pub(crate) fn tell(response: &mut Response<ResponseBody>, request: &HeaderMap, seen: Seq) {
-    let seen = session(request).unwrap_or(0).max(seen);
-    response.headers_mut().insert(SESSION, HeaderValue::from(seen));
+/// Notes the position that the client's session is told, where its route is causal and the answer
+/// knows it: what the client has now seen, on top of what it had.
+pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
+    if answer.consistency.unwrap_or(request.route.consistency) == Consistency::Causal {
+        let told = |seen| session(request.headers).unwrap_or(0).max(seen);
+        answer.session = answer.seen.map(told);
+    }
+    answer
+}
+
+/// The same for every answer: where it does not know its position, the log does.
+pub(crate) async fn with_session(request: RequestView<'_>, mut answer: Answer) -> Answer {
+    let causal = answer.consistency.unwrap_or(request.route.consistency) == Consistency::Causal;
+    if causal && answer.seen.is_none() {
+        answer.seen = Some(request.shared.log.seen().await);
+    }
+    at_once(request, answer)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn with(value: &'static str) -> HeaderMap {

@@ -132,6 +132,12 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// A 101 to a request that did not ask for it (RFC 9110 §15.2.2).
+    pub(crate) fn unwanted_switch(endpoint: &str) -> Self {
+        let reason = "a 101 that nobody asked for".to_owned();
+        UpstreamError::Invalid { endpoint: endpoint.to_owned(), reason }
+    }
+
     /// The stable name used in `Cache-Status`, metrics and logs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -18,7 +18,7 @@ mod response;
 mod retry;
 mod settings;
 
-pub(crate) use call::{Call, Interim, Named, Upstream};
+pub(crate) use call::{Call, Interim, InterimSender, Named, Upstream};
 pub(crate) use connect::Connector;
 pub(crate) use ejection::Ejections;
 pub use endpoints::EndpointState;

@@ -6,15 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
+use outrigger_policy::Route;
 use outrigger_policy::snapshot::RouteQuery;
-use outrigger_policy::{CacheKey, Route};
-use outrigger_semantics::{RequestDirectives, UnixMillis};
-use outrigger_store::lookup::Wanted;
+use outrigger_store::tier::Usable;
 use outrigger_store::{Claim, Entry, Scope, Settled, ShareRules, Ticket, Tier};
 
 use crate::app::Shared;
-use crate::pipeline::job::Job;
-use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::request::RequestView;
 
 /// What of a route goes to the tiers that pods share.
 pub(crate) fn share_rules(route: &Route) -> ShareRules {
@@ -26,65 +24,26 @@ pub(crate) fn share_rules(route: &Route) -> ShareRules {
     }
 }
 
-fn scope(route: &Route) -> Scope {
+/// Who shares the responses of a route.
+pub(crate) fn scope(route: &Route) -> Scope {
     if route.redis.for_namespace { Scope::Namespace } else { Scope::Workload }
 }
 
-/// What a request asks the tiers for.
-#[derive(Clone, Copy)]
-pub(crate) struct Inquiry<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) route: &'a Route,
-    pub(crate) key: &'a CacheKey,
-    pub(crate) headers: &'a HeaderMap,
-    pub(crate) directives: &'a RequestDirectives,
-    pub(crate) now: UnixMillis,
-}
-
-impl<'a> Inquiry<'a> {
-    pub(crate) fn of(job: &'a Job) -> Self {
-        Inquiry {
-            shared: &job.worker.shared,
-            route: &job.route,
-            key: &job.key,
-            headers: &job.parts.headers,
-            directives: &job.directives,
-            now: job.now,
-        }
-    }
-
-    pub(crate) fn wanted(&self) -> Wanted<'a> {
-        Wanted {
-            digest: self.key.digest(),
-            key: self.key.text(),
-            headers: self.headers,
-            policy_epoch: self.route.epoch,
-            scope: scope(self.route),
-        }
-    }
-
-    /// Whether the tiers can help: what other pods stored cannot be judged before the purge log has
-    /// been read.
-    pub(crate) fn may_ask(&self) -> bool {
-        self.route.redis.enabled && self.shared.log.knows_others()
-    }
-}
-
 /// The right to fetch for all pods; given back when dropped.
-pub(crate) struct Claimed {
+pub(crate) struct FetchLock {
     tier: Arc<dyn Tier>,
     ticket: Ticket,
     uncacheable: AtomicBool,
 }
 
-impl Claimed {
+impl FetchLock {
     /// The others need not wait for what cannot be shared.
     pub(crate) fn is_uncacheable(&self) {
         self.uncacheable.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Claimed {
+impl Drop for FetchLock {
     fn drop(&mut self) {
         let uncacheable = self.uncacheable.load(Ordering::Relaxed);
         let how = if uncacheable { Settled::Uncacheable } else { Settled::Done };
@@ -92,35 +51,36 @@ impl Drop for Claimed {
     }
 }
 
-/// Who fetches.
-pub(crate) enum Turn {
-    /// This pod, perhaps on behalf of all.
-    Ours(Option<Claimed>),
-    /// Another pod has.
+/// Which pod fetches.
+pub(crate) enum LockOutcome {
+    /// This one; with the lock it does so for all.
+    Fetch(Option<FetchLock>),
+    /// Another one has, and this is its response.
     Fetched(Arc<Entry>),
 }
 
-/// Asks for the right to fetch; waits while another pod has it. Where the response turned out not
+/// Asks for the right to fetch; waits while another pod has it, and takes its response if that is
+/// `usable`. Where the response turned out not
 /// to be for others, every pod fetches for itself.
-pub(crate) async fn turn(inquiry: Inquiry<'_>) -> Turn {
-    if !inquiry.may_ask() {
-        return Turn::Ours(None);
+pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockOutcome {
+    if !request.asks_shared_tiers() {
+        return LockOutcome::Fetch(None);
     }
-    for tier in &inquiry.shared.tiers {
-        let usable = |entry: &Arc<Entry>| lookup::is_usable(inquiry, entry);
-        match tier.claim(inquiry.wanted(), &usable).await {
+    for tier in &request.shared.tiers {
+        match tier.claim(request.wanted(), usable).await {
             Claim::Free | Claim::Uncacheable => {}
             Claim::Lead(ticket) => {
                 let uncacheable = AtomicBool::new(false);
-                return Turn::Ours(Some(Claimed { tier: Arc::clone(tier), ticket, uncacheable }));
+                return LockOutcome::Fetch(Some(FetchLock {
+                    tier: Arc::clone(tier),
+                    ticket,
+                    uncacheable,
+                }));
             }
-            Claim::Fetched(entry) => match lookup::adopted(inquiry, entry) {
-                Found::Serve(entry, _) => return Turn::Fetched(entry),
-                _ => return Turn::Ours(None),
-            },
+            Claim::Fetched(entry) => return LockOutcome::Fetched(entry),
         }
     }
-    Turn::Ours(None)
+    LockOutcome::Fetch(None)
 }
 
 /// Copies what another pod has stored into memory, if it is valid and its route's rules are those

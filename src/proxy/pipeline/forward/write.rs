@@ -18,7 +18,7 @@ use outrigger_policy::{Peer, RequestTarget, Route};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::app::{Active, Worker};
-use crate::pipeline::job::Job;
+use crate::pipeline::request::RequestContext;
 use crate::upstream::{Call, UpstreamError, UpstreamResponse};
 
 /// A write that others were told of must be over before they stop waiting for its end.
@@ -50,22 +50,23 @@ pub(crate) enum Written {
 impl Write {
     /// The write that a request is; `None` if there cannot be anything stored for it: its method is
     /// safe, its target is not cached, or it is a gRPC call, whose resource knows no GET.
-    pub(crate) fn of(job: &Job) -> Option<Self> {
+    pub(crate) fn of(request: &RequestContext) -> Option<Self> {
         let is_grpc = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
-        let headers = &job.parts.headers;
-        if invalidate::is_safe(&job.parts.method) || headers.get(CONTENT_TYPE).is_some_and(is_grpc)
+        let headers = &request.parts.headers;
+        if invalidate::is_safe(&request.parts.method)
+            || headers.get(CONTENT_TYPE).is_some_and(is_grpc)
         {
             return None;
         }
         let mut write = Write {
-            worker: Arc::clone(&job.worker),
-            active: Arc::clone(&job.active),
-            authority: job.authority.clone(),
-            target: job.target(),
-            method: job.parts.method.clone(),
+            worker: Arc::clone(&request.worker),
+            active: Arc::clone(&request.active),
+            authority: request.routing.authority.clone(),
+            target: request.target(),
+            method: request.parts.method.clone(),
             headers: headers.clone(),
-            peer_uri: job.peer_uri.clone(),
-            consistency: job.route.consistency,
+            peer_uri: request.routing.peer_uri.clone(),
+            consistency: request.route().consistency,
         };
         let route = write.stored_by(write.target.path());
         let (cached, consistency) = (route.cache_enabled, route.consistency);
@@ -87,7 +88,7 @@ impl Write {
                 Err(UpstreamError::TotalTimeout { millis })
             }),
         };
-        let seen = self.invalidate(guard, &sent).await;
+        let seen = self.purge_targets(guard, &sent).await;
         Written::Sent(sent.map(Box::new), seen)
     }
 
@@ -105,7 +106,7 @@ impl Write {
         shared.hold(self.url_purge(self.target.as_str()), everywhere).await.map(Some)
     }
 
-    async fn invalidate(
+    async fn purge_targets(
         &self,
         guard: Option<HoldGuard>,
         sent: &Result<UpstreamResponse, UpstreamError>,

@@ -1,0 +1,115 @@
+//! From a client's request to a request to the upstream, and from the upstream's response head to
+//! one that may be passed on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Version;
+use http::header::HeaderMap;
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+
+use crate::app::Shared;
+use crate::body::RequestBody;
+use crate::guard::Urgency;
+use crate::headers::{announces_surrogate, from_upstream, to_upstream};
+use crate::pipeline::request::RequestContext;
+use crate::serve::Peer;
+use crate::upstream::{Call, Interim, InterimSender, UpstreamResponse};
+
+/// Interim responses that may wait for a client.
+const INTERIM_QUEUE: usize = 8;
+
+/// Cleans the fields of a response head: once, as soon as it is there.
+pub(crate) fn clean(shared: &Shared, upstream: &mut UpstreamResponse) {
+    let head = &mut upstream.head;
+    let at = upstream.exchange.responded_at;
+    from_upstream(&mut head.headers, head.version, &shared.identity, at);
+}
+
+impl RequestContext {
+    /// The fields of the upstream request.
+    pub(crate) fn upstream_headers(&self) -> HeaderMap {
+        let mut headers = self.parts.headers.clone();
+        to_upstream(
+            &mut headers,
+            self.client.client(self.parts.version),
+            &self.shared().identity,
+            self.routing.upgrade,
+            announces_surrogate(&self.route().store.targets),
+        );
+        headers
+    }
+
+    /// A request without a body for the keyed target, with these fields. It is for the store, and
+    /// so not bound by what one caller says about its time.
+    pub(crate) fn keyed_request(&self, headers: HeaderMap) -> Call {
+        Call {
+            method: self.parts.method.clone(),
+            target: self.keyed_target(),
+            authority: self.routing.authority.clone(),
+            to: self.routing.to,
+            headers,
+            body: RequestBody::Empty,
+            body_sent: None,
+            hash: self.key.digest(),
+            guard: Arc::clone(&self.guard),
+            urgency: Urgency::Storable,
+            caller: None,
+            interim: None,
+        }
+    }
+
+    /// The request as the client sent it, body included.
+    pub(crate) fn plain_request(&self, body: Option<Incoming>) -> Call {
+        let mut request = self.keyed_request(self.upstream_headers());
+        request.target = self.target();
+        request.urgency = Urgency::Client;
+        request.caller = self.caller;
+        if let Some(incoming) = body {
+            // An HTTP/2 stream may well be silent for long, as gRPC streams are.
+            let idle = (self.parts.version < Version::HTTP_2)
+                .then(|| Duration::from_millis(self.shared().settings.limits.body_idle_ms_max));
+            let (body, sent) = RequestBody::client(incoming, idle);
+            request.body = body;
+            request.body_sent = Some(sent);
+        }
+        request
+    }
+
+    /// A channel for 1xx responses, if the client can take them: HTTP/1.1 only.
+    pub(crate) fn interims(&self) -> (Option<InterimSender>, Option<mpsc::Receiver<Interim>>) {
+        let wanted = self.client.interim.is_some() && self.parts.version == Version::HTTP_11;
+        wanted.then(|| mpsc::channel(INTERIM_QUEUE)).unzip()
+    }
+
+    /// What tells its client apart from others, where misses are bounded for each client.
+    pub(crate) fn client_of_misses(&self) -> Option<u64> {
+        match &self.guard.rules.misses.client {
+            None => self.client.address_hash(),
+            // Requests without the field count together.
+            Some(name) => {
+                let value = self.parts.headers.get(name);
+                let value = value.map_or(&b""[..], http::HeaderValue::as_bytes);
+                Some(outrigger_policy::key::digest(value) as u64)
+            }
+        }
+    }
+}
+
+/// Waits for `work`, handing 1xx responses to the client as they come.
+pub(crate) async fn with_interims<T>(
+    peer: &Peer,
+    interims: Option<mpsc::Receiver<Interim>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let (Some(mut interims), Some(queue)) = (interims, &peer.interim) else { return work.await };
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            Some(interim) = interims.recv() => queue.send(&interim).await,
+            done = &mut work => return done,
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Who fetches: one of the requests that want the same, for all of them (RFC 9111 §4, "collapsed"
+//! in RFC 9211 §2.7). The fetch itself is `fetch`'s part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use outrigger_semantics::reuse::{self, Reuse, ValidateReason};
+use outrigger_semantics::{Lifetimes, UnixMillis};
+use outrigger_telemetry::Outcome;
+use tokio::sync::oneshot;
+
+use crate::coalesce::flight::{Flight, Reader, Resolution};
+use crate::coalesce::table::{FlightKey, Listed, Role};
+use crate::guard::Urgency;
+use crate::pipeline::answer::{Answer, Reply};
+use crate::pipeline::exchange::with_interims;
+use crate::pipeline::fetch::run::{Fetch, Own};
+use crate::pipeline::lookup::{self, Found};
+use crate::pipeline::plan::{FetchPlan, Forward};
+use crate::pipeline::request::{RequestContext, RequestView};
+use crate::pipeline::trust::Distrust;
+use crate::upstream::UpstreamError;
+
+/// How often a waiter whose response turned out to be another variant, or had expired before it
+/// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
+const REJOINS_MAX: usize = 4;
+
+/// How a fetch ended for one request.
+pub(crate) enum Fetched {
+    /// With an answer.
+    Answer(Answer),
+    /// The response is for another request alone, and so this one is forwarded on its own.
+    Forward(Forward),
+}
+
+/// The part of a request in a fetch.
+enum Part {
+    /// It fetches, for all who join or for itself.
+    Fetch(Listed, Reader),
+    /// Another request's fetch has brought something that fits.
+    Shared(Reader, Resolution),
+    /// Its caller's time ran out while it waited.
+    Late(UpstreamError),
+}
+
+/// Fetches as planned, or shares another request's fetch.
+pub(crate) async fn collapse(
+    context: &Arc<RequestContext>,
+    request: RequestView<'_>,
+    plan: FetchPlan,
+) -> Fetched {
+    let part = if plan.collapsible { join(context).await } else { None };
+    let (flight, reader) = match part {
+        Some(Part::Fetch(flight, reader)) => (flight, Some(reader)),
+        Some(Part::Shared(reader, resolution)) => return shared(request, plan, reader, resolution),
+        Some(Part::Late(error)) => return failed(plan, Arc::new(error)),
+        None => Listed::private(request.shared.log.applied()),
+    };
+    let Some(reader) = reader else { return Fetched::Forward(Forward::Pass(plan.why)) };
+    if flight.is_listed() {
+        // Between our lookup and now another fetch may have ended: then its response is there.
+        let now = request.shared.clock.now();
+        if let Found::Serve(entry, _) = lookup::memory(RequestView { now, ..request }) {
+            flight.resolve(Resolution::Entry(Arc::clone(&entry), Outcome::Hit));
+            return Fetched::Answer(Answer::stored(entry, Outcome::Collapsed));
+        }
+    }
+    lead(context, plan, flight, reader).await
+}
+
+/// Joins the fetch for this key, or begins it. `None`: the request fetches for itself.
+async fn join(context: &RequestContext) -> Option<Part> {
+    let shared = &context.worker.shared;
+    let mut key: FlightKey = (context.key.digest(), 0);
+    for _ in 0..=REJOINS_MAX {
+        // The leader reads like the others, and is no waiter.
+        let readers_max = shared.settings.waiters_max.saturating_add(1);
+        let closed =
+            |flight: &Flight| is_overtaken(context, flight) || has_expired(context, flight);
+        let reader = match shared.flights.join(key, readers_max, shared.log.applied(), closed) {
+            Role::Alone => {
+                shared.metrics.coalesce_full.inc();
+                return None;
+            }
+            Role::Leader(flight, reader) => {
+                shared.metrics.coalesce_leaders.inc();
+                return Some(Part::Fetch(flight, reader));
+            }
+            Role::Waiter(reader) => reader,
+        };
+        shared.metrics.coalesce_waiters.inc();
+        let limit = Duration::from_millis(shared.settings.wait_ms_max);
+        let waited = tokio::time::timeout(limit, context.in_time(reader.resolution())).await;
+        let resolution = match waited {
+            Ok(Ok(resolution)) => resolution,
+            Ok(Err(late)) => return Some(Part::Late(late)),
+            Err(_) => {
+                shared.metrics.coalesce_timeouts.inc();
+                return None;
+            }
+        };
+        match fit(context, &reader, &resolution) {
+            Fit::Yes => return Some(Part::Shared(reader, resolution)),
+            Fit::Variant(hint) => key.1 = hint,
+            Fit::Expired => {}
+            Fit::No => return None,
+        }
+    }
+    None
+}
+
+/// Whether a purge since a fetch began may concern what it brings: then it is not joined.
+fn is_overtaken(context: &RequestContext, flight: &Flight) -> bool {
+    let log = &context.shared().log;
+    if flight.born_seq() >= log.applied() && log.mirror().holds() == 0 {
+        return false;
+    }
+    let tags = flight.tags();
+    let uri = context.key.uri();
+    let digest = outrigger_policy::key::digest(uri);
+    log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
+}
+
+/// Whether the response of a fetch answers a request without validation (RFC 9111 §4).
+fn reuse_of(context: &RequestContext, times: &Lifetimes, now: UnixMillis) -> Reuse {
+    reuse::decide(times, &context.directives, now, false)
+}
+
+/// Whether what a fetch brings has grown stale while its body is on the way. Who comes only now may
+/// not have it, and all who do begin one further fetch together, rather than each its own.
+fn has_expired(context: &RequestContext, flight: &Flight) -> bool {
+    let Some(head) = flight.head() else { return false };
+    let times = &head.lifetimes;
+    let reuse = reuse_of(context, times, context.shared().clock.now());
+    times.fresh_until > times.born
+        && head.variant.matches(&context.parts.headers)
+        && matches!(reuse, Reuse::Validate(ValidateReason::Stale))
+}
+
+/// Whether what a fetch brought answers a waiter.
+enum Fit {
+    Yes,
+    /// It is another variant; the waiter's own is fetched under this hint.
+    Variant(u64),
+    /// It has expired; another fetch may bring a fresh one.
+    Expired,
+    No,
+}
+
+/// A waiter takes what it could have been given from the store: its variant, reusable without
+/// validation, under its own directives (RFC 9111 §4). Who was there before the response was may
+/// also take one that has aged on its way.
+fn fit(context: &RequestContext, reader: &Reader, resolution: &Resolution) -> Fit {
+    let request = &context.parts.headers;
+    let (variant, headers, times) = match resolution {
+        Resolution::Streaming(head) => (&head.variant, &head.headers, &head.lifetimes),
+        Resolution::Entry(entry, _) => (&entry.variant, &entry.headers, &entry.lifetimes),
+        Resolution::Released => return Fit::Yes,
+        Resolution::Failed(error) if error.is_the_leaders_own() => return Fit::No,
+        Resolution::Failed(_) => return Fit::Yes,
+    };
+    if !variant.matches(request) {
+        return Fit::Variant(variant_hint(headers, request));
+    }
+    let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
+    let had_lifetime = times.fresh_until > times.born || validated;
+    let for_error = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
+    let now = context.shared().clock.now();
+    let usable = match reuse_of(context, times, now) {
+        Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
+        Reuse::Validate(ValidateReason::NoCache) => validated && !reader.is_late(),
+        Reuse::Validate(ValidateReason::Request) => false,
+        Reuse::Validate(ValidateReason::Stale) => had_lifetime && !reader.is_late(),
+    };
+    let on_error = for_error && reuse::may_serve_on_error(times, &context.directives, now);
+    if usable || on_error {
+        Fit::Yes
+    } else if had_lifetime && !times.is_fresh(now) {
+        Fit::Expired
+    } else {
+        Fit::No
+    }
+}
+
+/// Tells variants apart among fetches, once it is known what the response varies by.
+fn variant_hint(headers: &HeaderMap, request: &HeaderMap) -> u64 {
+    let variant = outrigger_semantics::Variant::of(headers, request);
+    // Zero stands for "not known yet".
+    (outrigger_policy::key::digest(&variant.fingerprint()) as u64).max(1)
+}
+
+/// Runs the fetch in a task of its own, which outlives this client if others wait.
+async fn lead(
+    context: &Arc<RequestContext>,
+    plan: FetchPlan,
+    flight: Listed,
+    reader: Reader,
+) -> Fetched {
+    let mut fetch = Fetch::new(context, plan.stored.clone());
+    fetch.ranged = plan.ranged;
+    fetch.for_peers = flight.is_listed();
+    if plan.stored.is_none() {
+        match context.guard.begin_miss(context.client_of_misses()) {
+            Ok(permit) => fetch.miss = Some(permit),
+            Err(over) => {
+                let over = Arc::new(over);
+                flight.resolve(Resolution::Failed(Arc::clone(&over)));
+                return failed(plan, over);
+            }
+        }
+    }
+    let (interim, interims) = context.interims();
+    let (direct, own) = oneshot::channel();
+    tokio::spawn(fetch.run(Urgency::Storable, interim, flight, Some(direct)));
+    let waiting = context.in_time(reader.resolution());
+    match with_interims(&context.client, interims, waiting).await {
+        Ok(Resolution::Released) => {
+            drop(reader);
+            Fetched::Answer(match own.await {
+                Ok(Own::Response(upstream, refused)) => {
+                    Answer::upstream(upstream, Outcome::Miss, plan.why, Some(refused.as_str()))
+                }
+                Ok(Own::Entry(entry)) => Answer::stored(entry, Outcome::Revalidated),
+                Err(_) => Answer::failed(Arc::new(UpstreamError::Aborted), None, plan.why),
+            })
+        }
+        Ok(resolution) => resolved(plan, reader, resolution, Outcome::Miss),
+        Err(late) => {
+            // It goes on for those who come next, rather than being begun anew by each of them.
+            reader.leave_running();
+            failed(plan, Arc::new(late))
+        }
+    }
+}
+
+/// What a waiter gets of another request's fetch.
+fn shared(
+    request: RequestView<'_>,
+    plan: FetchPlan,
+    reader: Reader,
+    resolution: Resolution,
+) -> Fetched {
+    match resolution {
+        Resolution::Failed(error) => failed(plan, error),
+        Resolution::Released => {
+            request.shared.metrics.coalesce_released.inc();
+            Fetched::Forward(Forward::Pass(plan.why))
+        }
+        resolution => resolved(plan, reader, resolution, Outcome::Collapsed),
+    }
+}
+
+/// The answer that a fetch brought, to the request that led it or to one that waited.
+fn resolved(plan: FetchPlan, reader: Reader, resolution: Resolution, outcome: Outcome) -> Fetched {
+    Fetched::Answer(match resolution {
+        Resolution::Streaming(head) => Answer {
+            seen: Some(head.seen_seq),
+            fwd: Some(plan.why),
+            detail: plan.distrust.map(Distrust::as_str),
+            ..Answer::new(Reply::Fetched(reader, head), outcome)
+        },
+        Resolution::Entry(entry, Outcome::Hit) => Answer::stored(entry, Outcome::Collapsed),
+        Resolution::Entry(entry, how) => Answer::stored(entry, how),
+        Resolution::Failed(error) => Answer::failed(error, None, plan.why),
+        Resolution::Released => Answer::failed(Arc::new(UpstreamError::Aborted), None, plan.why),
+    })
+}
+
+/// No response; what is stored may be served instead.
+fn failed(plan: FetchPlan, error: Arc<UpstreamError>) -> Fetched {
+    Fetched::Answer(Answer::failed(error, plan.stored, plan.why))
+}

@@ -1,0 +1,345 @@
+//! The side of a fetch that asks the upstream: validates, decides about storing by RFC 9111 §3, and
+//! reports to the readers how it turned out. Handing out and storing the bytes is `store`'s part.
+//!
+//! Every fetch notes the position of the purge log before it begins, so that a purge that comes
+//! while it runs also purges what it stores.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, Method, StatusCode};
+use outrigger_coherence::Seq;
+use outrigger_guard::MissPermit;
+use outrigger_policy::values::Consistency;
+use outrigger_semantics::freshness::Exchange;
+use outrigger_semantics::{NotStored, UnixMillis, conditional, update};
+use outrigger_store::Entry;
+use outrigger_store::entry::LogSpan;
+use outrigger_telemetry::Outcome;
+use tokio::sync::oneshot;
+
+use crate::app::Shared;
+use crate::coalesce::flight::Resolution;
+use crate::coalesce::table::Listed;
+use crate::guard::{Urgency, forget_caller_deadline};
+use crate::pipeline::exchange::clean;
+use crate::pipeline::fetch::store::Storing;
+use crate::pipeline::lookup;
+use crate::pipeline::peers::{self, FetchLock, LockOutcome};
+use crate::pipeline::request::{RequestContext, RequestView};
+use crate::pipeline::stale_if_error::may_serve_on_error;
+use crate::upstream::{Call, InterimSender, UpstreamError, UpstreamResponse};
+
+/// What belongs to the leader alone, with the reason.
+pub(crate) enum Own {
+    /// The response itself.
+    Response(Box<UpstreamResponse>, NotStored),
+    /// What is stored, under the fields of a 304 that may not be stored.
+    Entry(Arc<Entry>),
+}
+
+/// Where it goes.
+type Direct = oneshot::Sender<Own>;
+
+/// A fetch for the store, for the request with whose fields it is made.
+pub(crate) struct Fetch {
+    pub(super) request: Arc<RequestContext>,
+    /// The stored response to validate.
+    pub(super) stored: Option<Arc<Entry>>,
+    /// Whether the request to the upstream carries validators of `stored`.
+    validating: bool,
+    /// Whether it is for a range.
+    pub(super) ranged: bool,
+    /// Whether there may have been holds that were not heard of when the fetch began.
+    pub(super) unheard: bool,
+    /// Whether other pods may want the same, and one should fetch for all.
+    pub(super) for_peers: bool,
+    /// The place among the misses under way, if it is one. Given back when the fetch is over.
+    pub(super) miss: Option<MissPermit>,
+    /// The right to fetch for all pods. Given back when the fetch is over.
+    pub(super) lock: Option<FetchLock>,
+}
+
+/// What the upstream said.
+enum Asked {
+    /// 304: what is stored is good, under these fields.
+    Confirmed(Arc<Entry>, HeaderMap, Exchange),
+    /// A response.
+    Response(Box<UpstreamResponse>),
+}
+
+impl Fetch {
+    /// A fetch that begins now, with a stored response to validate or without.
+    pub(crate) fn new(request: &Arc<RequestContext>, stored: Option<Arc<Entry>>) -> Self {
+        Fetch {
+            request: Arc::clone(request),
+            stored,
+            validating: false,
+            ranged: false,
+            unheard: request.view().may_miss_holds(),
+            for_peers: false,
+            miss: None,
+            lock: None,
+        }
+    }
+
+    /// The request to the upstream. With a stored response it becomes a validation; without one it
+    /// is made unconditional, unless it is for a range.
+    fn upstream_request(&mut self, urgency: Urgency, interim: Option<InterimSender>) -> Call {
+        let mut headers = self.request.upstream_headers();
+        forget_caller_deadline(&mut headers);
+        match &self.stored {
+            Some(entry) => {
+                self.validating = conditional::make_validation(&mut headers, &entry.headers);
+            }
+            None if self.ranged => {}
+            None => conditional::strip_conditions(&mut headers),
+        }
+        let request = self.request.keyed_request(headers);
+        Call { method: Method::GET, urgency, interim, ..request }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        self.request.shared()
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        self.shared().clock.now()
+    }
+
+    /// What the fetch asks of the store now: it is always for GET.
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView { method: &Method::GET, now: self.now(), ..self.request.view() }
+    }
+
+    fn storing(&self) -> Storing<'_> {
+        Storing { request: self.view(), unheard: self.unheard, lock: self.lock.as_ref() }
+    }
+
+    /// Whether what is stored is stale, and so any fresh copy better than it.
+    pub(crate) fn is_stale(&self, now: UnixMillis) -> bool {
+        self.stored.as_ref().is_none_or(|stored| !stored.lifetimes.is_fresh(now))
+    }
+
+    /// How far refreshes of responses that expired together are spread.
+    pub(crate) fn refresh_jitter(&self) -> Duration {
+        self.request.guard.rules.refresh_jitter
+    }
+
+    /// Runs the fetch to its end, or until nobody waits for it.
+    pub(crate) async fn run(
+        mut self,
+        urgency: Urgency,
+        interim: Option<InterimSender>,
+        flight: Listed,
+        direct: Option<Direct>,
+    ) {
+        // No other pod is waited for, and no question asked, where the answer is no.
+        let refused = self.request.guard.refusal();
+        if self.for_peers && refused.is_none() {
+            let view = self.view();
+            let usable = |entry: &Arc<Entry>| lookup::is_usable(view, entry);
+            let lock = tokio::select! {
+                lock = peers::lock(view, &usable) => lock,
+                () = Arc::clone(flight.flight()).abandoned() => return,
+            };
+            match lock {
+                LockOutcome::Fetch(lock) => self.lock = lock,
+                LockOutcome::Fetched(entry) => {
+                    view.copy_up(&entry);
+                    flight.resolve(Resolution::Entry(entry, Outcome::Hit));
+                    return flight.finish(true);
+                }
+            }
+        }
+        let request = self.upstream_request(urgency, interim);
+        let asked = match refused {
+            Some(refusal) => {
+                self.request.guard.count_refused(&refusal);
+                Err(refusal)
+            }
+            None => tokio::select! {
+                asked = self.ask(request) => asked,
+                () = Arc::clone(flight.flight()).abandoned() => return,
+            },
+        };
+        let born = flight.born_seq();
+        let log = LogSpan { born, seen: self.seen(born).await };
+        match asked {
+            Err(error) => self.failed(&flight, error),
+            Ok(Asked::Confirmed(stored, newer, exchange)) => {
+                self.shared().watch.answered(self.request.key.digest());
+                self.confirmed(flight, &stored, &newer, exchange, log, direct);
+            }
+            Ok(Asked::Response(upstream)) => self.responded(flight, *upstream, log, direct).await,
+        }
+    }
+
+    async fn send(&self, request: Call) -> Result<UpstreamResponse, UpstreamError> {
+        let mut upstream = self.request.worker.upstream.call(request).await?;
+        clean(self.shared(), &mut upstream);
+        Ok(upstream)
+    }
+
+    async fn ask(&self, request: Call) -> Result<Asked, UpstreamError> {
+        let again = request.again();
+        let mut upstream = self.send(request).await?;
+        if upstream.head.status == StatusCode::NOT_MODIFIED
+            && self.validating
+            && let Some(stored) = &self.stored
+        {
+            if update::selects(&upstream.head.headers, &stored.headers) {
+                let stored = Arc::clone(stored);
+                return Ok(Asked::Confirmed(stored, upstream.head.headers, upstream.exchange));
+            }
+            // It speaks of a representation that we do not have (RFC 9111 §4.3.4).
+            let mut again = again;
+            conditional::strip_conditions(&mut again.headers);
+            upstream = self.send(again).await?;
+        }
+        if upstream.head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(UpstreamError::unwanted_switch("the upstream"));
+        }
+        Ok(Asked::Response(Box::new(upstream)))
+    }
+
+    /// What the response may reflect: only where clients carry sessions it costs a question.
+    async fn seen(&self, born: Seq) -> Seq {
+        match self.request.route().consistency {
+            Consistency::Causal => self.shared().log.seen().await.max(born),
+            _ => born,
+        }
+    }
+
+    /// No response: a stored one may be served instead.
+    fn failed(&self, flight: &Listed, error: UpstreamError) {
+        if error.kind().is_some() {
+            self.back_off();
+        }
+        if !self.serve_stale(flight, error.stand_in()) {
+            tracing::debug!(%error, key = %self.request.key.display(), "fetch failed");
+            flight.resolve(Resolution::Failed(Arc::new(error)));
+        }
+    }
+
+    async fn responded(
+        self,
+        mut flight: Listed,
+        upstream: UpstreamResponse,
+        log: LogSpan,
+        direct: Option<Direct>,
+    ) {
+        let status = upstream.head.status;
+        if matches!(status.as_u16(), 500 | 502 | 503 | 504) {
+            self.back_off();
+            if self.serve_stale(&flight, Outcome::StaleIfError) {
+                return;
+            }
+        }
+        let storing = self.storing();
+        match storing.judge(&upstream) {
+            Ok(storable) => {
+                let on_end = |ended, why| match (ended, why) {
+                    (true, _) => self.shared().watch.answered(self.request.key.digest()),
+                    // What is too large may also have been given up on our side.
+                    (false, Some(NotStored::TooLarge)) => {}
+                    (false, _) => self.back_off(),
+                };
+                storing.stream(storable, upstream, log, flight, on_end).await;
+            }
+            Err(why) => {
+                if !status.is_server_error() {
+                    self.shared().watch.answered(self.request.key.digest());
+                }
+                flight.unlist();
+                self.release(&flight, upstream, why, direct);
+            }
+        }
+    }
+
+    /// What is stored is not validated again at once.
+    pub(super) fn back_off(&self) {
+        let Some(stored) = &self.stored else { return };
+        let times = &stored.lifetimes;
+        let lifetime = times.fresh_until.millis_since(times.born).max(0).unsigned_abs();
+        let (rules, usual) = (self.request.route().guard.backoff, Duration::from_millis(lifetime));
+        self.shared().watch.validation_failed(self.request.key.digest(), rules, usual);
+    }
+
+    fn serve_stale(&self, flight: &Listed, outcome: Outcome) -> bool {
+        let Some(stored) = &self.stored else { return false };
+        let allowed = may_serve_on_error(self.view(), stored);
+        if allowed {
+            flight.resolve(Resolution::Entry(Arc::clone(stored), outcome));
+            flight.finish(true);
+        }
+        allowed
+    }
+
+    /// A 304: the stored response lives on under new fields (RFC 9111 §4.3.4).
+    fn confirmed(
+        &self,
+        mut flight: Listed,
+        stored: &Entry,
+        newer: &HeaderMap,
+        exchange: Exchange,
+        log: LogSpan,
+        direct: Option<Direct>,
+    ) {
+        let storing = self.storing();
+        match storing.freshened(stored, newer, exchange, log) {
+            Ok(entry) => {
+                storing.keep(&entry);
+                flight.resolve(Resolution::Entry(entry, Outcome::Revalidated));
+            }
+            Err((entry, why)) => {
+                // It answers the request that was sent, and nobody else's.
+                let shared = self.shared();
+                shared.metrics.count_store(why.as_str());
+                shared.memory.remove(self.request.key.digest());
+                flight.unlist();
+                if let Some(direct) = direct {
+                    // A leader that has left needs no answer.
+                    let _ = direct.send(Own::Entry(entry));
+                }
+                flight.resolve(Resolution::Released);
+            }
+        }
+        flight.finish(true);
+    }
+
+    /// A response that cannot be shared goes to the leader alone; the others are sent on.
+    fn release(
+        &self,
+        flight: &Listed,
+        upstream: UpstreamResponse,
+        why: NotStored,
+        direct: Option<Direct>,
+    ) {
+        let shared = self.shared();
+        shared.metrics.count_store(why.as_str());
+        if let Some(lock) = &self.lock {
+            lock.is_uncacheable();
+        }
+        // Only what the origin says about the response for everybody counts here: not what one
+        // client brought about by its credentials, its range, or an error.
+        let status = upstream.head.status;
+        let headers = &self.request.parts.headers;
+        let credentials = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+        let general = !self.ranged && !credentials && why.is_of_the_response();
+        let good = status.as_u16() < 400;
+        if general && !status.is_server_error() && (good || self.stored.is_none()) {
+            shared.hit_for_miss.insert(self.request.key.digest(), ());
+        }
+        if general && good && self.stored.is_some() {
+            // The upstream has a newer response: what is stored is out of date.
+            shared.memory.remove(self.request.key.digest());
+        }
+        if let Some(direct) = direct {
+            // A leader that has left loses its response; nobody else could use it.
+            let _ = direct.send(Own::Response(Box::new(upstream), why));
+        }
+        flight.resolve(Resolution::Released);
+    }
+}

@@ -1,0 +1,296 @@
+//! Storing: decides by RFC 9111 §3, hands the bytes to the readers as they come, and puts the
+//! response into the store when all have come. Parts of a representation are joined where that is
+//! safe (RFC 9111 §3.4).
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use outrigger_coherence::Verdict;
+use outrigger_policy::key::digest;
+use outrigger_semantics::freshness::Exchange;
+use outrigger_semantics::partial::{self, Part};
+use outrigger_semantics::{NotStored, Stored, Variant, storable, update};
+use outrigger_store::entry::{Draft, LogSpan};
+use outrigger_store::lookup::Wanted;
+use outrigger_store::{Entry, Lookup};
+
+use crate::coalesce::flight::{Resolution, SharedHead};
+use crate::coalesce::table::Listed;
+use crate::pipeline::peers::{FetchLock, share_rules};
+use crate::pipeline::request::RequestView;
+use crate::upstream::{UpstreamBody, UpstreamResponse};
+
+/// Storing what the upstream answers to a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Storing<'a> {
+    pub(crate) request: RequestView<'a>,
+    /// Whether there may have been holds that this pod had not heard of when the request was sent.
+    pub(crate) unheard: bool,
+    /// The right to fetch for all pods, if this one has it.
+    pub(crate) lock: Option<&'a FetchLock>,
+}
+
+/// A response that may be stored.
+pub(crate) struct Storable {
+    stored: Stored,
+    /// Bytes of the largest body to store.
+    bytes_max: u64,
+}
+
+impl Storing<'_> {
+    /// Decides whether a response may be stored.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub(crate) fn judge(&self, upstream: &UpstreamResponse) -> Result<Storable, NotStored> {
+        let UpstreamResponse { head, body, exchange } = upstream;
+        let RequestView { route, shared, .. } = self.request;
+        let facts = self.request.facts();
+        let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
+        let ours = shared.settings.object_bytes_max;
+        let bytes_max = route.object_bytes_max.map_or(ours, |max| max.min(ours));
+        let announced = http_body::Body::size_hint(body).exact();
+        if announced.is_some_and(|length| length > bytes_max) {
+            return Err(NotStored::TooLarge);
+        }
+        let unusable = |n| partial::storable_part(&head.headers, n).is_none();
+        if head.status == StatusCode::PARTIAL_CONTENT && announced.is_none_or(unusable) {
+            return Err(NotStored::Partial);
+        }
+        Ok(Storable { stored, bytes_max })
+    }
+
+    /// Hands the bytes to the readers and stores them when all have come. `on_end` learns, before
+    /// the readers do, whether the body came to its end, and why it is not stored.
+    pub(crate) async fn stream(
+        &self,
+        storable: Storable,
+        upstream: UpstreamResponse,
+        log: LogSpan,
+        mut flight: Listed,
+        on_end: impl FnOnce(bool, Option<NotStored>),
+    ) {
+        let RequestView { shared, key, headers, route, .. } = self.request;
+        let Storable { stored, bytes_max } = storable;
+        let UpstreamResponse { head, mut body, exchange } = upstream;
+        let head = Arc::new(SharedHead {
+            status: head.status,
+            variant: Variant::of(&head.headers, headers),
+            headers: head.headers,
+            lifetimes: stored.lifetimes,
+            omit: stored.omit,
+            seen_seq: log.seen,
+        });
+        flight.resolve(Resolution::Streaming(Arc::clone(&head)));
+        let mut chunks = Collected { bytes_max, ..Collected::default() };
+        let watched = Arc::clone(flight.flight());
+        let overflow = || shared.hit_for_miss.insert(key.digest(), ());
+        let ended = tokio::select! {
+            ended = pump(&mut body, &mut chunks, &mut flight, overflow) => ended,
+            () = watched.abandoned() => return,
+        };
+        let not_stored = match (ended, chunks.overflowed) {
+            (true, false) => None,
+            (_, true) => Some(NotStored::TooLarge),
+            (false, false) => Some(NotStored::Truncated),
+        };
+        on_end(ended, not_stored);
+        if let Some(why) = not_stored {
+            shared.metrics.count_store(why.as_str());
+            return flight.finish(ended);
+        }
+        let now = shared.clock.now();
+        let fetch = now.millis_since(exchange.requested_at);
+        let draft = Draft {
+            key: key.text(),
+            digest: key.digest(),
+            uri_len: key.uri().len(),
+            uri_digest: digest(key.uri()),
+            status: head.status,
+            headers: &head.headers,
+            omit: &head.omit,
+            body: chunks.join(),
+            part: None,
+            variant: head.variant.clone(),
+            lifetimes: head.lifetimes,
+            log,
+            policy_epoch: route.epoch,
+            now,
+            fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
+        };
+        if head.status != StatusCode::PARTIAL_CONTENT {
+            self.keep(&Arc::new(Entry::new(draft)));
+        } else if let Some(part) = partial::storable_part(&head.headers, draft.body.len() as u64) {
+            self.keep_part(draft, part, bytes_max);
+        } else {
+            shared.metrics.count_store(NotStored::Partial.as_str());
+        }
+        flight.finish(true);
+    }
+
+    /// A stored response under newer fields, of a 304 or of a HEAD response that agrees with it
+    /// (RFC 9111 §4.3.4, §4.3.5).
+    ///
+    /// # Errors
+    /// Under these fields it may not be stored: it is good for the one request that brought them.
+    pub(crate) fn freshened(
+        &self,
+        stored: &Entry,
+        newer: &HeaderMap,
+        exchange: Exchange,
+        log: LogSpan,
+    ) -> Result<Arc<Entry>, (Arc<Entry>, NotStored)> {
+        let RequestView { shared, route, .. } = self.request;
+        let headers = update::updated(&stored.headers, newer);
+        let variant = Variant::of(&headers, self.request.headers);
+        let (facts, now) = (self.request.facts(), shared.clock.now());
+        match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
+            Ok(Stored { lifetimes, omit }) => {
+                let mut entry = stored.freshened(&headers, &omit, variant, lifetimes, log, now);
+                entry.policy_epoch = route.epoch;
+                Ok(Arc::new(entry))
+            }
+            Err(why) => {
+                let times = stored.lifetimes;
+                let entry = stored.freshened(&headers, &[], variant, times, log, now);
+                Err((Arc::new(entry), why))
+            }
+        }
+    }
+
+    /// Puts a response into memory and offers it to the tiers below.
+    pub(crate) fn keep(&self, entry: &Arc<Entry>) {
+        let RequestView { shared, key, route, .. } = self.request;
+        let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Void;
+        let kept = if self.unheard || !valid(entry) {
+            Err(NotStored::Overtaken)
+        } else {
+            shared.memory.put(entry, valid)
+        };
+        match kept {
+            Ok(()) => {
+                shared.metrics.count_store("stored");
+                shared.hit_for_miss.invalidate(&key.digest());
+                let rules = share_rules(route);
+                let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
+                if let (0, Some(lock)) = (offered, self.lock) {
+                    lock.is_uncacheable();
+                }
+            }
+            Err(why) => shared.metrics.count_store(why.as_str()),
+        }
+    }
+
+    /// Stores a part, joined with the part that is there already where both are of one
+    /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
+    fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
+        let shared = self.request.shared;
+        let wanted = Wanted::of(draft.digest, draft.key, self.request.headers);
+        let old = match shared.memory.get(wanted) {
+            Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => Some(old),
+            _ => None,
+        };
+        let Some(old) = old else {
+            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
+        };
+        let Some(old_part) = old.part else {
+            return shared.metrics.count_store(NotStored::KeptGood.as_str());
+        };
+        let Some(joined) = partial::join((&old.headers, old_part), (draft.headers, part)) else {
+            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
+        };
+        let (left, right) =
+            if joined.old_first { (&old.body, &draft.body) } else { (&draft.body, &old.body) };
+        if joined.part.range.count() > bytes_max {
+            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
+        }
+        let overlap = usize::try_from(joined.overlap).unwrap_or(usize::MAX).min(right.len());
+        let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
+        body.extend_from_slice(left);
+        body.extend_from_slice(&right[overlap..]);
+        let mut headers = draft.headers.clone();
+        headers.remove(http::header::CONTENT_RANGE);
+        let log = LogSpan {
+            born: draft.log.born.min(old.born_seq),
+            seen: draft.log.seen.max(old.seen_seq),
+        };
+        let entry = if joined.part.is_complete() {
+            Entry::new(Draft {
+                status: StatusCode::OK,
+                headers: &headers,
+                body: body.freeze(),
+                part: None,
+                log,
+                ..draft
+            })
+        } else {
+            Entry::new(Draft { body: body.freeze(), part: Some(joined.part), log, ..draft })
+        };
+        self.keep(&Arc::new(entry));
+    }
+}
+
+/// Chunks of a body that may be stored.
+#[derive(Default)]
+struct Collected {
+    chunks: Vec<Bytes>,
+    total: u64,
+    bytes_max: u64,
+    overflowed: bool,
+}
+
+impl Collected {
+    /// One piece of memory of exactly the right size.
+    fn join(self) -> Bytes {
+        let mut whole = Vec::with_capacity(usize::try_from(self.total).unwrap_or(0));
+        for chunk in &self.chunks {
+            whole.extend_from_slice(chunk);
+        }
+        Bytes::from(whole)
+    }
+}
+
+/// Moves the body from the upstream to the readers; `true` if it came to its end.
+async fn pump(
+    body: &mut UpstreamBody,
+    collected: &mut Collected,
+    flight: &mut Listed,
+    overflow: impl Fn(),
+) -> bool {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return false };
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                // They reach those who read along, and are not stored (RFC 9110 §6.5.1).
+                if let Ok(trailers) = frame.into_trailers() {
+                    flight.trailers(trailers);
+                }
+                continue;
+            }
+        };
+        if chunk.is_empty() {
+            continue;
+        }
+        collected.total += chunk.len() as u64;
+        if collected.total > collected.bytes_max && !collected.overflowed {
+            collected.overflowed = true;
+            overflow();
+            collected.chunks = Vec::new();
+            flight.unlist();
+            flight.stop_keeping();
+        }
+        if collected.overflowed && flight.is_unread() {
+            // Nothing will be stored, and nobody is there for the rest.
+            return false;
+        }
+        if !collected.overflowed {
+            collected.chunks.push(chunk.clone());
+        }
+        flight.push(chunk);
+        flight.room().await;
+    }
+    true
+}

@@ -1,0 +1,165 @@
+//! Forwarding what the store has no part in: other methods, upgrades, routes that are switched
+//! off, keys whose responses are not storable, and HEAD without a stored response. What comes back
+//! may update or invalidate what is stored.
+
+mod write;
+
+use std::sync::Arc;
+
+use http::header::UPGRADE;
+use http::{HeaderValue, Method, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use outrigger_coherence::{LogError, Seq};
+use outrigger_policy::snapshot::Bypass;
+use outrigger_semantics::cache_status::Forwarded;
+use outrigger_semantics::{storable, update};
+use outrigger_store::Entry;
+use outrigger_store::entry::LogSpan;
+use outrigger_telemetry::Outcome;
+
+use crate::pipeline::answer::{Answer, Reply, Upgrade};
+use crate::pipeline::exchange::{clean, with_interims};
+use crate::pipeline::fetch::Storing;
+use crate::pipeline::plan::Forward;
+use crate::pipeline::request::{Payload, RequestContext, RequestView};
+use crate::serve::Open;
+use crate::upstream::{Call, UpstreamError, UpstreamResponse};
+use write::{Write, Written};
+
+/// What is reported of a forwarded request (RFC 9211 §2.2, §2.8).
+#[derive(Clone, Copy)]
+struct Reported {
+    outcome: Outcome,
+    fwd: Forwarded,
+    detail: Option<&'static str>,
+}
+
+impl Reported {
+    fn of(forward: &Forward) -> Self {
+        let (outcome, fwd, detail) = match forward {
+            Forward::Bypass(why @ Bypass::Method) => {
+                (Outcome::Bypass, Forwarded::Method, Some(why.as_str()))
+            }
+            Forward::Bypass(why) => (Outcome::Bypass, Forwarded::Bypass, Some(why.as_str())),
+            Forward::Pass(why) => (Outcome::Pass, *why, Some(Outcome::Pass.as_str())),
+            Forward::Head(_, why) => (Outcome::Miss, *why, None),
+        };
+        Reported { outcome, fwd, detail }
+    }
+}
+
+/// Forwards a request and waits for the response head.
+pub(crate) async fn forward(
+    context: &Arc<RequestContext>,
+    request: RequestView<'_>,
+    mut payload: Payload,
+    forward: Forward,
+) -> Answer {
+    let reported = Reported::of(&forward);
+    let write = if let Forward::Bypass(_) = forward { Write::of(context) } else { None };
+    let consistency = write.as_ref().map(|write| write.consistency);
+    // Before the request is sent, so that a purge that comes meanwhile is not missed.
+    let (born, unheard) = (request.shared.log.applied(), request.may_miss_holds());
+    let stored = match forward {
+        Forward::Head(stored, _) => stored,
+        Forward::Bypass(_) | Forward::Pass(_) => None,
+    };
+    let (interim, interims) = context.interims();
+    let call = Call { interim, ..context.plain_request(payload.body.take()) };
+    let sending = send(context, call, write);
+    let (sent, seen) = match with_interims(&context.client, interims, sending).await {
+        Written::Sent(sent, seen) => (sent, seen),
+        Written::Refused(error) => return Answer { consistency, ..unannounced(&error, reported) },
+    };
+    let answer = match sent {
+        Err(error) => Answer::failed(Arc::new(error), stored, reported.fwd),
+        Ok(mut response) => {
+            let protocol = response.head.headers.get(UPGRADE).cloned();
+            clean(request.shared, &mut response);
+            if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let switched = switched(context, payload.upgrade, *response, protocol, reported);
+                return Answer { seen, consistency, ..switched };
+            }
+            if reported.outcome == Outcome::Pass {
+                learn(request, &response);
+            }
+            if let Some(stored) = &stored {
+                let request = RequestView { method: &Method::GET, ..request };
+                let storing = Storing { request, unheard, lock: None };
+                update_from_head(storing, stored, &response, born);
+            }
+            Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
+        }
+    };
+    Answer { seen, consistency, ..answer }
+}
+
+/// Sends the request. A write runs in a task of its own: a client that leaves in the middle of it
+/// must not take the invalidation along.
+async fn send(context: &RequestContext, call: Call, write: Option<Write>) -> Written {
+    match write {
+        None => Written::Sent(context.worker.upstream.call(call).await.map(Box::new), None),
+        Some(write) => tokio::spawn(write.carry_out(call))
+            .await
+            .unwrap_or(Written::Sent(Err(UpstreamError::Aborted), None)),
+    }
+}
+
+/// Other pods must know of the write and could not be told: it was not sent.
+fn unannounced(error: &LogError, reported: Reported) -> Answer {
+    tracing::debug!(%error, "a write that others must know of was refused");
+    let answer = Answer::new(Reply::Unannounced, Outcome::Unwritten);
+    Answer { fwd: Some(reported.fwd), detail: Some("purge-log"), ..answer }
+}
+
+/// A 101: both connections, if the client asked for that.
+fn switched(
+    context: &RequestContext,
+    client: Option<OnUpgrade>,
+    mut response: UpstreamResponse,
+    protocol: Option<HeaderValue>,
+    reported: Reported,
+) -> Answer {
+    let server = response.head.extensions.remove::<OnUpgrade>();
+    let (true, Some(server), Some(client), Some(protocol)) =
+        (context.routing.upgrade, server, client, protocol)
+    else {
+        let error = UpstreamError::unwanted_switch(&context.routing.authority);
+        return Answer::failed(Arc::new(error), None, reported.fwd);
+    };
+    let open = Open::count(&context.worker.shared);
+    let upgrade = Upgrade { upstream: response, protocol, client, server, open };
+    let answer = Answer::new(Reply::Upgraded(Box::new(upgrade)), Outcome::Upgraded);
+    Answer { fwd: Some(reported.fwd), detail: reported.detail, ..answer }
+}
+
+/// Forgets that a key is not storable, if this response of it could have been stored. The next
+/// request then fetches through the store again.
+fn learn(request: RequestView<'_>, response: &UpstreamResponse) {
+    let UpstreamResponse { head, body, exchange } = response;
+    // A body of unknown length may have been what was too large.
+    let length = http_body::Body::size_hint(body).exact();
+    let fits = length.is_some_and(|length| length <= request.shared.settings.object_bytes_max);
+    let rules = &request.route.store;
+    let decided = storable::decide(request.facts(), head.status, &head.headers, *exchange, rules);
+    if fits && decided.is_ok() {
+        request.shared.hit_for_miss.invalidate(&request.key.digest());
+    }
+}
+
+/// A HEAD response updates the stored response if it agrees with it, and invalidates it if not
+/// (RFC 9111 §4.3.5).
+fn update_from_head(storing: Storing<'_>, stored: &Entry, response: &UpstreamResponse, born: Seq) {
+    let UpstreamResponse { head, exchange, .. } = response;
+    if stored.part.is_some() || stored.status != head.status {
+        return;
+    }
+    if !update::head_agrees(&head.headers, &stored.headers) {
+        storing.request.shared.memory.remove(stored.digest);
+        return;
+    }
+    let log = LogSpan { born, seen: stored.seen_seq.max(born) };
+    if let Ok(entry) = storing.freshened(stored, &head.headers, *exchange, log) {
+        storing.keep(&entry);
+    }
+}

@@ -1,0 +1,112 @@
+//! What happens to a request, given what the store has for it. Decides only; the stages after it
+//! carry out.
+
+use std::sync::Arc;
+
+use http::Method;
+use outrigger_policy::explain::coalesce_decision;
+use outrigger_policy::snapshot::Bypass;
+use outrigger_semantics::cache_status::Forwarded;
+use outrigger_semantics::{range, selection};
+use outrigger_store::Entry;
+use outrigger_telemetry::Outcome;
+
+use crate::pipeline::answer::{Answer, Reply};
+use crate::pipeline::lookup::Found;
+use crate::pipeline::request::RequestView;
+use crate::pipeline::trust::Distrust;
+
+/// What happens to a request.
+pub(crate) enum Plan {
+    /// It is answered without the upstream.
+    Answer(Answer),
+    /// The same, and what it is answered with is refreshed behind the response.
+    AnswerAndRefresh(Answer, Refresh),
+    /// Its response is fetched for the store.
+    Fetch(FetchPlan),
+    /// It is forwarded past the store.
+    Forward(Forward),
+}
+
+/// A refresh of a stored response.
+pub(crate) struct Refresh {
+    /// What is refreshed.
+    pub(crate) stored: Arc<Entry>,
+    /// Whether requests may share it.
+    pub(crate) collapsible: bool,
+}
+
+/// A fetch for the store.
+pub(crate) struct FetchPlan {
+    /// The stored response to validate (RFC 9111 §4.3).
+    pub(crate) stored: Option<Arc<Entry>>,
+    /// Why the store cannot answer.
+    pub(crate) why: Forwarded,
+    /// Whether it is for a range of the representation.
+    pub(crate) ranged: bool,
+    /// Whether other requests may share it.
+    pub(crate) collapsible: bool,
+    /// Why stored responses were not to be used.
+    pub(crate) distrust: Option<Distrust>,
+}
+
+/// A request that the store has no part in.
+pub(crate) enum Forward {
+    /// The request, its route or its method rule the store out. An unsafe method invalidates its
+    /// target (RFC 9111 §4.4).
+    Bypass(Bypass),
+    /// The last response was not storable (hit-for-miss).
+    Pass(Forwarded),
+    /// HEAD without a usable stored response; its response updates what is stored for GET.
+    Head(Option<Arc<Entry>>, Forwarded),
+}
+
+/// Decides what happens to a request.
+pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
+    let (stored, why, distrust) = match found {
+        Found::Bypass(why) => return Plan::Forward(Forward::Bypass(why)),
+        Found::Serve(entry, outcome) => return Plan::Answer(Answer::stored(entry, outcome)),
+        Found::ServeAndRefresh(entry, outcome) => {
+            let refresh = Refresh { stored: Arc::clone(&entry), collapsible: collapsible(request) };
+            return Plan::AnswerAndRefresh(Answer::stored(entry, outcome), refresh);
+        }
+        Found::Validate(entry, why) => (Some(entry), why, None),
+        Found::Nothing(why) => (None, why, None),
+        Found::Distrusted(why) => (None, Forwarded::Bypass, Some(why)),
+    };
+    if let Some(answer) = stored.as_ref().and_then(|entry| from_part(request, entry)) {
+        return Plan::Answer(answer);
+    }
+    if request.directives.only_if_cached {
+        return Plan::Answer(Answer::new(Reply::OnlyIfCached, Outcome::OnlyIfCached));
+    }
+    if *request.method == Method::HEAD {
+        return Plan::Forward(Forward::Head(stored, why));
+    }
+    let stored = stored.filter(|entry| entry.part.is_none());
+    let hit_for_miss = || request.shared.hit_for_miss.contains_key(&request.key.digest());
+    if stored.is_none() && distrust.is_none() && hit_for_miss() {
+        return Plan::Forward(Forward::Pass(why));
+    }
+    let ranged = stored.is_none() && range::parse(request.headers).is_some();
+    // A fetch under way may have begun before the client saw what it saw.
+    let collapsible = !ranged && distrust.is_none() && collapsible(request);
+    Plan::Fetch(FetchPlan { stored, why, ranged, collapsible, distrust })
+}
+
+/// Whether a fetch for a request may be shared with others.
+fn collapsible(request: RequestView<'_>) -> bool {
+    coalesce_decision(request.route.coalesce, request.headers, request.key).yes
+}
+
+/// Answers a range from a fresh stored part that covers it (RFC 9111 §3.3).
+fn from_part(request: RequestView<'_>, entry: &Arc<Entry>) -> Option<Answer> {
+    let part = entry.part?;
+    if request.directives.no_cache || !entry.lifetimes.is_fresh(request.now) {
+        return None;
+    }
+    let wanted =
+        selection::select_from_part(request.method, request.headers, &entry.headers, part)?;
+    let reply = Reply::StoredPart(Arc::clone(entry), wanted, part.complete_length);
+    Some(Answer { seen: Some(entry.seen_seq), ..Answer::new(reply, Outcome::Hit) })
+}

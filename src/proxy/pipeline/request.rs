@@ -1,0 +1,285 @@
+//! One request, in three shapes: as it was received, as a question to the store, and owned by the
+//! stages that wait for something.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Uri, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use outrigger_coherence::Verdict;
+use outrigger_policy::values::Consistency;
+use outrigger_policy::{CacheKey, Route, Side};
+use outrigger_semantics::storable::RequestFacts;
+use outrigger_semantics::{RequestDirectives, UnixMillis};
+use outrigger_store::Entry;
+use outrigger_store::lookup::Wanted;
+
+use crate::app::{Active, Shared, Worker};
+use crate::guard::{CallerDeadline, RouteGuard};
+use crate::pipeline::admit::Admitted;
+use crate::pipeline::peers;
+use crate::serve::Peer;
+use crate::upstream::{Named, UpstreamError};
+
+/// A request as it was received, whatever became of it: what is recorded at its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Received<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) active: &'a Active,
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) now: UnixMillis,
+}
+
+impl<'a> Received<'a> {
+    pub(crate) fn new<B>(
+        shared: &'a Shared,
+        active: &'a Active,
+        request: &'a Request<B>,
+        now: UnixMillis,
+    ) -> Self {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        Received { shared, active, method, uri, headers, now }
+    }
+}
+
+/// What a request asks of the store.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestView<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) route: &'a Route,
+    pub(crate) key: &'a CacheKey,
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) directives: &'a RequestDirectives,
+    pub(crate) now: UnixMillis,
+}
+
+impl<'a> RequestView<'a> {
+    /// The question to tiers that several pods share.
+    pub(crate) fn wanted(&self) -> Wanted<'a> {
+        Wanted {
+            digest: self.key.digest(),
+            key: self.key.text(),
+            headers: self.headers,
+            policy_epoch: self.route.epoch,
+            scope: peers::scope(self.route),
+        }
+    }
+
+    /// Whether shared tiers may be asked. What other pods stored cannot be judged before the purge
+    /// log has been read.
+    pub(crate) fn asks_shared_tiers(&self) -> bool {
+        self.route.redis.enabled && self.shared.log.knows_others()
+    }
+
+    /// Whether there may be holds that this pod has not heard of, on a route where they count.
+    pub(crate) fn may_miss_holds(&self) -> bool {
+        self.route.consistency != Consistency::Eventual && self.shared.log.may_miss_holds()
+    }
+
+    /// Gives memory a copy of what another pod has stored.
+    pub(crate) fn copy_up(&self, entry: &Arc<Entry>) {
+        let log = &self.shared.log;
+        // A refused copy only means that memory keeps what it has.
+        let _ = self.shared.memory.put(entry, |have| log.verdict(have) != Verdict::Void);
+    }
+
+    /// What decides about storing a response to it (RFC 9111 §3).
+    pub(crate) fn facts(&self) -> RequestFacts<'a> {
+        RequestFacts {
+            method: self.method,
+            headers: self.headers,
+            directives: *self.directives,
+            identity_in_key: self.key.holds_identity(),
+        }
+    }
+}
+
+/// What a request asks for, and when it came.
+pub(crate) struct Asked {
+    pub(crate) key: CacheKey,
+    pub(crate) directives: RequestDirectives,
+    pub(crate) now: UnixMillis,
+}
+
+impl Asked {
+    pub(crate) fn of(admitted: &Admitted<'_>, headers: &HeaderMap, now: UnixMillis) -> Self {
+        let route = admitted.route;
+        let directives = route.request_directives(headers);
+        let arrival = admitted.arrived.arrival;
+        let key = CacheKey::build(admitted.target(), headers, &route.key, arrival);
+        Asked { key, directives, now }
+    }
+
+    /// The question to the store, while the request is only looked at.
+    pub(crate) fn view<'a, B>(
+        &'a self,
+        shared: &'a Shared,
+        route: &'a Route,
+        request: &'a Request<B>,
+    ) -> RequestView<'a> {
+        let Asked { key, directives, now } = self;
+        let (method, headers) = (request.method(), request.headers());
+        RequestView { shared, route, key, method, headers, directives, now: *now }
+    }
+}
+
+/// Where a request goes, owned.
+pub(crate) struct Routing {
+    pub(crate) route: Arc<Route>,
+    /// Host and port that the client asked for, or the service that they are a name of.
+    pub(crate) authority: String,
+    /// Side and port of the pod by which it came in; `None` outside a mesh.
+    pub(crate) entry: Option<(Side, u16)>,
+    /// The address that Envoy named; `None` for the configured upstream.
+    pub(crate) to: Option<Named>,
+    /// The SPIFFE URI of the authenticated caller.
+    pub(crate) peer_uri: Option<Box<str>>,
+    /// Whether it asks to change the protocol of its connection.
+    pub(crate) upgrade: bool,
+}
+
+impl Routing {
+    pub(crate) fn of(admitted: &Admitted<'_>, version: Version) -> Self {
+        let http2 = version == Version::HTTP_2;
+        let arrived = admitted.arrived;
+        Routing {
+            route: Arc::clone(admitted.route),
+            authority: admitted.authority.to_owned(),
+            entry: arrived.arrival.entry,
+            to: arrived.destination.map(|address| Named { address, http2 }),
+            peer_uri: arrived.arrival.peer.map(|peer| peer.uri().into()),
+            upgrade: admitted.upgrade,
+        }
+    }
+}
+
+/// A request that waits for something. Nothing of it changes any more, so that the fetch that it
+/// starts shares it, and may outlive it.
+pub(crate) struct RequestContext {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) active: Arc<Active>,
+    pub(crate) client: Peer,
+    pub(crate) parts: Parts,
+    pub(crate) routing: Routing,
+    pub(crate) key: CacheKey,
+    pub(crate) directives: RequestDirectives,
+    pub(crate) now: UnixMillis,
+    pub(crate) guard: Arc<RouteGuard>,
+    /// When its caller stops waiting, where that counts.
+    pub(crate) caller: Option<CallerDeadline>,
+}
+
+/// What can be handed on only once: the rest of the client's message, and its connection.
+pub(crate) struct Payload {
+    pub(crate) body: Option<Incoming>,
+    pub(crate) upgrade: Option<OnUpgrade>,
+}
+
+impl RequestContext {
+    /// Takes a request over from the stages that only looked at it.
+    pub(crate) fn new(
+        worker: &Arc<Worker>,
+        active: Arc<Active>,
+        client: &Peer,
+        request: Request<Incoming>,
+        routing: Routing,
+        asked: Asked,
+    ) -> (Self, Payload) {
+        let (mut parts, body) = request.into_parts();
+        let Asked { key, directives, now } = asked;
+        let guard =
+            active.guard(&routing.route, routing.entry.map(|entry| (entry, &*routing.authority)));
+        let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();
+        let body = (!body.is_end_stream()).then_some(body);
+        let payload = Payload { body, upgrade: parts.extensions.remove::<OnUpgrade>() };
+        let (worker, client) = (Arc::clone(worker), client.clone());
+        let context = RequestContext {
+            worker,
+            active,
+            client,
+            parts,
+            routing,
+            key,
+            directives,
+            now,
+            guard,
+            caller,
+        };
+        (context, payload)
+    }
+
+    /// The process that it runs in.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.worker.shared
+    }
+
+    /// Its route.
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.routing.route
+    }
+
+    /// What is recorded of it.
+    pub(crate) fn received(&self) -> Received<'_> {
+        Received {
+            shared: self.shared(),
+            active: &self.active,
+            method: &self.parts.method,
+            uri: &self.parts.uri,
+            headers: &self.parts.headers,
+            now: self.now,
+        }
+    }
+
+    /// What it asks of the store, at the moment when it came.
+    pub(crate) fn view(&self) -> RequestView<'_> {
+        RequestView {
+            shared: self.shared(),
+            route: &self.routing.route,
+            key: &self.key,
+            method: &self.parts.method,
+            headers: &self.parts.headers,
+            directives: &self.directives,
+            now: self.now,
+        }
+    }
+
+    /// Path and query as the client sent them.
+    pub(crate) fn target(&self) -> PathAndQuery {
+        match self.parts.uri.path_and_query() {
+            Some(target) if !target.path().is_empty() => target.clone(),
+            _ => PathAndQuery::from_static("/"),
+        }
+    }
+
+    /// Path and query as the key holds them: what is not in the key is not sent upstream either.
+    pub(crate) fn keyed_target(&self) -> PathAndQuery {
+        let target = self.target();
+        let rules = &self.routing.route.key.query;
+        let Some(query) = target.query().filter(|_| !rules.is_identity()) else { return target };
+        let query = rules.apply(query);
+        let text = if query.is_empty() {
+            target.path().to_owned()
+        } else {
+            format!("{}?{query}", target.path())
+        };
+        text.parse().unwrap_or(target)
+    }
+
+    /// Waits for `work`, but not longer than the caller does.
+    ///
+    /// # Errors
+    /// [`UpstreamError::CallerDeadline`] when the caller's time is over.
+    pub(crate) async fn in_time<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, UpstreamError> {
+        let Some(caller) = self.caller else { return Ok(work.await) };
+        let late = |_| UpstreamError::CallerDeadline { millis: caller.millis };
+        tokio::time::timeout_at(caller.at, work).await.map_err(late)
+    }
+}

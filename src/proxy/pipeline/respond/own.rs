@@ -1,0 +1,62 @@
+//! The few responses that the proxy makes itself: a status and one line of text.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::pipeline::admit::Refusal;
+use crate::upstream::UpstreamError;
+
+/// A response of the proxy itself: a status and one line of text.
+fn own(status: StatusCode, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Full(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A request that was refused. The connection is closed, since its framing may be in doubt.
+pub(super) fn refused(refusal: Refusal) -> Response<ResponseBody> {
+    let mut response = own(refusal.status, format!("refused: {}\n", refusal.detail));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Nothing is stored and the client wants nothing else (RFC 9111 §5.2.1.7).
+pub(super) fn only_if_cached() -> Response<ResponseBody> {
+    own(StatusCode::GATEWAY_TIMEOUT, "nothing stored, and only-if-cached\n".to_owned())
+}
+
+/// Whether this instance wants requests.
+pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
+    if ready {
+        return own(StatusCode::OK, "ready\n".to_owned());
+    }
+    own(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned())
+}
+
+/// A write that other pods must know of could not be announced.
+pub(super) fn unannounced() -> Response<ResponseBody> {
+    let text = "the purge log cannot be reached\n".to_owned();
+    let mut response = own(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The upstream failed and there is nothing to serve instead.
+pub(super) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
+    if let UpstreamError::RequestBody { .. } = error {
+        let mut response = own(error.status(), format!("refused: {}\n", error.code()));
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        return response;
+    }
+    let mut response = own(error.status(), format!("upstream: {}\n", error.code()));
+    if let Some(secs) = error.retry_after_secs() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
+    }
+    response
+}

@@ -1,0 +1,110 @@
+//! Responses from stored ones, and from a fetch that several requests share.
+
+use std::sync::Arc;
+
+use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Response, StatusCode};
+use outrigger_semantics::cache_status::CACHE_NAME;
+use outrigger_semantics::conditional;
+use outrigger_semantics::range::ByteRange;
+use outrigger_semantics::selection::{self, Selection};
+use outrigger_store::Entry;
+
+use super::ranges::{bounds, one_range, send};
+use crate::body::{ResponseBody, SharedBody};
+use crate::coalesce::flight::{Reader, SharedHead};
+use crate::pipeline::request::RequestView;
+
+/// A response from a stored one: 304 where the client has it already, 206 for ranges.
+pub(super) fn entry(
+    request: RequestView<'_>,
+    entry: &Entry,
+    cache_status: HeaderValue,
+) -> Response<ResponseBody> {
+    let RequestView { method, headers, now, .. } = request;
+    let age = HeaderValue::from(entry.lifetimes.age_secs(now));
+    let length = Some(entry.body.len() as u64);
+    let mut response = Response::new(ResponseBody::empty());
+    let selected = selection::select(method, headers, entry.status, &entry.headers, length, now);
+    if selected == Selection::NotModified {
+        let mut headers = conditional::not_modified_headers(&entry.headers);
+        headers.insert(AGE, age);
+        headers.insert(CACHE_STATUS, cache_status);
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = headers;
+        return response;
+    }
+    let mut headers = entry.headers.clone();
+    headers.insert(AGE, age);
+    match headers.get(CACHE_STATUS) {
+        // The place kept for us, unless a cache before us has spoken (RFC 9211 §2).
+        Some(have) if have.as_bytes() != CACHE_NAME.as_bytes() => {
+            headers.append(CACHE_STATUS, cache_status);
+        }
+        _ => {
+            headers.insert(CACHE_STATUS, cache_status);
+        }
+    }
+    *response.status_mut() = entry.status;
+    *response.headers_mut() = headers;
+    if *method != Method::HEAD {
+        send(&mut response, &entry.body, selected);
+    }
+    response
+}
+
+/// A range out of a stored part, which covers it.
+pub(super) fn part(
+    request: RequestView<'_>,
+    stored: &Entry,
+    wanted: ByteRange,
+    complete_length: u64,
+    cache_status: HeaderValue,
+) -> Response<ResponseBody> {
+    let mut response = entry(request, stored, cache_status);
+    let from = stored.part.map_or(0, |part| part.range.first);
+    let piece = ByteRange { first: wanted.first - from, last: wanted.last - from };
+    one_range(&mut response, stored.body.slice(bounds(piece)), wanted, complete_length);
+    response
+}
+
+/// A response whose bytes come from a fetch that several requests share; `collapsed` if it was not
+/// this one that led it.
+pub(super) fn fetched(
+    request: RequestView<'_>,
+    reader: Reader,
+    head: &Arc<SharedHead>,
+    collapsed: bool,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let RequestView { method, headers, .. } = request;
+    let now = request.shared.clock.now();
+    let selected = selection::select(method, headers, head.status, &head.headers, None, now);
+    if selected == Selection::NotModified {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = conditional::not_modified_headers(&head.headers);
+        // Nobody may be left to read; the response is wanted in the store all the same.
+        tokio::spawn(drain(reader));
+        return response;
+    }
+    let length =
+        head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    *response.body_mut() = ResponseBody::Shared(SharedBody { reader, length, trailed: false });
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers.clone();
+    if collapsed {
+        let headers = response.headers_mut();
+        for name in &head.omit {
+            headers.remove(name);
+        }
+        headers.insert(AGE, HeaderValue::from(head.lifetimes.age_secs(now)));
+    }
+    response
+}
+
+/// Reads a shared fetch to its end, for as long as it is for the store.
+async fn drain(mut reader: Reader) {
+    while reader.is_kept() {
+        let Some(Ok(_)) = std::future::poll_fn(|cx| reader.poll_chunk(cx)).await else { return };
+    }
+}
