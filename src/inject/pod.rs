@@ -3,7 +3,7 @@
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value, json};
 
-use crate::annotations::{self, STATUS, UPSTREAM_PORT, Wishes};
+use crate::annotations::{self, Requested, STATUS, UPSTREAM_PORT};
 use crate::config::Options;
 use crate::merge::{merge_container, name_of};
 use crate::mesh::Mesh;
@@ -78,15 +78,15 @@ pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
             .fix("remove the label, or write \"true\""));
     }
     let mut warnings = Vec::new();
-    let wishes = annotations::read(pod, options.mesh, &mut warnings)?;
-    let native = wishes.native.unwrap_or(options.native);
+    let requested = annotations::read(pod, options.mesh, &mut warnings)?;
+    let native = requested.native.unwrap_or(options.native);
     refuse::pod(pod, native)?;
-    refuse::ports(pod, options.mesh, wishes.sides.unwrap_or(options.sides))?;
+    refuse::ports(pod, options.mesh, requested.sides.unwrap_or(options.sides))?;
     let mut ours = Ours {
         container: options.template.container.clone(),
         volumes: options.template.volumes.clone(),
     };
-    ours.dress(pod, options, &wishes, native)?;
+    ours.dress(pod, options, &requested, native)?;
     for volume in &ours.volumes {
         refuse::volume(pod, volume)?;
     }
@@ -107,31 +107,33 @@ impl Ours {
         &mut self,
         pod: &Value,
         options: &Options,
-        wishes: &Wishes,
+        requested: &Requested,
         native: bool,
     ) -> Result<(), Diagnostic> {
-        let image = wishes.image.as_ref().unwrap_or(&options.image);
+        let image = requested.image.as_ref().unwrap_or(&options.image);
         self.container.insert("image".to_owned(), json!(image));
         match options.mesh {
             Mesh::Istio => {
-                let mode = wishes.sides.unwrap_or(options.sides).to_string();
+                let mode = requested.sides.unwrap_or(options.sides).to_string();
                 self.set_variable("OUTRIGGER_MODE", json!({"value": mode}));
             }
             Mesh::None => {
-                let port = upstream_port(pod, wishes)?.to_string();
+                let port = upstream_port(pod, requested)?.to_string();
                 self.set_variable("OUTRIGGER_UPSTREAM_PORT", json!({"value": port}));
             }
         }
-        for (place, name) in [(CONFIG, &wishes.config_map), (POLICY, &wishes.policy_config_map)] {
+        for (place, name) in
+            [(CONFIG, &requested.config_map), (POLICY, &requested.policy_config_map)]
+        {
             if let Some(name) = name {
                 self.mount(&place, name);
             }
         }
-        if let Some((name, key)) = &wishes.redis_secret {
+        if let Some((name, key)) = &requested.redis_secret {
             let source = json!({"secretKeyRef": {"name": name, "key": key, "optional": true}});
             self.set_variable("OUTRIGGER_REDIS", json!({"valueFrom": source}));
         }
-        if let Some(memory) = &wishes.memory {
+        if let Some(memory) = &requested.memory {
             for kind in ["requests", "limits"] {
                 let resources = object_in(&mut self.container, "resources");
                 object_in(resources, kind).insert("memory".to_owned(), json!(memory));
@@ -202,8 +204,8 @@ impl Ours {
     }
 }
 
-fn upstream_port(pod: &Value, wishes: &Wishes) -> Result<u16, Diagnostic> {
-    let port = wishes.upstream_port.or_else(|| refuse::only_port(pod)).ok_or_else(|| {
+fn upstream_port(pod: &Value, requested: &Requested) -> Result<u16, Diagnostic> {
+    let port = requested.upstream_port.or_else(|| refuse::only_port(pod)).ok_or_else(|| {
         Diagnostic::new(
             "it is missing, and the pod's containers do not declare exactly one containerPort",
         )

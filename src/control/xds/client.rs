@@ -47,7 +47,7 @@ pub struct Client {
     applier: Applier,
     status: Arc<XdsStatus>,
     /// The kind of error that was logged last in the current outage.
-    said: Option<std::mem::Discriminant<XdsError>>,
+    logged: Option<std::mem::Discriminant<XdsError>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -66,7 +66,7 @@ impl Client {
         let state_file = settings.state_dir.clone().map(StateFile::new);
         let mut applier = Applier::new(controller, Arc::clone(&status), state_file);
         applier.restore();
-        Client { settings, applier, status, said: None }
+        Client { settings, applier, status, logged: None }
     }
 
     /// Follows istiod until the future is dropped.
@@ -77,7 +77,7 @@ impl Client {
             let Err(error) = ended;
             if self.status.view().connected {
                 backoff.reset();
-                self.said = None;
+                self.logged = None;
             }
             self.note(&error);
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
@@ -90,10 +90,10 @@ impl Client {
         let (address, reason) = (&self.settings.address, error.to_string());
         let had_worked = self.status.lost(&reason);
         let kind = Some(std::mem::discriminant(error));
-        if had_worked || self.said == kind {
+        if had_worked || self.logged == kind {
             tracing::debug!(%address, reason, "disconnected from istiod");
         } else {
-            self.said = kind;
+            self.logged = kind;
             tracing::warn!(%address, reason, "istiod cannot be reached; the policy stays as it is");
         }
     }

@@ -26,7 +26,7 @@ use super::tls;
 /// A request has to be answered within this time.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of an answer at most.
-const MOST: usize = 8 << 20;
+const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// Why there is no answer to one request.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +136,7 @@ impl Api {
         let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MOST).collect().await?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
         connection.abort();
         Ok((status, serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null)))
     }

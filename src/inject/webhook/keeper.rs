@@ -194,7 +194,7 @@ pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interv
                 if next == Next::Soon { settle } else { interval }
             }
             Err(problem) => {
-                tell(trouble.as_ref(), &problem, keeper.is_serving());
+                log_problem(trouble.as_ref(), &problem, keeper.is_serving());
                 trouble = Some(problem);
                 if keeper.is_serving() { interval } else { settle }
             }
@@ -203,7 +203,7 @@ pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interv
     }
 }
 
-fn tell(before: Option<&ClusterError>, problem: &ClusterError, serving: bool) {
+fn log_problem(before: Option<&ClusterError>, problem: &ClusterError, serving: bool) {
     let known = match (before, problem) {
         (Some(ClusterError::Unreachable(_)), ClusterError::Unreachable(_)) => true,
         (before, problem) => before == Some(problem),

@@ -23,11 +23,11 @@ use super::review::{Answer, Outcome, answer};
 use crate::config::Options;
 
 /// Bytes of a review at most: the largest object of Kubernetes, and the object that it replaces.
-const LARGEST_REVIEW: usize = 3 << 20;
+const REVIEW_BYTES_MAX: usize = 3 << 20;
 /// How long a client may take for a handshake, for a request's head, and for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections at a time at most; an API server needs few.
-const CONNECTIONS: usize = 512;
+const CONNECTIONS_MAX: usize = 512;
 
 /// The answers to reviews and health checks, for all connections.
 pub(super) struct Service {
@@ -59,11 +59,11 @@ impl Service {
     }
 
     async fn inject(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let body = Limited::new(request.into_body(), LARGEST_REVIEW).collect();
-        let body = match tokio::time::timeout(PATIENCE, body).await {
+        let body = Limited::new(request.into_body(), REVIEW_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(CLIENT_TIME_MAX, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let reason = format!("a review may have {LARGEST_REVIEW} bytes\n");
+                let reason = format!("a review may have {REVIEW_BYTES_MAX} bytes\n");
                 return text(StatusCode::PAYLOAD_TOO_LARGE, reason);
             }
             Ok(Err(error)) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -147,7 +147,7 @@ async fn accept(
     service: &Arc<Service>,
     graceful: &GracefulShutdown,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
@@ -179,10 +179,10 @@ async fn connection(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = stream.set_nodelay(true);
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await;
+    let handshake = tokio::time::timeout(CLIENT_TIME_MAX, acceptor.accept(stream)).await;
     let stream = handshake.map_err(late).flatten()?;
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(CLIENT_TIME_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
