@@ -54,7 +54,7 @@ pub(crate) struct Requested {
     pub upstream_port: Option<u16>,
     pub policy_config_map: Option<String>,
     pub config_map: Option<String>,
-    /// Name and key.
+    /// Name of the Secret, and the key of its data.
     pub redis_secret: Option<(String, String)>,
 }
 

@@ -23,11 +23,11 @@ pub struct RouteQuery<'a> {
     pub host: &'a str,
     /// Path without the query.
     pub path: &'a str,
-    /// The method.
+    /// The method of the request.
     pub method: &'a Method,
-    /// Header fields.
+    /// The header fields of the request.
     pub headers: &'a HeaderMap,
-    /// The authenticated caller.
+    /// The caller that the mesh has authenticated; `None` without one.
     pub peer: Option<Peer<'a>>,
 }
 

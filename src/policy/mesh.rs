@@ -38,7 +38,7 @@ pub struct Arrival<'a> {
     /// Side and port. The port is part of the key: one listener serves several ports, and a client
     /// chooses `Host` freely.
     pub entry: Option<(Side, u16)>,
-    /// The authenticated caller.
+    /// The caller that the mesh has authenticated; `None` without one.
     pub peer: Option<Peer<'a>>,
     /// The identity that this pod calls with. Other workloads that share its tier may not be allowed to
     /// see the responses to it.
