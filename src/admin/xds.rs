@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use serde_json::{Value, json};
+use strum::VariantArray;
 
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
@@ -76,7 +77,7 @@ impl Collector for Gauges {
         let help = "istiod: responses by result";
         let mut family =
             encoder.encode_descriptor("xds_responses", help, None, MetricType::Counter)?;
-        for result in XdsResult::ALL {
+        for &result in XdsResult::VARIANTS {
             let labels = [("result", result.as_str())];
             ConstCounter::new(self.0.responses(result)).encode(family.encode_family(&labels)?)?;
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use outrigger_control::xds::{Identity, XdsAddress, XdsSettings, parse_labels};
+use outrigger_control::xds::{NodeIdentity, XdsAddress, XdsSettings, parse_labels};
 use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::Side;
 use outrigger_proxy::{ListenAddress, MeshSettings};
@@ -121,8 +121,8 @@ impl PodIdentity {
         xds: &XdsConfig,
         policy: &PolicyConfig,
     ) -> Result<XdsSettings, Diagnostic> {
-        let address = XdsAddress::parse(&xds.address)
-            .map_err(|reason| Diagnostic::new(reason).at("policy.xds.address"))?;
+        let address =
+            XdsAddress::parse(&xds.address).map_err(|found| found.at("policy.xds.address"))?;
         let pod = self.pod.clone().ok_or_else(|| {
             let fix =
                 "set POD_NAME from the downward API (metadata.name), and POD_NAMESPACE beside it";
@@ -140,7 +140,7 @@ impl PodIdentity {
             server_name: xds.server_name.clone(),
             token_file: xds.token_file.clone(),
             ca_file: xds.ca_file.clone(),
-            identity: Identity {
+            identity: NodeIdentity {
                 pod,
                 namespace: self.namespace.clone(),
                 cluster_id: self.cluster_id.clone(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use outrigger_diagnostic::Diagnostic;
-use outrigger_policy::compile::check as check_policy;
+use outrigger_policy::check::check as check_policy;
 
 use crate::app::error::CliError;
 use crate::app::load::Loaded;

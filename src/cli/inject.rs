@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use outrigger_inject::manifest::inject_stream;
-use outrigger_inject::{InjectionConfig, Mesh, Mode, Options};
+use outrigger_inject::{InjectionConfig, Mesh, Options, Sides};
 
 use crate::app::error::CliError;
 
@@ -30,7 +30,7 @@ pub struct InjectArgs {
     mesh: Option<MeshName>,
     /// inbound, outbound or inbound,outbound; with Istio [default: inbound].
     #[arg(long, value_name = "MODE")]
-    mode: Option<Mode>,
+    mode: Option<Sides>,
     /// The image [default: that of the template, or outrigger:VERSION].
     #[arg(long)]
     image: Option<String>,
@@ -77,7 +77,7 @@ fn options(args: &InjectArgs) -> Result<Options, CliError> {
             MeshName::None => Mesh::None,
         };
     }
-    config.mode = args.mode.unwrap_or(config.mode);
+    config.sides = args.mode.unwrap_or(config.sides);
     config.native |= args.native;
     config.image = args.image.clone().or(config.image);
     Ok(config.options(&name)?)

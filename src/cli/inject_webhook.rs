@@ -8,6 +8,7 @@ use clap::Args;
 use outrigger_inject::webhook::{
     ApiServer, Certificates, ClusterPlace, Lifetimes, SERVICE_ACCOUNT, Settings, own_namespace, run,
 };
+use outrigger_policy::error::ValueError;
 use outrigger_policy::values::Span;
 use outrigger_telemetry::logging::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -88,7 +89,7 @@ struct OwnArgs {
     service_account: PathBuf,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, ValueError> {
     Span::parse(text).map(|span| Duration::from_millis(span.0))
 }
 
@@ -133,7 +134,8 @@ fn certificates(files: FileArgs, own: OwnArgs) -> Result<Certificates, CliError>
     }
     let namespace = match own.namespace {
         Some(namespace) => namespace,
-        None => own_namespace(&own.service_account).map_err(CliError::Usage)?,
+        None => own_namespace(&own.service_account)
+            .map_err(|error| CliError::Usage(error.to_string()))?,
     };
     Ok(Certificates::Own {
         api: api_server(own.service_account)?,
@@ -173,5 +175,5 @@ async fn serve(address: SocketAddr, settings: Settings) -> Result<(), CliError> 
             _ = interrupt.recv() => {}
         }
     };
-    run(listener, settings, stop).await.map_err(startup)
+    run(listener, settings, stop).await.map_err(|error| startup(error.to_string()))
 }

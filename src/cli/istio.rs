@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use outrigger_policy::Side;
-use outrigger_policy::compile::check;
+use outrigger_policy::check::check;
 
 use crate::app::config::side_parser;
 use crate::app::error::CliError;
 use crate::istio::{
-    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, Scope, Variant, Workload,
+    AppProtocol, Inbound, OtherPort, Outbound, PolicyObject, PolicyScope, Variant, Workload,
     render_policy,
 };
 
@@ -88,7 +88,7 @@ pub(super) struct PolicyArgs {
     file: PathBuf,
     /// For whom it is.
     #[arg(long, value_enum)]
-    scope: Scope,
+    scope: PolicyScope,
     /// Name of the object.
     #[arg(long, value_name = "NAME", default_value = "outrigger-policy")]
     name: String,
@@ -170,8 +170,8 @@ fn policy(args: &PolicyArgs) -> Result<(), CliError> {
     check(&source, &text)?;
     let namespace = match (&args.namespace, args.scope) {
         (Some(namespace), _) => namespace.clone(),
-        (None, Scope::Mesh) => "istio-system".to_owned(),
-        (None, Scope::Namespace | Scope::Workload) => {
+        (None, PolicyScope::Mesh) => "istio-system".to_owned(),
+        (None, PolicyScope::Namespace | PolicyScope::Workload) => {
             let reason = "--namespace: it is missing; write the namespace of the workloads";
             return Err(CliError::Usage(reason.to_owned()));
         }

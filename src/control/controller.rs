@@ -1,28 +1,30 @@
-//! Folding sources and publishing the result.
+//! Folding the documents of several sources and publishing the result.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use outrigger_diagnostic::Diagnostic;
-use outrigger_policy::compile::{check, compile};
+use outrigger_policy::check::check;
+use outrigger_policy::compile::compile;
 use outrigger_policy::fold::fold;
 use outrigger_policy::{Document, Snapshot};
+use parking_lot::Mutex;
 
 /// A source of policy, the most general first. Later ones replace routes of earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layer {
     /// For the whole mesh.
     Mesh,
-    /// For the namespace.
+    /// For the namespace of this workload.
     Namespace,
-    /// For this workload.
+    /// For the pods of this workload.
     Workload,
     /// A file beside this process.
     File,
 }
 
-/// What became of the newest document.
+/// The policy in force, and whether newer documents were refused.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Version of the policy in force.
@@ -31,7 +33,7 @@ pub struct Status {
     pub sources: Vec<String>,
     /// When it came into force.
     pub since: SystemTime,
-    /// Why the newest document of a source was refused; `None` if those of all are in force.
+    /// Why the newest document of a source was refused; `None` if the newest of each is in force.
     pub refused: Option<Diagnostic>,
 }
 
@@ -78,13 +80,9 @@ impl Controller {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// What became of the newest document.
+    /// The policy in force, and whether newer documents were refused.
     pub fn status(&self) -> Status {
-        self.lock().status.clone()
+        self.state.lock().status.clone()
     }
 
     /// Takes a document of a source, or refuses it whole and keeps what is in force.
@@ -96,7 +94,7 @@ impl Controller {
     }
 
     /// Takes the documents of several layers at once, or refuses them all and keeps what is in
-    /// force. A layer without a document is taken back.
+    /// force. A layer without a document is withdrawn.
     ///
     /// # Errors
     /// The first reason to refuse one.
@@ -106,7 +104,7 @@ impl Controller {
             let document = text.map(|text| check(source, text)).transpose();
             checked.push((*layer, *source, document.map_err(|error| self.refuse(*layer, error))?));
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for (layer, source, document) in checked {
             state.refused.remove(&layer);
             match document {
@@ -121,14 +119,14 @@ impl Controller {
     /// Notes that a document of a layer was refused; what is in force stays.
     pub fn refuse(&self, layer: Layer, error: Diagnostic) -> Diagnostic {
         tracing::error!(%error, "policy refused; the last good one stays in force");
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.refused.insert(layer, error.clone());
         state.status.refused = Some(error.clone());
         (self.report)(false);
         error
     }
 
-    /// Takes back what a source offered.
+    /// Withdraws the document of a layer.
     pub fn withdraw(&self, layer: Layer) {
         // Nothing to check, so that nothing can be refused.
         let _ = self.replace(&[(layer, "", None)]);
@@ -161,7 +159,7 @@ mod tests {
         let sink = Arc::clone(&seen);
         let publish = move |snapshot: Arc<Snapshot>| {
             let names = snapshot.routes().iter().map(|r| r.name.to_string()).collect::<Vec<_>>();
-            sink.lock().unwrap().push(names.join(","));
+            sink.lock().push(names.join(","));
         };
         (Controller::new(publish, |_| {}), seen)
     }
@@ -172,7 +170,7 @@ mod tests {
         controller.offer(Layer::File, "f", "routes: [{name: b}]").unwrap();
         controller.offer(Layer::Mesh, "m", "routes: [{name: a}]").unwrap();
         controller.withdraw(Layer::File);
-        assert_eq!(*seen.lock().unwrap(), ["b,default", "b,a,default", "a,default"]);
+        assert_eq!(*seen.lock(), ["b,default", "b,a,default", "a,default"]);
     }
 
     #[test]
@@ -183,7 +181,7 @@ mod tests {
         assert!(controller.offer(Layer::File, "f", "routes: [{nam: a}]").is_err());
         assert_eq!(controller.status().version, version);
         assert!(controller.status().refused.is_some());
-        assert_eq!(seen.lock().unwrap().len(), 1);
+        assert_eq!(seen.lock().len(), 1);
         // What another source brings does not hide it.
         controller.offer(Layer::Mesh, "m", "routes: [{name: b}]").unwrap();
         assert!(controller.status().refused.is_some());

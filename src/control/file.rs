@@ -17,7 +17,7 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Watches a file for ever. `known` is the content that is in force already.
 ///
-/// A file that cannot be read leaves the policy as it is; that is said once, not at every look.
+/// A file that cannot be read leaves the policy as it is. That is logged once, not at every read.
 pub async fn watch_file(controller: Arc<Controller>, path: &Path, mut known: String) {
     let source = path.display().to_string();
     let mut unreadable = false;

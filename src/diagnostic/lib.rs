@@ -35,7 +35,7 @@ pub struct Diagnostic {
     pub source: Option<String>,
     /// The value inside the document.
     pub place: Place,
-    /// What is wrong.
+    /// What is wrong, without the place.
     pub reason: String,
     /// What to do about it, where there is more to say than the reason does.
     pub fix: Option<String>,
@@ -95,7 +95,7 @@ impl Diagnostic {
         self
     }
 
-    /// Names the document.
+    /// Names the document that the value is in.
     #[must_use]
     pub fn in_source(mut self, source: impl Into<String>) -> Self {
         self.source = Some(source.into());

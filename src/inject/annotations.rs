@@ -1,18 +1,20 @@
-//! What a pod says about its own injection, in annotations.
+//! The annotations by which a pod configures its own injection.
 
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::LABEL;
-use crate::config::{Mesh, Mode};
+use crate::image::is_image;
+use crate::mesh::Mesh;
+use crate::sides::Sides;
 
-/// Begins every annotation of ours.
+/// The beginning of every annotation of ours.
 pub const PREFIX: &str = "outrigger.io/";
-/// The image.
+/// The image of the container.
 pub const IMAGE: &str = "outrigger.io/image";
 /// `inbound`, `outbound` or both; Istio only.
 pub const MODE: &str = "outrigger.io/mode";
-/// `"true"` or `"false"`.
+/// Whether the container is a native sidecar: `"true"` or `"false"`.
 pub const NATIVE: &str = "outrigger.io/native-sidecar";
 /// Request and limit of memory.
 pub const MEMORY: &str = "outrigger.io/memory";
@@ -39,20 +41,20 @@ const KNOWN: [&str; 9] = [
     STATUS,
 ];
 
-/// Less than this holds the process, but no cache.
-const LEAST_MEMORY: u64 = 64 << 20;
+/// Bytes of memory at least: less would hold the process, but no cache.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
 
 /// What the annotations of a pod ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
+pub(crate) struct Requested {
     pub image: Option<String>,
-    pub mode: Option<Mode>,
+    pub sides: Option<Sides>,
     pub native: Option<bool>,
     pub memory: Option<String>,
     pub upstream_port: Option<u16>,
     pub policy_config_map: Option<String>,
     pub config_map: Option<String>,
-    /// Name and key.
+    /// Name of the Secret, and the key of its data.
     pub redis_secret: Option<(String, String)>,
 }
 
@@ -61,11 +63,11 @@ pub(crate) fn read(
     pod: &Value,
     mesh: Mesh,
     warnings: &mut Vec<String>,
-) -> Result<Wishes, Diagnostic> {
+) -> Result<Requested, Diagnostic> {
     let none = Map::new();
     let annotations = pod.pointer("/metadata/annotations").and_then(Value::as_object);
     let ours = annotations.unwrap_or(&none).iter().filter(|(key, _)| key.starts_with(PREFIX));
-    let mut wishes = Wishes::default();
+    let mut requested = Requested::default();
     for (key, value) in ours {
         if !KNOWN.contains(&key.as_str()) {
             warnings.push(unknown(key));
@@ -82,19 +84,19 @@ pub(crate) fn read(
                 "put it in quotes, as in every annotation",
             ));
         };
-        wishes.read_one(key, text)?;
+        requested.read_one(key, text)?;
     }
-    Ok(wishes)
+    Ok(requested)
 }
 
-impl Wishes {
+impl Requested {
     fn read_one(&mut self, key: &str, text: &str) -> Result<(), Diagnostic> {
         let bad = |fix: &str| refuse(key, &format!("\"{text}\" is not valid"), fix);
         match key {
             IMAGE if is_image(text) => self.image = Some(text.to_owned()),
             IMAGE => return Err(bad("write registry/name:tag or registry/name@sha256:...")),
             MODE => match text.parse() {
-                Ok(mode) => self.mode = Some(mode),
+                Ok(sides) => self.sides = Some(sides),
                 Err(_) => return Err(bad("write inbound, outbound or inbound,outbound")),
             },
             NATIVE => match text {
@@ -103,7 +105,7 @@ impl Wishes {
                 _ => return Err(bad("write \"true\" or \"false\"")),
             },
             MEMORY => match bytes_of(text) {
-                Some(bytes) if bytes >= LEAST_MEMORY => self.memory = Some(text.to_owned()),
+                Some(bytes) if bytes >= MEMORY_BYTES_MIN => self.memory = Some(text.to_owned()),
                 Some(_) => return Err(bad("Outrigger needs 64Mi or more")),
                 None => return Err(bad("write a number with Mi or Gi, such as 256Mi")),
             },
@@ -167,17 +169,6 @@ fn unknown(key: &str) -> String {
     }
 }
 
-/// Whether a text can be an image: what no registry takes is refused here and not by a kubelet.
-pub fn is_image(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
-    !text.is_empty()
-        && text.len() <= 512
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-')
-        && text.chars().all(inner)
-        && !text.contains("//")
-}
-
 /// A quantity of memory in bytes: a whole number with a unit.
 fn bytes_of(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -217,35 +208,35 @@ mod tests {
 
     use super::*;
 
-    fn one(key: &str, value: Value, mesh: Mesh) -> (Result<Wishes, String>, Vec<String>) {
+    fn one(key: &str, value: Value, mesh: Mesh) -> (Result<Requested, String>, Vec<String>) {
         let mut warnings = Vec::new();
         let pod = json!({"metadata": {"annotations": {key: value, "other/thing": "x"}}});
-        let wishes = read(&pod, mesh, &mut warnings).map_err(|refusal| refusal.to_string());
-        (wishes, warnings)
+        let requested = read(&pod, mesh, &mut warnings).map_err(|refusal| refusal.to_string());
+        (requested, warnings)
     }
 
     #[test]
     fn every_annotation_is_read() {
         let some = |text: &str| Some(text.to_owned());
-        let base = Wishes::default;
-        let mode = Some(Mode { inbound: true, outbound: false });
+        let base = Requested::default;
+        let sides = Some(Sides { inbound: true, outbound: false });
         let cases = [
             (
                 IMAGE,
                 "r.io:5000/o@sha256:ab",
-                Wishes { image: some("r.io:5000/o@sha256:ab"), ..base() },
+                Requested { image: some("r.io:5000/o@sha256:ab"), ..base() },
             ),
-            (NATIVE, "true", Wishes { native: Some(true), ..base() }),
-            (NATIVE, "false", Wishes { native: Some(false), ..base() }),
-            (MEMORY, "1Gi", Wishes { memory: some("1Gi"), ..base() }),
-            (MEMORY, "67108864", Wishes { memory: some("67108864"), ..base() }),
-            (UPSTREAM_PORT, "8080", Wishes { upstream_port: Some(8080), ..base() }),
-            (POLICY_CONFIG_MAP, "a.b-c", Wishes { policy_config_map: some("a.b-c"), ..base() }),
-            (CONFIG_MAP, "cfg", Wishes { config_map: some("cfg"), ..base() }),
+            (NATIVE, "true", Requested { native: Some(true), ..base() }),
+            (NATIVE, "false", Requested { native: Some(false), ..base() }),
+            (MEMORY, "1Gi", Requested { memory: some("1Gi"), ..base() }),
+            (MEMORY, "67108864", Requested { memory: some("67108864"), ..base() }),
+            (UPSTREAM_PORT, "8080", Requested { upstream_port: Some(8080), ..base() }),
+            (POLICY_CONFIG_MAP, "a.b-c", Requested { policy_config_map: some("a.b-c"), ..base() }),
+            (CONFIG_MAP, "cfg", Requested { config_map: some("cfg"), ..base() }),
             (
                 REDIS_SECRET,
                 "redis/url",
-                Wishes { redis_secret: Some(("redis".to_owned(), "url".to_owned())), ..base() },
+                Requested { redis_secret: Some(("redis".to_owned(), "url".to_owned())), ..base() },
             ),
             (STATUS, "{}", base()),
         ];
@@ -254,7 +245,7 @@ mod tests {
             assert_eq!(read, (Ok(expected), Vec::new()), "{key}: {value}");
         }
         let read = one(MODE, json!("inbound"), Mesh::Istio);
-        assert_eq!(read, (Ok(Wishes { mode, ..base() }), Vec::new()));
+        assert_eq!(read, (Ok(Requested { sides, ..base() }), Vec::new()));
     }
 
     #[test]
@@ -300,8 +291,8 @@ mod tests {
             (MODE, Mesh::None, "it has no effect without a mesh"),
         ];
         for (key, mesh, expected) in cases {
-            let (wishes, warnings) = one(key, json!("x"), mesh);
-            assert_eq!(wishes, Ok(Wishes::default()));
+            let (requested, warnings) = one(key, json!("x"), mesh);
+            assert_eq!(requested, Ok(Requested::default()));
             assert!(warnings.len() == 1 && warnings[0].contains(expected), "{warnings:?}");
         }
     }

@@ -1,95 +1,16 @@
-//! What is injected: the injection file, and the options that it and the command line make up.
-
-use std::fmt;
-use std::str::FromStr;
+//! The injection file, and the options that are made of it and the command line.
 
 use outrigger_diagnostic::Diagnostic;
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::annotations;
+use crate::image::is_image;
+use crate::mesh::Mesh;
+use crate::sides::Sides;
 use crate::template::Template;
 
 /// The image where nothing names one: the build's own version, from the node's default registry.
 pub const DEFAULT_IMAGE: &str = concat!("outrigger:", env!("CARGO_PKG_VERSION"));
-
-/// What carries traffic to Outrigger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mesh {
-    /// Istio: Envoy sends requests to it, and policy comes from istiod.
-    #[default]
-    Istio,
-    /// No mesh: it listens itself, before one port of the pod.
-    None,
-}
-
-/// Which sides of a pod's traffic Outrigger takes part in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mode {
-    /// Requests to this pod.
-    pub inbound: bool,
-    /// Requests of this pod.
-    pub outbound: bool,
-}
-
-impl Default for Mode {
-    fn default() -> Self {
-        Mode { inbound: true, outbound: false }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match (self.inbound, self.outbound) {
-            (true, false) => "inbound",
-            (false, true) => "outbound",
-            _ => "inbound,outbound",
-        })
-    }
-}
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut mode = Mode { inbound: false, outbound: false };
-        for word in text.split(',').map(str::trim) {
-            match word {
-                "inbound" => mode.inbound = true,
-                "outbound" => mode.outbound = true,
-                _ => {
-                    return Err(format!(
-                        "\"{text}\" is no mode; write inbound, outbound or inbound,outbound"
-                    ));
-                }
-            }
-        }
-        Ok(mode)
-    }
-}
-
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(ModeVisitor)
-    }
-}
-
-/// Refuses within the visit: the YAML library adds the place to such errors alone.
-struct ModeVisitor;
-
-impl Visitor<'_> for ModeVisitor {
-    type Value = Mode;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("inbound, outbound or inbound,outbound")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Mode, E> {
-        text.parse().map_err(|reason: String| E::custom(reason))
-    }
-}
 
 /// The injection file, which the Helm chart writes. What is absent has a default.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -102,7 +23,8 @@ pub struct InjectionConfig {
     /// Whether the container is a native sidecar: an init container that keeps running.
     pub native: bool,
     /// Which traffic, with Istio.
-    pub mode: Mode,
+    #[serde(rename = "mode")]
+    pub sides: Sides,
     /// What carries traffic to it.
     pub mesh: Mesh,
 }
@@ -134,25 +56,25 @@ impl InjectionConfig {
         };
         let image = self.image.or_else(|| template.image().map(str::to_owned));
         let image = image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned());
-        if !annotations::is_image(&image) {
+        if !is_image(&image) {
             return Err(Diagnostic::new(format!("\"{image}\" is no image"))
                 .at("image")
                 .fix("write registry/name:tag")
                 .in_source(origin));
         }
-        Ok(Options { template, image, mode: self.mode, native: self.native, mesh: self.mesh })
+        Ok(Options { template, image, sides: self.sides, native: self.native, mesh: self.mesh })
     }
 }
 
 /// What is injected, where a pod's annotations say nothing else.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Container and volumes.
+    /// The container and its volumes, before what a pod asks for.
     pub template: Template,
-    /// The image.
+    /// The image of the container.
     pub image: String,
     /// Which traffic, with Istio.
-    pub mode: Mode,
+    pub sides: Sides,
     /// Whether the container is a native sidecar.
     pub native: bool,
     /// What carries traffic to it.
@@ -174,7 +96,7 @@ mod tests {
         for text in ["", "# nothing\n", "{}"] {
             let options = options(text).unwrap();
             assert_eq!((options.native, options.mesh), (false, Mesh::Istio), "{text}");
-            assert_eq!(options.mode.to_string(), "inbound");
+            assert_eq!(options.sides.to_string(), "inbound");
             assert_eq!(options.image, DEFAULT_IMAGE);
         }
     }
@@ -202,20 +124,6 @@ mod tests {
         ] {
             let error = options(text).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn modes_are_read_in_any_order() {
-        for (text, shown) in [
-            ("inbound", "inbound"),
-            ("outbound", "outbound"),
-            ("outbound, inbound", "inbound,outbound"),
-        ] {
-            assert_eq!(text.parse::<Mode>().unwrap().to_string(), shown);
-        }
-        for wrong in ["", ",", "inbound,", "in", "Inbound"] {
-            assert!(wrong.parse::<Mode>().is_err(), "{wrong}");
         }
     }
 }

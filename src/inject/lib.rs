@@ -1,24 +1,29 @@
 //! Puts the Outrigger container into pods.
 //!
 //! [`inject`] is a pure function of a pod and [`Options`]; [`manifest`] applies it to a stream of
-//! YAML documents, for `outrigger inject`; [`webhook`] serves it to the API server. Both the container and its volumes are merged by name, so
-//! that a second injection changes nothing: the API server calls a webhook again when another one has
-//! changed the pod.
+//! YAML documents, for `outrigger inject`; [`webhook`] serves it to the API server. Both the container
+//! and its volumes are merged by name, so that a second injection changes nothing: the API server
+//! calls a webhook again when another one has changed the pod.
 
 pub mod annotations;
 mod config;
+mod image;
 pub mod manifest;
 mod merge;
+mod mesh;
 mod pod;
 mod refuse;
+mod sides;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod webhook;
 mod yaml;
 
-pub use config::{DEFAULT_IMAGE, InjectionConfig, Mesh, Mode, Options};
+pub use config::{DEFAULT_IMAGE, InjectionConfig, Options};
+pub use mesh::Mesh;
 pub use pod::{Choice, Injection, choice, inject};
+pub use sides::{NotSides, Sides};
 pub use template::Template;
 
 /// The name of the container, and the prefix of everything else that is Outrigger's in a pod.

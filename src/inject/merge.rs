@@ -7,8 +7,8 @@ pub(crate) fn name_of(value: &Value) -> &str {
     value.get("name").and_then(Value::as_str).unwrap_or("")
 }
 
-/// Merges `ours` into a container: what ours does not speak of stays as it is, which is what keeps
-/// the defaults that the API server has filled in.
+/// Merges `ours` into a container. Fields that `ours` does not have stay as they are, so that the
+/// defaults that the API server has filled in are kept.
 pub(crate) fn merge_container(theirs: &mut Map<String, Value>, ours: &Map<String, Value>) {
     for (key, value) in ours {
         match (theirs.get_mut(key), value) {

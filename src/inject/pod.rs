@@ -3,9 +3,10 @@
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value, json};
 
-use crate::annotations::{self, STATUS, UPSTREAM_PORT, Wishes};
-use crate::config::{Mesh, Options};
+use crate::annotations::{self, Requested, STATUS, UPSTREAM_PORT};
+use crate::config::Options;
 use crate::merge::{merge_container, name_of};
+use crate::mesh::Mesh;
 use crate::refuse::{self, LISTS};
 use crate::{CONTAINER, LABEL, VERSION};
 
@@ -30,12 +31,12 @@ struct Mounted {
     file: &'static str,
 }
 
-/// What a pod says by its label.
+/// The wish of a pod, by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// `"true"`.
+    /// It asks for Outrigger (`"true"`).
     Asked,
-    /// `"false"`.
+    /// It declines Outrigger (`"false"`).
     Declined,
     /// It has no such label.
     Silent,
@@ -59,7 +60,7 @@ pub fn choice(pod: &Value) -> Result<Choice, Diagnostic> {
 /// A pod with Outrigger in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Injection {
-    /// The pod.
+    /// The pod with the container and its volumes.
     pub pod: Value,
     /// What has no effect, and why.
     pub warnings: Vec<String>,
@@ -68,7 +69,7 @@ pub struct Injection {
 /// Injects Outrigger into a pod, whatever its label says, except that `"false"` is refused.
 ///
 /// # Errors
-/// The first reason not to.
+/// The first reason to refuse the pod.
 pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
     refuse::shape(pod)?;
     if choice(pod)? == Choice::Declined {
@@ -77,15 +78,15 @@ pub fn inject(pod: &Value, options: &Options) -> Result<Injection, Diagnostic> {
             .fix("remove the label, or write \"true\""));
     }
     let mut warnings = Vec::new();
-    let wishes = annotations::read(pod, options.mesh, &mut warnings)?;
-    let native = wishes.native.unwrap_or(options.native);
+    let requested = annotations::read(pod, options.mesh, &mut warnings)?;
+    let native = requested.native.unwrap_or(options.native);
     refuse::pod(pod, native)?;
-    refuse::ports(pod, options.mesh, wishes.mode.unwrap_or(options.mode))?;
+    refuse::ports(pod, options.mesh, requested.sides.unwrap_or(options.sides))?;
     let mut ours = Ours {
         container: options.template.container.clone(),
         volumes: options.template.volumes.clone(),
     };
-    ours.dress(pod, options, &wishes, native)?;
+    ours.dress(pod, options, &requested, native)?;
     for volume in &ours.volumes {
         refuse::volume(pod, volume)?;
     }
@@ -101,36 +102,38 @@ struct Ours {
 }
 
 impl Ours {
-    /// Adds to the template what options and annotations say.
+    /// Sets in the template what options and annotations ask for.
     fn dress(
         &mut self,
         pod: &Value,
         options: &Options,
-        wishes: &Wishes,
+        requested: &Requested,
         native: bool,
     ) -> Result<(), Diagnostic> {
-        let image = wishes.image.as_ref().unwrap_or(&options.image);
+        let image = requested.image.as_ref().unwrap_or(&options.image);
         self.container.insert("image".to_owned(), json!(image));
         match options.mesh {
             Mesh::Istio => {
-                let mode = wishes.mode.unwrap_or(options.mode).to_string();
+                let mode = requested.sides.unwrap_or(options.sides).to_string();
                 self.set_variable("OUTRIGGER_MODE", json!({"value": mode}));
             }
             Mesh::None => {
-                let port = upstream_port(pod, wishes)?.to_string();
+                let port = upstream_port(pod, requested)?.to_string();
                 self.set_variable("OUTRIGGER_UPSTREAM_PORT", json!({"value": port}));
             }
         }
-        for (place, name) in [(CONFIG, &wishes.config_map), (POLICY, &wishes.policy_config_map)] {
+        for (place, name) in
+            [(CONFIG, &requested.config_map), (POLICY, &requested.policy_config_map)]
+        {
             if let Some(name) = name {
                 self.mount(&place, name);
             }
         }
-        if let Some((name, key)) = &wishes.redis_secret {
+        if let Some((name, key)) = &requested.redis_secret {
             let source = json!({"secretKeyRef": {"name": name, "key": key, "optional": true}});
             self.set_variable("OUTRIGGER_REDIS", json!({"valueFrom": source}));
         }
-        if let Some(memory) = &wishes.memory {
+        if let Some(memory) = &requested.memory {
             for kind in ["requests", "limits"] {
                 let resources = object_in(&mut self.container, "resources");
                 object_in(resources, kind).insert("memory".to_owned(), json!(memory));
@@ -145,7 +148,7 @@ impl Ours {
         Ok(())
     }
 
-    /// Sets a variable, before all others: those may speak of it.
+    /// Sets a variable, before all others: their values may refer to it.
     fn set_variable(&mut self, name: &str, source: Value) {
         let env = list_in(&mut self.container, "env");
         env.retain(|variable| name_of(variable) != name);
@@ -201,8 +204,8 @@ impl Ours {
     }
 }
 
-fn upstream_port(pod: &Value, wishes: &Wishes) -> Result<u16, Diagnostic> {
-    let port = wishes.upstream_port.or_else(|| refuse::only_port(pod)).ok_or_else(|| {
+fn upstream_port(pod: &Value, requested: &Requested) -> Result<u16, Diagnostic> {
+    let port = requested.upstream_port.or_else(|| refuse::only_port(pod)).ok_or_else(|| {
         Diagnostic::new(
             "it is missing, and the pod's containers do not declare exactly one containerPort",
         )

@@ -1,11 +1,12 @@
-//! What keeps Outrigger out of a pod: places where it could not work, or would do harm.
+//! Pods that Outrigger cannot be put into: it could not work there, or would do harm.
 
 use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::annotations::STATUS;
-use crate::config::{Mesh, Mode};
 use crate::merge::{name_of, protocol, says_all_of};
+use crate::mesh::Mesh;
+use crate::sides::Sides;
 use crate::{CONTAINER, USER};
 
 /// Where the admin port and the metrics are.
@@ -140,12 +141,12 @@ fn user(pod: &Value) -> Result<(), Diagnostic> {
 }
 
 /// A container that says it listens where Outrigger does.
-pub(crate) fn ports(pod: &Value, mesh: Mesh, mode: Mode) -> Result<(), Diagnostic> {
+pub(crate) fn ports(pod: &Value, mesh: Mesh, sides: Sides) -> Result<(), Diagnostic> {
     let mut ours = ADMIN_PORTS.to_vec();
-    if mesh == Mesh::None || mode.inbound {
+    if mesh == Mesh::None || sides.inbound {
         ours.push(INBOUND_PORT);
     }
-    if mesh == Mesh::Istio && mode.outbound {
+    if mesh == Mesh::Istio && sides.outbound {
         ours.push(OUTBOUND_PORT);
     }
     for list in LISTS {

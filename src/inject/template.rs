@@ -4,8 +4,8 @@ use outrigger_diagnostic::Diagnostic;
 use serde_json::{Map, Value};
 
 use crate::CONTAINER;
-use crate::config::Mesh;
 use crate::merge::name_of;
+use crate::mesh::Mesh;
 
 const ISTIO: &str = include_str!("templates/istio.yaml");
 const STANDALONE: &str = include_str!("templates/standalone.yaml");
@@ -21,7 +21,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The built-in template.
+    /// The template that is used where an injection file names none.
     ///
     /// # Errors
     /// None in a build that has passed its tests.
@@ -86,7 +86,7 @@ impl Template {
         self.container.get("image").and_then(Value::as_str)
     }
 
-    /// The names have a prefix, and no volume of ours can be missing.
+    /// Volumes of the template begin with `outrigger-`: no volume of a pod may be taken for one.
     fn check_volumes(&self) -> Result<(), Diagnostic> {
         for (i, volume) in self.volumes.iter().enumerate() {
             let name = name_of(volume);

@@ -1,8 +1,9 @@
-//! Writing YAML that every reader takes for the same.
+//! Writing YAML that every reader understands in the same way.
 //!
 //! Kubernetes reads YAML 1.1, where `yes`, `1_000` and `0644` are no strings. A writer for YAML 1.2
 //! leaves them without quotes, and an environment variable `"yes"` comes out as a boolean; so strings
-//! are written plain here only if no version can read them as anything else.
+//! are written plain here only if no version can read them as anything else. No library for YAML lets
+//! its user choose the style of each string, which is why this is written by hand.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Policy documents in EnvoyFilters: wrapping one, and finding those in a file.
+//! Policy documents in EnvoyFilters: writing one, and finding those in a file.
 
 use outrigger_control::xds::POLICY_TYPE;
 use outrigger_diagnostic::Diagnostic;
@@ -9,8 +9,9 @@ use crate::istio::values::{check_name, fill, selector};
 const POLICY: &str = include_str!("templates/policy.yaml");
 
 /// For whom a policy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Scope {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum PolicyScope {
     /// Every workload of the mesh; lives in Istio's root namespace.
     Mesh,
     /// Every workload of a namespace.
@@ -19,25 +20,15 @@ pub enum Scope {
     Workload,
 }
 
-impl Scope {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Mesh => "mesh",
-            Self::Namespace => "namespace",
-            Self::Workload => "workload",
-        }
-    }
-}
-
 /// An EnvoyFilter that carries a policy.
 #[derive(Clone, Debug)]
 pub struct PolicyObject {
-    /// Its name.
+    /// Name of the EnvoyFilter.
     pub name: String,
     /// Its namespace; for the mesh, Istio's root namespace.
     pub namespace: String,
-    /// For whom.
-    pub scope: Scope,
+    /// For whom the policy is.
+    pub scope: PolicyScope,
     /// Labels of the workloads, `key=value`.
     pub selector: Vec<String>,
 }
@@ -50,25 +41,25 @@ pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, Di
     check_name("--name", &object.name, 253, false)?;
     check_name("--namespace", &object.namespace, 63, false)?;
     let selection = match (object.scope, object.selector.is_empty()) {
-        (Scope::Workload, true) => {
+        (PolicyScope::Workload, true) => {
             let reason = "a policy for a workload needs its labels";
             let fix = "write --selector app=reviews, or --scope namespace";
             return Err(Diagnostic::new(reason).at("--selector").fix(fix));
         }
-        (Scope::Workload, false) => {
+        (PolicyScope::Workload, false) => {
             format!("  workloadSelector:\n    labels: {}\n", selector(&object.selector)?)
         }
-        (Scope::Mesh | Scope::Namespace, true) => String::new(),
-        (Scope::Mesh | Scope::Namespace, false) => {
+        (PolicyScope::Mesh | PolicyScope::Namespace, true) => String::new(),
+        (PolicyScope::Mesh | PolicyScope::Namespace, false) => {
             let reason = "only a policy for a workload selects by labels";
             let fix = "write --scope workload";
             return Err(Diagnostic::new(reason).at("--selector").fix(fix));
         }
     };
     let audience = match object.scope {
-        Scope::Mesh => "in the whole mesh".to_owned(),
-        Scope::Namespace => format!("in the namespace {}", object.namespace),
-        Scope::Workload => "for the workloads with these labels".to_owned(),
+        PolicyScope::Mesh => "in the whole mesh".to_owned(),
+        PolicyScope::Namespace => format!("in the namespace {}", object.namespace),
+        PolicyScope::Workload => "for the workloads with these labels".to_owned(),
     };
     let document: Vec<String> = document
         .lines()
@@ -82,7 +73,7 @@ pub fn render_policy(object: &PolicyObject, document: &str) -> Result<String, Di
             ("namespace", &object.namespace),
             ("audience", &audience),
             ("selection", &selection),
-            ("scope", object.scope.as_str()),
+            ("scope", object.scope.into()),
             ("document", document.join("\n").trim_end()),
         ],
     ))
@@ -159,7 +150,7 @@ fn embedded(patch: &Value, path: &str) -> Result<Option<String>, Diagnostic> {
 mod tests {
     use super::*;
 
-    fn object(scope: Scope, selector: &[&str]) -> PolicyObject {
+    fn object(scope: PolicyScope, selector: &[&str]) -> PolicyObject {
         PolicyObject {
             name: "reviews-cache".to_owned(),
             namespace: "bookinfo".to_owned(),
@@ -172,30 +163,35 @@ mod tests {
 
     #[test]
     fn what_is_wrapped_is_found_again() {
-        for (scope, selector) in
-            [(Scope::Mesh, &[][..]), (Scope::Namespace, &[]), (Scope::Workload, &["app=reviews"])]
-        {
+        for (scope, selector) in [
+            (PolicyScope::Mesh, &[][..]),
+            (PolicyScope::Namespace, &[]),
+            (PolicyScope::Workload, &["app=reviews"]),
+        ] {
             let text = render_policy(&object(scope, selector), DOCUMENT).unwrap();
             assert!(text.contains("            # kept\n"), "{text}");
             let found = embedded_policies(&text).unwrap();
             let document: Value = serde_yaml::from_str(&found[0].1).unwrap();
             assert_eq!(document, serde_yaml::from_str::<Value>(DOCUMENT).unwrap());
             let whole: Value = serde_yaml::from_str(&text).unwrap();
-            assert_eq!(whole["spec"].get("workloadSelector").is_some(), scope == Scope::Workload);
+            assert_eq!(
+                whole["spec"].get("workloadSelector").is_some(),
+                scope == PolicyScope::Workload
+            );
         }
     }
 
     #[test]
     fn scopes_and_selectors_must_agree() {
-        let error = render_policy(&object(Scope::Workload, &[]), DOCUMENT).unwrap_err();
+        let error = render_policy(&object(PolicyScope::Workload, &[]), DOCUMENT).unwrap_err();
         assert!(error.to_string().contains("--scope namespace"), "{error}");
-        let error = render_policy(&object(Scope::Mesh, &["a=b"]), DOCUMENT).unwrap_err();
+        let error = render_policy(&object(PolicyScope::Mesh, &["a=b"]), DOCUMENT).unwrap_err();
         assert!(error.to_string().contains("--scope workload"), "{error}");
     }
 
     #[test]
     fn an_object_that_would_not_be_served_is_told() {
-        let good = render_policy(&object(Scope::Namespace, &[]), DOCUMENT).unwrap();
+        let good = render_policy(&object(PolicyScope::Namespace, &[]), DOCUMENT).unwrap();
         for (from, to, says) in [
             ("operation: ADD", "operation: MERGE", "write ADD"),
             ("outrigger/namespace", "outrigger/reviews", "nobody asks for"),

@@ -47,9 +47,9 @@ pub enum AppProtocol {
 /// An inbound port that does not go through Outrigger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherPort {
-    /// Its number.
+    /// The port as the application listens on it.
     pub number: u16,
-    /// Istio's word for what it speaks.
+    /// Its protocol, in Istio's words.
     pub protocol: String,
 }
 
@@ -57,14 +57,17 @@ impl OtherPort {
     /// Reads `PORT` (TCP) or `PORT/PROTOCOL`.
     ///
     /// # Errors
-    /// A sentence that says what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         const KNOWN: [&str; 7] = ["TCP", "TLS", "HTTP", "HTTP2", "GRPC", "HTTPS", "MONGO"];
         let (number, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
         let protocol = protocol.to_ascii_uppercase();
         match number.parse() {
             Ok(number) if KNOWN.contains(&protocol.as_str()) => Ok(OtherPort { number, protocol }),
-            _ => Err(format!("\"{text}\" is no port: write 9090 (TCP) or 9090/GRPC")),
+            _ => {
+                let reason = format!("\"{text}\" is no port: write 9090 (TCP) or 9090/GRPC");
+                Err(Diagnostic::new(reason))
+            }
         }
     }
 }
@@ -74,13 +77,13 @@ impl OtherPort {
 pub struct Inbound {
     /// Target ports, which the application listens on.
     pub ports: Vec<u16>,
-    /// By which means.
+    /// What the ports are taken over by.
     pub variant: Variant,
     /// Further inbound ports, which stay as they are; a Sidecar must list them.
     pub other_ports: Vec<OtherPort>,
     /// What the application speaks.
     pub protocol: AppProtocol,
-    /// Where Outrigger listens.
+    /// The port on which Outrigger listens.
     pub listener_port: u16,
     /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
     pub hang_after: u32,
@@ -91,19 +94,19 @@ pub struct Inbound {
 pub struct Outbound {
     /// Host names as Istio has them, fully qualified.
     pub hosts: Vec<String>,
-    /// Service port.
+    /// Port of the services.
     pub port: u16,
-    /// Where Outrigger listens.
+    /// The port on which Outrigger listens.
     pub listener_port: u16,
     /// Seconds without a first byte after which GET and HEAD are sent past Outrigger as well.
     pub hang_after: u32,
 }
 
-/// The longest beginning of names, so that the longest object name fits into 253.
+/// Characters of a workload's name at most, so that the longest object name has 253 or fewer.
 const NAME_MAX: usize = 63;
 
 impl Workload {
-    /// Checks the values; answers the selector as YAML.
+    /// Checks the values and returns the selector as YAML.
     fn checked(&self) -> Result<String, Diagnostic> {
         check_name("--name", &self.name, NAME_MAX, false)?;
         check_name("--namespace", &self.namespace, 63, false)?;
@@ -145,8 +148,8 @@ impl Inbound {
             ("hang_after", hang_after.as_str()),
             ("protocol", protocol),
         ];
-        // A Sidecar needs the routes first, which take from clients what only Envoy may say; and the
-        // clusters that are changed last are of another kind without it.
+        // With a Sidecar the routes come first: they remove the header fields that only Envoy may
+        // set. The clusters come last: without the Sidecar, those to be patched are of another kind.
         let templates = match self.variant {
             Variant::Route => [INBOUND_CLUSTERS, INBOUND_ROUTES],
             Variant::Sidecar => [SIDECAR_ROUTES, SIDECAR_CLUSTERS],
@@ -301,7 +304,7 @@ mod tests {
             [(8080, "127.0.0.1:15480"), (9090, "127.0.0.1:15480"), (7070, "127.0.0.1:7070")];
         assert_eq!(endpoints, expected.map(|(port, to)| (port, Value::from(to))));
         assert_eq!(ingress[2]["port"]["protocol"], "GRPC");
-        assert!(OtherPort::parse("80/SPDY").unwrap_err().contains("9090/GRPC"));
+        assert!(OtherPort::parse("80/SPDY").unwrap_err().to_string().contains("9090/GRPC"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Values that go into objects, checked. What is wrong is told of the argument, by its name.
+//! Checks of the values that go into objects. A diagnostic names the argument of the command line.
 
 use outrigger_diagnostic::Diagnostic;
 
@@ -36,7 +36,7 @@ pub(super) fn selector(labels: &[String]) -> Result<String, Diagnostic> {
     Ok(format!("{{{}}}", pairs.join(", ")))
 }
 
-/// Fills the holes of a text.
+/// Replaces each `${name}` of a text by its value.
 pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
     let mut out = text.to_owned();
     for (name, value) in values {

@@ -1,6 +1,6 @@
-//! From a document to a snapshot. What a single value cannot show is checked here.
+//! From a checked document to a snapshot: the one place where the names of the document meet those of
+//! the rules that requests are judged by. A new field has its line here and nowhere else.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -8,9 +8,10 @@ use outrigger_diagnostic::Diagnostic;
 use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::aliases::Aliases;
+use crate::check::check;
 use crate::document::{
-    CacheDocument, Document, InvalidAgeDocument, MatchDocument, RedisDocument,
-    RequestDirectivesDocument, RouteDocument, ScopeDocument, SetCookieDocument, TtlDocument,
+    CacheDocument, Document, FALLBACK_ROUTE, InvalidAgeDocument, MatchDocument, RedisDocument,
+    RequestDirectivesDocument, ScopeDocument, SetCookieDocument,
 };
 use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
@@ -18,12 +19,6 @@ use crate::key::{KeyRules, Partition, digest};
 use crate::query::QueryRules;
 use crate::snapshot::{RedisRules, Route, Snapshot};
 use crate::values::{Consistency, FieldName, PartitionBy, Span};
-use crate::yaml::{locate, parse_yaml};
-
-/// The name of the route that applies where no other does.
-pub const FALLBACK_ROUTE: &str = "default";
-/// More routes than this are refused.
-pub const ROUTES_MAX: usize = 10_000;
 
 impl Snapshot {
     /// The built-in policy: RFC 9111 and nothing beyond it.
@@ -39,75 +34,6 @@ impl Snapshot {
         let document = check(source, text)?;
         Ok(compile(&document, vec![source.to_owned()]))
     }
-}
-
-/// Parses a document and checks what a single value cannot show.
-///
-/// # Errors
-/// The first reason to refuse it, with its place.
-pub fn check(source: &str, text: &str) -> Result<Document, Diagnostic> {
-    let document: Document = parse_yaml(source, text)?;
-    check_document(&document).map_err(|found| {
-        let position = locate(text, &found.place.path);
-        found.in_source(source).on(position)
-    })?;
-    Ok(document)
-}
-
-fn check_document(document: &Document) -> Result<(), Diagnostic> {
-    if document.routes.len() > ROUTES_MAX {
-        let reason = format!("{} routes are more than {ROUTES_MAX}", document.routes.len());
-        return Err(Diagnostic::new(reason).at("routes"));
-    }
-    Aliases::check(&document.aliases).map_err(|found| found.below("aliases."))?;
-    guard::check(&document.guard).map_err(|found| found.below("guard."))?;
-    let mut names = HashSet::new();
-    for (at, route) in document.routes.iter().enumerate() {
-        check_route(route, &mut names).map_err(|found| found.below(&format!("routes[{at}].")))?;
-    }
-    Ok(())
-}
-
-/// Checks one route; `names` are those of the routes before it.
-fn check_route<'a>(
-    route: &'a RouteDocument,
-    names: &mut HashSet<&'a str>,
-) -> Result<(), Diagnostic> {
-    check_name(&route.name, names)?;
-    check_ttl(&route.cache.ttl).map_err(|found| found.below("cache.ttl."))?;
-    guard::check(&route.guard).map_err(|found| found.below("guard."))
-}
-
-fn check_name<'a>(name: &'a str, names: &mut HashSet<&'a str>) -> Result<(), Diagnostic> {
-    let wrong = |reason: String, fix| Err(Diagnostic::new(reason).at("name").fix(fix));
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > 63 || !name.chars().all(good) {
-        let fix = "write 1 to 63 letters, digits, '-', '_' or '.'";
-        return wrong(format!("invalid name \"{name}\""), fix);
-    }
-    if name == FALLBACK_ROUTE {
-        let reason = format!("the name \"{name}\" is taken by the built-in route");
-        return wrong(reason, "choose another name");
-    }
-    if !names.insert(name) {
-        return wrong(
-            format!("the name \"{name}\" is used twice"),
-            "give each route a name of its own",
-        );
-    }
-    Ok(())
-}
-
-fn check_ttl(ttl: &TtlDocument) -> Result<(), Diagnostic> {
-    let Some(max) = ttl.max else { return Ok(()) };
-    for (field, value) in [("default", ttl.default), ("override", ttl.replace)] {
-        if let Some(value) = value.filter(|value| *value > max) {
-            return Err(Diagnostic::new(format!("{value} is longer than ttl.max, {max}"))
-                .at(field)
-                .fix("raise ttl.max or lower this value"));
-        }
-    }
-    Ok(())
 }
 
 /// Compiles a checked document.
@@ -286,26 +212,5 @@ routes:
         let b = Snapshot::from_yaml("b", &format!("# a comment\n{CATALOG}")).unwrap();
         assert_eq!(a.version(), b.version());
         assert_ne!(a.version(), Snapshot::built_in().version());
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused_with_its_line() {
-        let twice = "routes:\n  - name: a\n  - name: a\n";
-        let error = check("p.yaml", twice).unwrap_err();
-        assert_eq!(error.place.position.map(|at| at.line), Some(3));
-        let long =
-            "routes:\n  - name: a\n    cache:\n      ttl:\n        default: 2m\n        max: 1m\n";
-        let error = check("p.yaml", long).unwrap_err().to_string();
-        assert!(
-            error.starts_with("p.yaml:5:9: routes[0].cache.ttl.default: 2m is longer"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_path_has_one_kind() {
-        let text = "routes:\n  - name: a\n    match:\n      path: {exact: /a, prefix: /b}\n";
-        let error = check("p.yaml", text).unwrap_err().to_string();
-        assert!(error.contains("exactly one of"), "{error}");
     }
 }

@@ -8,12 +8,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::aliases::AliasDocument;
+use crate::error::ValueError;
 use crate::guard::GuardDocument;
 use crate::mesh::{IdentityPattern, SideDocument};
 use crate::values::{
     ByteSize, Consistency, FieldName, HostPattern, MethodName, NamePattern, PartitionBy, Percent,
     Span,
 };
+
+pub use crate::path::PathDocument;
+
+/// The name of the built-in route, which applies where no route of the document does.
+pub const FALLBACK_ROUTE: &str = "default";
 
 /// A policy document: an ordered list of routes. The most specific matching route applies; where
 /// none matches, requests are cached as RFC 9111 allows and nothing beyond.
@@ -74,69 +80,6 @@ pub struct MatchDocument {
     pub principals: Vec<IdentityPattern>,
     /// Namespaces of authenticated callers, any of them. Absent: all.
     pub namespaces: Vec<IdentityPattern>,
-}
-
-/// One way to match a path; exactly one of the fields is given.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", try_from = "PathFields")]
-#[schemars(!try_from, deny_unknown_fields)]
-pub struct PathDocument {
-    /// This path and no other.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exact: Option<String>,
-    /// This path and everything below it, by whole segments: `/a` matches `/a/b` and not `/ab`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<String>,
-    /// Segments with placeholders: `/users/{id}/orders`; a last `{rest=**}` matches any remainder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct PathFields {
-    exact: Option<String>,
-    prefix: Option<String>,
-    template: Option<String>,
-}
-
-impl TryFrom<PathFields> for PathDocument {
-    type Error = String;
-
-    fn try_from(raw: PathFields) -> Result<Self, String> {
-        let given: Vec<&String> =
-            [&raw.exact, &raw.prefix, &raw.template].into_iter().flatten().collect();
-        let [text] = given[..] else {
-            return Err("path wants exactly one of exact, prefix and template".to_owned());
-        };
-        if !text.starts_with('/') {
-            return Err(format!("path \"{text}\" must start with /"));
-        }
-        if text.contains(['?', '#', ' ']) {
-            return Err(format!("path \"{text}\" must not hold a query, a fragment or a space"));
-        }
-        if let Some(template) = &raw.template {
-            check_template(template)?;
-        }
-        Ok(PathDocument { exact: raw.exact, prefix: raw.prefix, template: raw.template })
-    }
-}
-
-fn check_template(template: &str) -> Result<(), String> {
-    let segments: Vec<&str> = template[1..].split('/').collect();
-    for (at, segment) in segments.iter().enumerate() {
-        let braces = segment.contains(['{', '}']);
-        let whole = segment.starts_with('{') && segment.ends_with('}') && segment.len() > 2;
-        if braces && !whole {
-            return Err(format!(
-                "template segment \"{segment}\" must be a placeholder as a whole, such as {{id}}"
-            ));
-        }
-        if whole && segment.ends_with("=**}") && at + 1 != segments.len() {
-            return Err(format!("\"{segment}\" may only be the last segment"));
-        }
-    }
-    Ok(())
 }
 
 /// Caching of a route.
@@ -245,27 +188,27 @@ enum WrittenCode {
 }
 
 impl TryFrom<WrittenCode> for StatusCode {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(written: WrittenCode) -> Result<Self, String> {
+    fn try_from(written: WrittenCode) -> Result<Self, ValueError> {
         match written {
             WrittenCode::Number(code) => code.try_into(),
             WrittenCode::Digits(text) => match text.parse::<u16>() {
                 Ok(code) => code.try_into(),
-                Err(_) => Err(format!("invalid status \"{text}\": write a number such as 404")),
+                Err(_) => Err(ValueError::form("status", &text, "write a number such as 404")),
             },
         }
     }
 }
 
 impl TryFrom<u16> for StatusCode {
-    type Error = String;
+    type Error = ValueError;
 
-    fn try_from(code: u16) -> Result<Self, String> {
+    fn try_from(code: u16) -> Result<Self, ValueError> {
         if (200..=599).contains(&code) && !matches!(code, 206 | 304 | 416) {
             Ok(StatusCode(code))
         } else {
-            Err(format!("invalid status {code}: write 200 to 599, but not 206, 304 or 416"))
+            Err(ValueError::Status(code))
         }
     }
 }

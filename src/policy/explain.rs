@@ -1,4 +1,4 @@
-//! Why a request would be answered the way it would: the decision of the proxy, in words.
+//! Explains how the proxy would decide about a request, and why.
 //!
 //! The same functions decide here and on the data path, so that an explanation cannot drift from
 //! the behaviour.
@@ -17,7 +17,7 @@ use crate::uri::{RequestTarget, Url};
 /// A request, and optionally the response whose storing is in question.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// Method.
+    /// The method; HEAD is judged as the GET that would be stored.
     pub method: &'a Method,
     /// What is asked for.
     pub url: &'a Url,
@@ -31,7 +31,7 @@ pub struct Question<'a> {
     pub now: UnixMillis,
 }
 
-/// The answer.
+/// What would happen to the request, and to the response if there is one.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
@@ -39,69 +39,69 @@ pub struct Explanation {
     pub route: String,
     /// Version of the policy.
     pub policy: String,
-    /// The cache key.
+    /// The cache key as text.
     pub key: String,
     /// Every canonical URI that a response for this URL can be stored under, by any route whose host
     /// and path match: what a purge of this URL and a write to it invalidate.
     pub uris: Vec<String>,
     /// Whether the store is consulted.
-    pub lookup: Verdict,
+    pub lookup: Decision,
     /// Whether concurrent requests are collapsed.
-    pub coalesce: Verdict,
+    pub coalesce: Decision,
     /// Whether the response would be stored; absent when no response was given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<StoreVerdict>,
+    pub store: Option<StoreDecision>,
 }
 
 /// Yes or no, with the reason.
 #[derive(Clone, Debug, Serialize, PartialEq)]
-pub struct Verdict {
-    /// The decision.
+pub struct Decision {
+    /// Whether it would be done.
     pub yes: bool,
     /// The stable string of the reason.
     pub reason: &'static str,
-    /// One sentence.
+    /// One sentence that gives the reason to an operator.
     pub because: &'static str,
 }
 
 /// Whether and how a response would be stored.
 #[derive(Clone, Debug, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct StoreVerdict {
-    /// The decision.
+pub struct StoreDecision {
+    /// Whether it would be stored, and why.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub decision: Decision,
     /// Freshness left on arrival, seconds.
     pub ttl_seconds: i64,
     /// Age on arrival, seconds.
     pub age_seconds: u64,
     /// What gave the lifetime.
     pub lifetime_from: &'static str,
-    /// Stale-while-revalidate window, seconds.
+    /// Stale-while-revalidate window (RFC 5861 §3), seconds.
     pub stale_while_revalidate_seconds: i64,
-    /// Stale-if-error window, seconds.
+    /// Stale-if-error window (RFC 5861 §4), seconds.
     pub stale_if_error_seconds: i64,
-    /// Selecting header fields.
+    /// Request fields that select the variant (RFC 9111 §4.1).
     pub vary: Vec<String>,
-    /// Tags for purging.
+    /// Tags by which the response can be purged.
     pub tags: Vec<String>,
 }
 
 /// Whether misses of this request are collapsed: never for requests with credentials, unless the
 /// key holds the identity.
-pub fn coalesce_verdict(route_allows: bool, headers: &HeaderMap, key: &CacheKey) -> Verdict {
+pub fn coalesce_decision(route_allows: bool, headers: &HeaderMap, key: &CacheKey) -> Decision {
     let credentials = headers.contains_key(http::header::AUTHORIZATION)
         || headers.contains_key(http::header::COOKIE);
     if !route_allows {
-        Verdict { yes: false, reason: "disabled", because: "the route says cache.coalesce: false" }
+        Decision { yes: false, reason: "disabled", because: "the route says cache.coalesce: false" }
     } else if credentials && !key.holds_identity() {
-        Verdict {
+        Decision {
             yes: false,
             reason: "credentials",
             because: "the request carries credentials and the key does not hold the identity",
         }
     } else {
-        Verdict { yes: true, reason: "collapsed", because: "concurrent misses share one fetch" }
+        Decision { yes: true, reason: "collapsed", because: "concurrent misses share one fetch" }
     }
 }
 
@@ -125,19 +125,19 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     let classified =
         route.classify(question.method, question.headers, &directives, has_body, question.arrival);
     let lookup = match classified {
-        Ok(()) => Verdict {
+        Ok(()) => Decision {
             yes: true,
             reason: "lookup",
             because: "the request may be answered from the store",
         },
         Err(bypass) => {
-            Verdict { yes: false, reason: bypass.as_str(), because: bypass.explanation() }
+            Decision { yes: false, reason: bypass.as_str(), because: bypass.explanation() }
         }
     };
     let coalesce = if lookup.yes {
-        coalesce_verdict(route.coalesce, question.headers, &key)
+        coalesce_decision(route.coalesce, question.headers, &key)
     } else {
-        Verdict { yes: false, reason: "bypass", because: "the store has no part in this request" }
+        Decision { yes: false, reason: "bypass", because: "the store has no part in this request" }
     };
     let store = question.response.map(|(status, headers)| {
         let request = RequestFacts {
@@ -146,7 +146,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
             directives,
             identity_in_key: key.holds_identity(),
         };
-        store_verdict(&lookup, request, status, headers, question.now, &route.store)
+        store_decision(&lookup, request, status, headers, question.now, &route.store)
     });
     Explanation {
         route: route.name.to_string(),
@@ -159,14 +159,14 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     }
 }
 
-fn store_verdict(
-    lookup: &Verdict,
+fn store_decision(
+    lookup: &Decision,
     request: RequestFacts<'_>,
     status: StatusCode,
     headers: &HeaderMap,
     now: UnixMillis,
     rules: &outrigger_semantics::StoreRules,
-) -> StoreVerdict {
+) -> StoreDecision {
     let exchange = Exchange { requested_at: now, responded_at: now };
     let (directives, targeted) =
         outrigger_semantics::targeted::effective_directives(headers, &rules.targets);
@@ -178,10 +178,10 @@ fn store_verdict(
         exchange,
         rules,
     );
-    let verdict = match storable::decide(request, status, headers, exchange, rules) {
+    let decision = match storable::decide(request, status, headers, exchange, rules) {
         _ if !lookup.yes => lookup.clone(),
-        Ok(_) => Verdict { yes: true, reason: "stored", because: "the response may be stored" },
-        Err(why) => Verdict { yes: false, reason: why.as_str(), because: why.explanation() },
+        Ok(_) => Decision { yes: true, reason: "stored", because: "the response may be stored" },
+        Err(why) => Decision { yes: false, reason: why.as_str(), because: why.explanation() },
     };
     let window = |until: UnixMillis| until.millis_since(times.fresh_until).max(0) / 1000;
     let vary = if vary::has_star(headers) {
@@ -189,8 +189,8 @@ fn store_verdict(
     } else {
         storable::vary_names(headers).iter().map(ToString::to_string).collect()
     };
-    StoreVerdict {
-        verdict,
+    StoreDecision {
+        decision,
         ttl_seconds: times.ttl_secs(now),
         age_seconds: times.age_secs(now),
         lifetime_from: times.source.as_str(),
@@ -203,9 +203,9 @@ fn store_verdict(
 
 impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let line = |f: &mut std::fmt::Formatter<'_>, name: &str, verdict: &Verdict| {
-            let word = if verdict.yes { "yes" } else { "no" };
-            writeln!(f, "{name:<10} {word} ({}): {}", verdict.reason, verdict.because)
+        let line = |f: &mut std::fmt::Formatter<'_>, name: &str, decision: &Decision| {
+            let word = if decision.yes { "yes" } else { "no" };
+            writeln!(f, "{name:<10} {word} ({}): {}", decision.reason, decision.because)
         };
         writeln!(f, "{:<10} {}", "route", self.route)?;
         writeln!(f, "{:<10} {}", "key", self.key)?;
@@ -216,7 +216,7 @@ impl std::fmt::Display for Explanation {
         line(f, "lookup", &self.lookup)?;
         line(f, "coalesce", &self.coalesce)?;
         let Some(store) = &self.store else { return Ok(()) };
-        line(f, "store", &store.verdict)?;
+        line(f, "store", &store.decision)?;
         writeln!(
             f,
             "{:<10} {} s left, age {} s, from {}",

@@ -3,8 +3,8 @@
 //! Sources are ordered from the general to the particular (mesh, namespace, workload, file). A
 //! route of a later source replaces the route of the same name; new routes are added. What a
 //! particular source says about a request wins where two routes are equally specific, because its
-//! routes come first. What it says about the guard of all routes, and about ports, replaces what was said before,
-//! point by point.
+//! routes come first. What it says about the guard of all routes, and about ports, replaces what was
+//! said before, point by point.
 
 use crate::aliases::AliasDocument;
 use crate::document::Document;

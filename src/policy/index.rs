@@ -1,23 +1,37 @@
 //! Finding the route of a request at a cost that does not grow with the number of routes: by host,
 //! then by path segments.
 //!
-//! The most specific match wins: an exact host before a wildcard (the longest first) before any
-//! host; within a host an exact path before the longest prefix or template; where two routes are
-//! equally specific, the one with more conditions on methods, headers and callers, then the first in the
-//! document.
+//! The most specific match wins. Hosts decide first: an exact one, then the longest wildcard, then
+//! any host. Paths decide next, segment by segment: a literal before a placeholder before the end of
+//! a prefix. Between equal ones, more conditions on methods, headers and callers win, then the order
+//! of the document.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use http::header::HeaderName;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::aliases::Aliases;
 use crate::document::{MatchDocument, PathDocument};
 use crate::mesh::{IdentityPattern, Peer};
-use crate::snapshot::RouteQuery;
 use crate::uri::{Authority, canonical_host};
 use crate::values::HostPattern;
+
+/// The parts of a request by which a route is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuery<'a> {
+    /// Host and port; routes are chosen by the host alone.
+    pub authority: Authority<'a>,
+    /// Path without the query.
+    pub path: &'a str,
+    /// The method of the request.
+    pub method: &'a Method,
+    /// The header fields of the request.
+    pub headers: &'a HeaderMap,
+    /// The caller that the mesh has authenticated; `None` without one.
+    pub peer: Option<Peer<'a>>,
+}
 
 /// What a header field must look like.
 #[derive(Clone, Debug)]
@@ -276,7 +290,6 @@ fn descend<'a>(tree: &'a mut PathNode, path: &str, placeholders: bool) -> &'a mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
 
     fn index(texts: &[&str]) -> RouteIndex {
         let mut index = RouteIndex::default();
@@ -422,9 +435,16 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_path_finds_its_way(path in "[/a-c{}]{0,40}") {
-            let index = index(&["path: {template: '/a/{b}/c'}", "path: {prefix: /a}"]);
-            let _ = find(&index, "h", &path);
+        fn the_index_finds_what_a_look_at_every_route_finds(
+            routes in proptest::collection::vec(any_route(), 0..12),
+            host in prop_oneof!["x[.]a[.]svc", "y[.]a[.]svc", "b[.]svc", "svc"],
+            path in prop_oneof!["(/([ab]|[{]x[}])?){0,5}", "[/a-c{}]{0,40}"],
+        ) {
+            let mut index = RouteIndex::default();
+            for (id, route) in routes.iter().enumerate() {
+                index.insert(id, route, &Aliases::default());
+            }
+            prop_assert_eq!(find(&index, &host, &path), scan(&routes, &host, &path));
         }
 
         /// The route that the index finds is the one that looking at every route finds.

@@ -21,21 +21,21 @@ pub struct KeyRules {
     pub query: QueryRules,
     /// Request fields that count.
     pub headers: Vec<HeaderName>,
-    /// Cookies that count.
+    /// Names of the cookies that count.
     pub cookies: Vec<String>,
-    /// What separates identities.
+    /// Whose responses are kept apart.
     pub partition: Option<Partition>,
     /// The name of a route that header fields or callers choose: they then decide about what is
     /// stored, and so they must be told apart.
     pub route: Option<String>,
 }
 
-/// What separates identities.
+/// What a route keeps the responses of different callers apart by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Partition {
     /// The value of a field.
     Field(HeaderName),
-    /// The calling workload.
+    /// The authenticated identity of the calling workload.
     Peer,
     /// The namespace of the calling workload.
     Namespace,

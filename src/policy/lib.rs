@@ -11,14 +11,17 @@
 //! `outrigger-control`.
 
 pub mod aliases;
+pub mod check;
 pub mod compile;
 pub mod document;
+pub mod error;
 pub mod explain;
 pub mod fold;
 pub mod guard;
 mod index;
 pub mod key;
 pub mod mesh;
+mod path;
 pub mod query;
 mod sharing;
 pub mod snapshot;

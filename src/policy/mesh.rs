@@ -1,8 +1,8 @@
 //! What the mesh knows of a request beyond the message itself: on which side of the pod it came in,
 //! for which port, and who the authenticated caller is.
 //!
-//! Nothing here is read from a request: the data path does that, on listeners where Envoy's own
-//! route sets it, and hands it over.
+//! Nothing here reads a request: the data path does, on listeners where Envoy's route sets the header
+//! fields, and passes the values in.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::VariantArray;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 
 /// The side of the pod on which a request came in. Where a request may also come in on a direct
@@ -68,9 +69,10 @@ pub struct Arrival<'a> {
     /// Side and port. The port is part of the key: one listener serves several ports, and a client
     /// chooses `Host` freely.
     pub entry: Option<(Side, u16)>,
-    /// The authenticated caller.
+    /// The caller that the mesh has authenticated; `None` without one.
     pub peer: Option<Peer<'a>>,
-    /// As whom this pod calls: what it may see, other workloads that share its tier may not.
+    /// The identity that this pod calls with. Other workloads that share its tier may not be allowed to
+    /// see the responses to it.
     pub own: Option<&'a str>,
 }
 
@@ -100,7 +102,7 @@ impl<'a> Peer<'a> {
         Some(Peer { uri, namespace: namespace.filter(|name| !name.is_empty()) })
     }
 
-    /// The SPIFFE URI.
+    /// The identity as a SPIFFE URI.
     pub fn uri(self) -> &'a str {
         self.uri
     }
@@ -140,23 +142,22 @@ impl<'a> TryFrom<&'a str> for Peer<'a> {
 /// beginning followed by `*`, an end preceded by `*`, or `*` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityPattern {
-    /// Any, as long as there is one.
+    /// Any identity, as long as there is one.
     Any,
-    /// This one.
+    /// This identity and no other.
     Exact(String),
-    /// Those that begin so.
+    /// Identities that begin with this text.
     Prefix(String),
-    /// Those that end so.
+    /// Identities that end with this text.
     Suffix(String),
 }
 
 impl IdentityPattern {
-    /// Reads a pattern.
+    /// Reads a pattern as it is written in a policy.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let forms = "write cluster.local/ns/shop/sa/frontend, cluster.local/ns/shop/*, */sa/frontend or * (as Istio's principals and namespaces)";
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let text = text.strip_prefix(SCHEME).unwrap_or(text);
         let (body, pattern): (&str, fn(String) -> Self) = match text {
             "*" => return Ok(Self::Any),
@@ -167,12 +168,13 @@ impl IdentityPattern {
             },
         };
         if body.is_empty() || body.contains('*') || !body.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(format!("invalid identity \"{text}\": {forms}"));
+            let fix = "write cluster.local/ns/shop/sa/frontend, cluster.local/ns/shop/*, */sa/frontend or * (as Istio's principals and namespaces)";
+            return Err(ValueError::form("identity", text, fix));
         }
         Ok(pattern(body.to_owned()))
     }
 
-    /// Whether an identity is meant.
+    /// Whether an identity matches the pattern.
     pub fn holds(&self, identity: &str) -> bool {
         match self {
             Self::Any => true,
@@ -278,7 +280,8 @@ mod tests {
             );
         }
         for bad in ["", "a*b*", "**", "a b"] {
-            assert!(IdentityPattern::parse(bad).unwrap_err().contains("principals"), "{bad}");
+            let error = IdentityPattern::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("principals"), "{bad}");
         }
     }
 

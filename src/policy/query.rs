@@ -6,7 +6,7 @@ use crate::values::NamePattern;
 /// How a query is normalised.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueryRules {
-    /// Parameters to remove.
+    /// Names of the parameters to remove.
     pub ignore: Vec<NamePattern>,
     /// If given, the only parameters to keep.
     pub allow: Option<Vec<NamePattern>>,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 use crate::values::FieldName;
 
@@ -24,28 +25,24 @@ pub enum PartitionBy {
 }
 
 impl PartitionBy {
-    /// Reads a partition.
+    /// Reads a partition as a policy has it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        if text == "none" {
-            return Ok(Self::None);
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        match text.split_once(':') {
+            Some(("header", name)) => FieldName::parse(name).map(Self::Header),
+            Some(("claim", _)) => Err(ValueError::Claim(text.to_owned())),
+            _ => match text {
+                "none" => Ok(Self::None),
+                "peer" => Ok(Self::Peer),
+                "namespace" => Ok(Self::Namespace),
+                _ => {
+                    let fix = "write none, peer, namespace or header:NAME";
+                    Err(ValueError::form("partition", text, fix))
+                }
+            },
         }
-        if let Some(name) = text.strip_prefix("header:") {
-            return FieldName::parse(name).map(Self::Header);
-        }
-        match text {
-            "peer" => return Ok(Self::Peer),
-            "namespace" => return Ok(Self::Namespace),
-            _ => {}
-        }
-        if text.starts_with("claim:") {
-            return Err(format!(
-                "partition \"{text}\" needs a token that this version does not read: use header:NAME with a header that outputClaimToHeaders of your RequestAuthentication sets"
-            ));
-        }
-        Err(format!("invalid partition \"{text}\": write none, peer, namespace or header:NAME"))
     }
 }
 
@@ -68,7 +65,10 @@ text_value!(
 );
 
 /// How coherent the copies of several pods are, the weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, strum::Display, strum::EnumString,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Consistency {
     /// Each pod follows the purge log at its own pace.
     #[default]
@@ -81,27 +81,13 @@ pub enum Consistency {
 }
 
 impl Consistency {
-    /// Reads a level.
+    /// Reads a level as a policy has it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "eventual" => Ok(Self::Eventual),
-            "causal" => Ok(Self::Causal),
-            "strong" => Ok(Self::Strong),
-            _ => Err(format!("invalid consistency \"{text}\": write eventual, causal or strong")),
-        }
-    }
-}
-
-impl fmt::Display for Consistency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Eventual => "eventual",
-            Self::Causal => "causal",
-            Self::Strong => "strong",
-        })
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        let fix = "write eventual, causal or strong";
+        text.parse().map_err(|_| ValueError::form("consistency", text, fix))
     }
 }
 
@@ -114,7 +100,13 @@ mod tests {
     #[test]
     fn what_this_version_cannot_do_is_refused_with_a_reason() {
         assert_eq!(PartitionBy::parse("peer"), Ok(PartitionBy::Peer));
-        assert!(PartitionBy::parse("claim:sub").unwrap_err().contains("header:NAME"));
-        assert!(Consistency::parse("linear").unwrap_err().contains("eventual"));
+        assert!(PartitionBy::parse("claim:sub").unwrap_err().to_string().contains("header:NAME"));
+        for level in ["eventual", "causal", "strong"] {
+            assert_eq!(
+                Consistency::parse(level).map(|read| read.to_string()),
+                Ok(level.to_owned())
+            );
+        }
+        assert!(Consistency::parse("linear").unwrap_err().to_string().contains("eventual"));
     }
 }

@@ -14,6 +14,8 @@ use crate::query::QueryRules;
 use crate::uri::{Authority, RequestTarget, Url};
 use crate::values::Consistency;
 
+pub use crate::index::RouteQuery;
+
 /// What to do for the requests of one route.
 #[derive(Debug, PartialEq)]
 pub struct Route {
@@ -49,7 +51,7 @@ pub struct Route {
 /// What of a route goes to the tier that pods share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedisRules {
-    /// Whether anything does.
+    /// Whether responses of the route go there and come from there.
     pub enabled: bool,
     /// Whether the whole namespace shares it, or the workload alone.
     pub for_namespace: bool,
@@ -60,7 +62,8 @@ pub struct RedisRules {
 }
 
 /// Why a request is passed through without looking into the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Bypass {
     /// The method is neither GET nor HEAD.
     Method,
@@ -69,6 +72,7 @@ pub enum Bypass {
     /// The request wants to change the protocol.
     Upgrade,
     /// A GET or HEAD with a body, whose meaning is not in the key.
+    #[strum(serialize = "request-body")]
     Body,
     /// Preconditions that only the origin may judge.
     Precondition,
@@ -81,15 +85,7 @@ pub enum Bypass {
 impl Bypass {
     /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::Disabled => "disabled",
-            Self::Upgrade => "upgrade",
-            Self::Body => "request-body",
-            Self::Precondition => "precondition",
-            Self::RequestNoStore => "request-no-store",
-            Self::UnknownPeer => "unknown-peer",
-        }
+        self.into()
     }
 
     /// One sentence for an operator.
@@ -161,22 +157,7 @@ impl Route {
     }
 }
 
-/// The parts of a request by which a route is chosen.
-#[derive(Clone, Copy, Debug)]
-pub struct RouteQuery<'a> {
-    /// Host and port; routes are chosen by the host alone.
-    pub authority: Authority<'a>,
-    /// Path without the query.
-    pub path: &'a str,
-    /// Method.
-    pub method: &'a Method,
-    /// Header fields.
-    pub headers: &'a HeaderMap,
-    /// The authenticated caller.
-    pub peer: Option<Peer<'a>>,
-}
-
-/// A compiled policy.
+/// A compiled policy: its routes, the index that finds them, and what names and ports it knows.
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) routes: Vec<Arc<Route>>,

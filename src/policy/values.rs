@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 
 pub use crate::sharing::{Consistency, PartitionBy};
@@ -15,13 +16,14 @@ impl Span {
     /// Longest span: ten years.
     const MILLIS_MAX: u64 = 315_360_000_000;
 
-    /// Reads a span.
+    /// Reads a span as it is written in a document.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
+        let wrong = |fix: String| Err(ValueError::form("duration", text, fix));
         let factor = match unit {
             "ms" => 1,
             "s" => 1000,
@@ -30,14 +32,12 @@ impl Span {
             "d" => 86_400_000,
             "" => {
                 let shown = if text.is_empty() { "30" } else { text };
-                return Err(format!(
-                    "invalid duration \"{text}\": add a unit, for example {shown}s (units: ms, s, m, h, d)"
-                ));
+                return wrong(format!("add a unit, for example {shown}s (units: ms, s, m, h, d)"));
             }
             _ => {
-                return Err(format!(
-                    "invalid duration \"{text}\": write a whole number and a unit, for example 30s (units: ms, s, m, h, d)"
-                ));
+                let fix =
+                    "write a whole number and a unit, for example 30s (units: ms, s, m, h, d)";
+                return wrong(fix.to_owned());
             }
         };
         number
@@ -46,7 +46,7 @@ impl Span {
             .and_then(|n| n.checked_mul(factor))
             .filter(|ms| *ms <= Self::MILLIS_MAX)
             .map(Span)
-            .ok_or_else(|| format!("invalid duration \"{text}\": at most 3650d"))
+            .ok_or_else(|| ValueError::form("duration", text, "at most 3650d"))
     }
 
     /// Milliseconds, signed, for arithmetic with points in time.
@@ -78,11 +78,11 @@ text_value!(
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    /// Reads a size.
+    /// Reads a size as it is written in a document.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         let factor: u64 = match unit {
@@ -91,9 +91,9 @@ impl ByteSize {
             "MiB" => 1 << 20,
             "GiB" => 1 << 30,
             _ => {
-                return Err(format!(
-                    "invalid size \"{text}\": write a whole number and a unit, for example 8MiB (units: B, KiB, MiB, GiB)"
-                ));
+                let fix =
+                    "write a whole number and a unit, for example 8MiB (units: B, KiB, MiB, GiB)";
+                return Err(ValueError::form("size", text, fix));
             }
         };
         number
@@ -101,7 +101,7 @@ impl ByteSize {
             .ok()
             .and_then(|n| n.checked_mul(factor))
             .map(ByteSize)
-            .ok_or_else(|| format!("invalid size \"{text}\": the number is missing or too large"))
+            .ok_or_else(|| ValueError::form("size", text, "the number is missing or too large"))
     }
 }
 
@@ -128,16 +128,16 @@ text_value!(
 pub struct Percent(pub u8);
 
 impl Percent {
-    /// Reads a share.
+    /// Reads a share as it is written in a document.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         text.strip_suffix('%')
             .and_then(|number| number.parse::<u8>().ok())
             .filter(|number| *number <= 100)
             .map(Percent)
-            .ok_or_else(|| format!("invalid share \"{text}\": write 0% to 100%, for example 10%"))
+            .ok_or_else(|| ValueError::form("share", text, "write 0% to 100%, for example 10%"))
     }
 }
 
@@ -152,11 +152,11 @@ text_value!(Percent, "Percent", "a share in whole percent: 10%", "^[0-9]{1,3}%$"
 /// A host: exact (`shop.svc`), a wildcard for everything below a domain (`*.shop.svc`), or `*`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostPattern {
-    /// This host only.
+    /// This host, in lower case, and no other.
     Exact(String),
     /// Every host below this domain; the text starts behind the `*.`.
     Below(String),
-    /// Every host.
+    /// Every host, also an unknown one.
     Any,
 }
 
@@ -164,8 +164,8 @@ impl HostPattern {
     /// Reads a host pattern; letter case does not matter.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let lower = text.to_ascii_lowercase();
         if lower == "*" {
             return Ok(Self::Any);
@@ -173,14 +173,12 @@ impl HostPattern {
         let name = lower.strip_prefix("*.").unwrap_or(&lower);
         let good = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
         if name.is_empty() || !name.chars().all(good) {
-            return Err(format!(
-                "invalid host \"{text}\": write shop.svc, *.shop.svc or * (no scheme, no path)"
-            ));
+            let fix = "write shop.svc, *.shop.svc or * (no scheme, no path)";
+            return Err(ValueError::form("host", text, fix));
         }
         if has_port(name) {
-            return Err(format!(
-                "invalid host \"{text}\": leave the port out, hosts match on every port"
-            ));
+            let fix = "leave the port out, hosts match on every port";
+            return Err(ValueError::form("host", text, fix));
         }
         Ok(if lower.starts_with("*.") {
             Self::Below(name.to_owned())
@@ -222,14 +220,13 @@ impl FieldName {
     /// Reads a field name.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         http::HeaderName::from_bytes(text.as_bytes())
             .map(|name| FieldName(name.as_str().to_owned()))
             .map_err(|_| {
-                format!(
-                    "invalid header name \"{text}\": write a field name such as accept-language"
-                )
+                let fix = "write a field name such as accept-language";
+                ValueError::form("header name", text, fix)
             })
     }
 
@@ -248,7 +245,7 @@ impl fmt::Display for FieldName {
 
 text_value!(FieldName, "HeaderName", "the name of a header field", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$");
 
-/// An HTTP method.
+/// An HTTP method as a policy names it (RFC 9110 §9).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodName(pub http::Method);
 
@@ -256,14 +253,14 @@ impl MethodName {
     /// Reads a method; methods are case-sensitive (RFC 9110 §9.1).
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let good = !text.is_empty() && !text.bytes().any(|b| b.is_ascii_lowercase());
         good.then(|| http::Method::from_bytes(text.as_bytes()).ok())
             .flatten()
             .map(MethodName)
             .ok_or_else(|| {
-                format!("invalid method \"{text}\": write it in capitals, for example GET")
+                ValueError::form("method", text, "write it in capitals, for example GET")
             })
     }
 }
@@ -284,16 +281,15 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
-    /// Reads a pattern.
+    /// Reads a pattern as it is written in a document.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         let stem = text.strip_suffix('*').unwrap_or(text);
         if text.is_empty() || stem.contains(['*', '&', '=']) {
-            return Err(format!(
-                "invalid pattern \"{text}\": write a name such as page, or a beginning such as utm_*"
-            ));
+            let fix = "write a name such as page, or a beginning such as utm_*";
+            return Err(ValueError::form("pattern", text, fix));
         }
         Ok(NamePattern { text: stem.to_owned(), prefix: stem.len() != text.len() })
     }
@@ -326,7 +322,7 @@ mod tests {
             assert_eq!(Span::parse(text).map(|span| span.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(Span::parse("90s").unwrap().0, 90_000);
-        assert!(Span::parse("30").unwrap_err().contains("30s"));
+        assert!(Span::parse("30").unwrap_err().to_string().contains("30s"));
         for bad in ["", "s", "-1s", "1.5s", "1 s", "9999999999d", "1w"] {
             assert!(Span::parse(bad).is_err(), "{bad}");
         }

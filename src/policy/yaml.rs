@@ -1,5 +1,5 @@
-//! Reading YAML so that what is wrong in it is told with its line, its path and the nearest known
-//! word. Policy and bootstrap files are both read here.
+//! Reading YAML so that an error names the line, the path and the nearest known word. Policy files and
+//! bootstrap files are both read here.
 
 use outrigger_diagnostic::{Diagnostic, Position};
 
@@ -17,7 +17,7 @@ pub fn parse_yaml<T: serde::de::DeserializeOwned + Default>(
     serde_yaml::from_str(text).map_err(|error| unreadable(source, &error))
 }
 
-/// What the YAML library says, taken apart.
+/// The diagnostic for an error of the YAML library, whose text holds the path and the position.
 fn unreadable(source: &str, error: &serde_yaml::Error) -> Diagnostic {
     let position =
         error.location().map(|place| Position { line: place.line(), column: place.column() });
@@ -52,7 +52,7 @@ fn suggestion(reason: &str) -> Option<String> {
     let rest =
         reason.strip_prefix("unknown field `").or(reason.strip_prefix("unknown variant `"))?;
     let (wrong, rest) = rest.split_once('`')?;
-    // Letter case is the likeliest slip of all.
+    // Wrong letter case is the most frequent mistake, so it costs nothing.
     let lower = wrong.to_ascii_lowercase();
     rest.split('`')
         .skip(1)
@@ -63,8 +63,8 @@ fn suggestion(reason: &str) -> Option<String> {
         .map(|(_, known)| format!("did you mean `{known}`?"))
 }
 
-/// Finds the place of a path in block-style YAML, for what is found wrong after parsing. A guess
-/// that stays silent where the text is written in another style.
+/// Finds the position of a path in block-style YAML, for errors that are found after parsing. It
+/// looks for keys line by line, and gives `None` where the text is written in another style.
 pub fn locate(text: &str, path: &str) -> Option<Position> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let lines: Vec<&str> = text.lines().collect();

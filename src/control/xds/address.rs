@@ -1,13 +1,15 @@
-//! Where istiod is.
+//! The address of istiod, as the bootstrap file and the environment write it.
+
+use outrigger_diagnostic::Diagnostic;
 
 /// The address of a control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdsAddress {
-    /// Whether TLS is spoken.
+    /// Whether the connection uses TLS (`grpcs`).
     pub tls: bool,
     /// Host name or IP address.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
 }
 
@@ -15,13 +17,10 @@ impl XdsAddress {
     /// Reads `grpcs://host:port` or `grpc://host:port`.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!(
-                "\"{text}\" {why}; write grpcs://istiod.istio-system.svc:15012, or grpc://host:port without TLS"
-            )
-        };
+    /// What is wrong and what to write. The caller adds the place of the address.
+    pub fn parse(text: &str) -> Result<Self, Diagnostic> {
+        let fix = "write grpcs://istiod.istio-system.svc:15012, or grpc://host:port without TLS";
+        let wrong = |why: &str| Diagnostic::new(format!("\"{text}\" {why}")).fix(fix);
         let (tls, rest) = match (text.strip_prefix("grpcs://"), text.strip_prefix("grpc://")) {
             (Some(rest), _) => (true, rest),
             (None, Some(rest)) => (false, rest),
@@ -69,7 +68,8 @@ mod tests {
             "grpc://a@b:1",
             "grpc://a:1/x",
         ] {
-            assert!(XdsAddress::parse(bad).unwrap_err().contains("write grpcs://"), "{bad}");
+            let error = XdsAddress::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("write grpcs://"), "{bad}");
         }
     }
 }

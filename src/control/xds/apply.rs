@@ -1,27 +1,29 @@
-//! What is done with a response: decode, compare, put in force, or say why not.
+//! Applying a response: decode it, compare it, and put it in force or refuse it with a reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use outrigger_diagnostic::Diagnostic;
+
 use crate::controller::{Controller, Layer};
 use crate::xds::decode::{RESOURCES, decode};
-use crate::xds::kept::{Keeper, Kept};
 use crate::xds::proto::DiscoveryResponse;
+use crate::xds::state_file::{SavedPolicy, StateFile};
 use crate::xds::status::{XdsResult, XdsStatus};
 
-/// Bytes of a refusal's reason; it is read in a terminal.
+/// Bytes of a refusal's reason at most: it is read in a terminal.
 const REASON_BYTES_MAX: usize = 1024;
-/// What a reason that was cut ends in.
+/// The end of a reason that was cut.
 const CUT: &str = "…";
 
 /// Applies responses of one source, for as long as the process lives.
 pub(crate) struct Applier {
     controller: Arc<Controller>,
     status: Arc<XdsStatus>,
-    keeper: Option<Keeper>,
+    state_file: Option<StateFile>,
     in_force: Option<BTreeMap<&'static str, String>>,
     warned: Vec<String>,
-    /// Whether what is in force is on disk.
+    /// Whether the policy in force is on disk.
     kept: bool,
 }
 
@@ -29,16 +31,16 @@ impl Applier {
     pub(crate) fn new(
         controller: Arc<Controller>,
         status: Arc<XdsStatus>,
-        keeper: Option<Keeper>,
+        state_file: Option<StateFile>,
     ) -> Self {
-        Applier { controller, status, keeper, in_force: None, warned: Vec::new(), kept: true }
+        Applier { controller, status, state_file, in_force: None, warned: Vec::new(), kept: true }
     }
 
-    /// Puts in force what was kept of an earlier run. What cannot be used is said and left alone:
-    /// istiod will send it anew.
+    /// Puts the policy of an earlier run in force. One that cannot be used is logged and left as it
+    /// is: istiod will send it again.
     pub(crate) fn restore(&mut self) {
-        let Some(keeper) = &self.keeper else { return };
-        let kept = match keeper.read() {
+        let Some(state_file) = &self.state_file else { return };
+        let kept = match state_file.read() {
             Ok(Some(kept)) => kept,
             Ok(None) => return,
             Err(error) => return tracing::warn!(%error, "the kept policy cannot be used"),
@@ -54,34 +56,37 @@ impl Applier {
                 self.status.kept(kept.saved(), kept.version);
                 self.in_force = Some(documents);
             }
-            Err(reason) => tracing::warn!(reason, "the kept policy cannot be used"),
+            Err(found) => {
+                let reason = told(&found);
+                tracing::warn!(reason, "the kept policy cannot be used");
+            }
         }
     }
 
-    /// Applies a response.
+    /// Puts a response in force, or refuses it as a whole.
     ///
     /// # Errors
-    /// Why it is refused, in the words that istiod is told.
-    pub(crate) fn apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
+    /// Why it is refused.
+    pub(crate) fn apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, Diagnostic> {
         let result = self.try_apply(response);
         match &result {
             Ok(result) => self.status.accepted(&response.version_info, *result),
-            Err(reason) => {
-                self.status.rejected(&response.version_info, reason);
-                // What comes next is put in force even if it is as before: that ends the refusal.
+            Err(found) => {
+                self.status.rejected(&response.version_info, &told(found));
+                // The next response is put in force even if it is as before: that ends the refusal.
                 self.in_force = None;
             }
         }
         result
     }
 
-    fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, String> {
+    fn try_apply(&mut self, response: &DiscoveryResponse) -> Result<XdsResult, Diagnostic> {
         let decoded = decode(&response.resources).map_err(|found| {
             let layer = RESOURCES.iter().find(|(name, _)| Some(*name) == found.source.as_deref());
             let layer = layer.map_or(Layer::Mesh, |(_, layer)| *layer);
-            shortened(self.controller.refuse(layer, found).to_string())
+            self.controller.refuse(layer, found)
         })?;
-        // istiod sends the same again at every push: said once is enough.
+        // istiod sends the same again at every push: one warning is enough.
         if decoded.warnings != self.warned {
             decoded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             self.warned = decoded.warnings;
@@ -98,26 +103,31 @@ impl Applier {
         Ok(XdsResult::Accepted)
     }
 
-    fn put_in_force(&self, documents: &BTreeMap<&'static str, String>) -> Result<(), String> {
+    fn put_in_force(&self, documents: &BTreeMap<&'static str, String>) -> Result<(), Diagnostic> {
         let layers: Vec<(Layer, &str, Option<&str>)> = RESOURCES
             .iter()
             .map(|(name, layer)| (*layer, *name, documents.get(name).map(String::as_str)))
             .collect();
-        // The line is one of our own making; the path is what the author can find.
-        self.controller.replace(&layers).map_err(|found| shortened(found.on(None).to_string()))
+        // The line is one of the JSON made here; the author can find the path.
+        self.controller.replace(&layers).map_err(|found| found.on(None))
     }
 
-    /// A full disk costs the next start its policy, and nothing else; an older one must not come
-    /// back in its place.
+    /// Writes the policy for the next start. If that fails, the older file is removed: the next start
+    /// must have no policy rather than an old one.
     fn keep(&mut self, version: &str, documents: &BTreeMap<&'static str, String>) {
-        let Some(keeper) = &self.keeper else { return };
-        let written = keeper.write(&Kept::new(version, documents));
+        let Some(state_file) = &self.state_file else { return };
+        let written = state_file.write(&SavedPolicy::new(version, documents));
         self.kept = written.is_ok();
         if let Err(error) = written {
             tracing::warn!(%error, "the policy cannot be kept for the next start");
-            keeper.forget();
+            state_file.forget();
         }
     }
+}
+
+/// The text of a refusal, as istiod and operators read it.
+pub(crate) fn told(refusal: &Diagnostic) -> String {
+    shortened(refusal.to_string())
 }
 
 fn shortened(mut reason: String) -> String {
@@ -143,9 +153,9 @@ mod tests {
     }
 
     fn applier(folder: Option<&std::path::Path>) -> Applier {
-        let keeper = folder.map(|folder| Keeper::new(folder.to_owned()));
+        let state_file = folder.map(|folder| StateFile::new(folder.to_owned()));
         let controller = Arc::new(Controller::new(|_| {}, |_| {}));
-        Applier::new(controller, Arc::default(), keeper)
+        Applier::new(controller, Arc::default(), state_file)
     }
 
     fn named(name: &str) -> Value {
@@ -171,7 +181,7 @@ mod tests {
         let version = applier.controller.status().version;
         let bad = json!({"routes": [{"name": "b", "cache": {"ttl": {"default": 30}}}]});
         let both = [("outrigger/mesh", named("c")), ("outrigger/workload", bad)];
-        let reason = applier.apply(&response("2", &both)).unwrap_err();
+        let reason = applier.apply(&response("2", &both)).unwrap_err().to_string();
         assert!(
             reason.starts_with("outrigger/workload: routes[0].cache.ttl.default: "),
             "{reason}"

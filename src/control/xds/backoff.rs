@@ -1,13 +1,14 @@
-//! Pauses between connections.
+//! Pauses between attempts to reach istiod.
 
 use std::time::Duration;
 
-/// The first pause at most.
+/// The first pause is at most this long.
 const FIRST: Duration = Duration::from_millis(500);
-/// The longest pause.
+/// No pause is longer than this.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Doubling pauses with full jitter: when istiod comes back, a mesh must not call it at once.
+/// Doubling pauses with full jitter, so that not all pods of a mesh connect at the moment when
+/// istiod comes back.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     ceiling: Duration,
@@ -27,7 +28,7 @@ impl Backoff {
         pause
     }
 
-    /// A connection has worked.
+    /// Starts again with the first pause, after a connection that worked.
     pub(crate) fn reset(&mut self) {
         *self = Backoff::default();
     }

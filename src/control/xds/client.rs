@@ -1,7 +1,7 @@
 //! The stream to istiod: connect, subscribe, answer each response, connect again.
 //!
 //! State of the world and not delta: on a delta stream istiod never says that an extension
-//! configuration was removed (Istio 1.29, `neverRemoveDelta`). Every end of a stream is ordinary:
+//! configuration was removed (Istio 1.29, `neverRemoveDelta`). The end of a stream is no error:
 //! istiod closes connections after half an hour.
 
 use std::sync::Arc;
@@ -16,36 +16,38 @@ use tonic::{Code, Request, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::controller::Controller;
-use crate::xds::apply::Applier;
+use crate::xds::apply::{Applier, told};
 use crate::xds::backoff::Backoff;
 use crate::xds::decode::RESOURCES;
-use crate::xds::kept::Keeper;
+use crate::xds::error::XdsError;
 use crate::xds::proto::{
     DiscoveryRequest, DiscoveryResponse, EXTENSION_CONFIG, STREAM_AGGREGATED_RESOURCES, Status,
 };
+use crate::xds::settings::XdsSettings;
+use crate::xds::state_file::StateFile;
 use crate::xds::status::XdsStatus;
-use crate::xds::{XdsError, XdsSettings};
 
 /// A connection must be made within this.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// istiod answers a subscription at once, also with nothing.
+/// The first response must come within this: istiod answers a subscription at once, also when it has
+/// no resources for it.
 const FIRST_RESPONSE_MAX: Duration = Duration::from_secs(15);
 /// A silent connection is probed this often: istiod refuses more than one probe in 15 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// An answer to a probe must come within this.
 const KEEP_ALIVE_ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Bytes of one response.
+/// Bytes of one response at most.
 const RESPONSE_BYTES_MAX: usize = 16 << 20;
 /// Answers that may wait to be sent.
 const REQUEST_QUEUE: usize = 4;
 
-/// A client of istiod.
+/// A client that follows istiod and puts its policy in force.
 pub struct Client {
     settings: XdsSettings,
     applier: Applier,
     status: Arc<XdsStatus>,
-    /// What was said about the outage that goes on.
-    said: Option<std::mem::Discriminant<XdsError>>,
+    /// The kind of error that was logged last in the current outage.
+    logged: Option<std::mem::Discriminant<XdsError>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -61,13 +63,13 @@ impl Client {
         controller: Arc<Controller>,
         status: Arc<XdsStatus>,
     ) -> Self {
-        let keeper = settings.state_dir.clone().map(Keeper::new);
-        let mut applier = Applier::new(controller, Arc::clone(&status), keeper);
+        let state_file = settings.state_dir.clone().map(StateFile::new);
+        let mut applier = Applier::new(controller, Arc::clone(&status), state_file);
         applier.restore();
-        Client { settings, applier, status, said: None }
+        Client { settings, applier, status, logged: None }
     }
 
-    /// Follows istiod, for ever.
+    /// Follows istiod until the future is dropped.
     pub async fn follow(mut self) {
         let mut backoff = Backoff::default();
         loop {
@@ -75,29 +77,29 @@ impl Client {
             let Err(error) = ended;
             if self.status.view().connected {
                 backoff.reset();
-                self.said = None;
+                self.logged = None;
             }
             self.note(&error);
             tokio::time::sleep(backoff.next(fastrand::f64())).await;
         }
     }
 
-    /// One line for each outage, and for each other reason in it. That a stream ends is no outage:
-    /// istiod closes each after half an hour.
+    /// Logs one warning for each outage, and one for each further kind of reason in it. The end of a
+    /// stream that had worked is no outage.
     fn note(&mut self, error: &XdsError) {
         let (address, reason) = (&self.settings.address, error.to_string());
         let had_worked = self.status.lost(&reason);
         let kind = Some(std::mem::discriminant(error));
-        if had_worked || self.said == kind {
+        if had_worked || self.logged == kind {
             tracing::debug!(%address, reason, "disconnected from istiod");
         } else {
-            self.said = kind;
+            self.logged = kind;
             tracing::warn!(%address, reason, "istiod cannot be reached; the policy stays as it is");
         }
     }
 }
 
-/// One stream, from its beginning to its end.
+/// Runs one stream until it ends.
 async fn session(
     settings: &XdsSettings,
     applier: &mut Applier,
@@ -122,14 +124,14 @@ async fn session(
         if status.answered(response.control_plane.as_ref().map(|who| who.identifier.clone())) {
             tracing::info!(address = %settings.address, "connected to istiod");
         }
-        // Compiling and writing to disk would hold up what shares the runtime.
+        // Compiling and writing to disk would delay the other tasks of the runtime.
         let answer = tokio::task::block_in_place(|| answer(applier, &response, &mut accepted));
-        // istiod waits for an answer before it sends more: a full queue means that it takes none.
+        // istiod waits for an answer before it sends more: a full queue means that it reads none.
         requests.try_send(answer).map_err(|_| XdsError::Ended)?;
     }
 }
 
-/// ACK or NACK: a refusal repeats the version accepted last and says why.
+/// The ACK or NACK for a response. A NACK repeats the version accepted last and gives the reason.
 fn answer(
     applier: &mut Applier,
     response: &DiscoveryResponse,
@@ -141,7 +143,7 @@ fn answer(
             accepted.clone_from(&response.version_info);
             None
         }
-        Err(message) => Some(Status { code: Code::InvalidArgument as i32, message }),
+        Err(found) => Some(Status { code: Code::InvalidArgument as i32, message: told(&found) }),
     };
     DiscoveryRequest {
         version_info: accepted.clone(),
@@ -196,10 +198,7 @@ async fn connect(settings: &XdsSettings) -> Result<Channel, XdsError> {
 type Stream = (mpsc::Sender<DiscoveryRequest>, Streaming<DiscoveryResponse>);
 
 async fn subscribe(channel: Channel, settings: &XdsSettings) -> Result<Stream, XdsError> {
-    let labels = settings
-        .identity
-        .labels()
-        .map_err(|(path, error)| XdsError::Labels { path, reason: error.to_string() })?;
+    let labels = settings.identity.labels()?;
     let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
     let node = Some(settings.identity.node(&labels));
     let first = DiscoveryRequest { node, ..subscription() };
@@ -238,7 +237,7 @@ async fn authenticate<T>(request: &mut Request<T>, settings: &XdsSettings) -> Re
     Ok(())
 }
 
-/// What the end of a stream says.
+/// The error that the status of an ended stream stands for.
 fn ended(status: tonic::Status) -> XdsError {
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => {

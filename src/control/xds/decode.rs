@@ -1,4 +1,4 @@
-//! From resources to policy documents.
+//! From the resources of a response to policy documents. What a document says is judged elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::controller::Layer;
 use crate::xds::proto::{EXTENSION_CONFIG, TypedExtensionConfig, TypedStruct};
 use crate::xds::values::to_json;
 
-/// What the policy document is called inside a `TypedStruct`.
+/// The type URL of a policy document inside a `TypedStruct`.
 pub const POLICY_TYPE: &str = "type.googleapis.com/outrigger.v1.Policy";
 
 /// The resources that are asked for. The set never changes on a stream: istiod would answer an
@@ -21,7 +21,7 @@ pub(crate) const RESOURCES: [(&str, Layer); 3] = [
     ("outrigger/workload", Layer::Workload),
 ];
 
-/// What a response holds: the documents by resource, as JSON, and what was odd about it.
+/// The content of a response: the documents by resource, as JSON, and warnings about the response.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decoded {
     pub(crate) documents: BTreeMap<&'static str, String>,

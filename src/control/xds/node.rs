@@ -1,4 +1,4 @@
-//! Who this client says it is.
+//! The identity of this client towards istiod.
 //!
 //! istiod finds the Envoy of a pod by the pod's address, and `istioctl` by its name: an identity
 //! with the same ones would receive pushes that are meant for Envoy. So the address is one that no
@@ -8,18 +8,19 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::xds::error::XdsError;
 use crate::xds::proto::Node;
 use crate::xds::values::{nested, text, to_struct};
 
-/// An address that is a valid one, and no pod's: Envoy itself uses it for inbound connections.
+/// A valid address that no pod has: Envoy uses it as the source of inbound connections.
 const ADDRESS: &str = "127.0.0.6";
 
 /// Who this pod is, as istiod must know it to choose policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// Name of the pod.
     pub pod: String,
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
     /// Name of the cluster as istiod knows it.
     pub cluster_id: String,
@@ -29,20 +30,20 @@ pub struct Identity {
     pub labels_file: Option<PathBuf>,
 }
 
-impl Identity {
+impl NodeIdentity {
     /// The node's id: `sidecar~ADDRESS~POD.NAMESPACE~DOMAIN`.
     pub fn node_id(&self) -> String {
-        let Identity { pod, namespace, .. } = self;
+        let NodeIdentity { pod, namespace, .. } = self;
         format!("sidecar~{ADDRESS}~{pod}-outrigger.{namespace}~{namespace}.svc.cluster.local")
     }
 
-    /// Labels of the pod; none where no file is named. One that cannot be read is an error: istiod
-    /// would take its policies for this workload back.
-    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, (PathBuf, std::io::Error)> {
+    /// Labels of the pod; none where no file is named. A file that cannot be read is an error:
+    /// without labels, istiod would withdraw the policies for this workload.
+    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, XdsError> {
         let Some(path) = &self.labels_file else { return Ok(BTreeMap::new()) };
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(parse_labels(&text)),
-            Err(error) => Err((path.clone(), error)),
+            Err(error) => Err(XdsError::Labels { path: path.clone(), reason: error.to_string() }),
         }
     }
 
@@ -67,8 +68,8 @@ impl Identity {
     }
 }
 
-/// Reads what the downward API writes: a line `key="value"` for each label, the value quoted as Go
-/// quotes.
+/// Reads the labels that the downward API writes: a line `key="value"` for each, with the value
+/// quoted as Go quotes strings.
 pub fn parse_labels(text: &str) -> BTreeMap<String, String> {
     let label = |line: &str| {
         let (name, quoted) = line.trim().split_once('=')?;
@@ -85,8 +86,8 @@ mod tests {
     use crate::xds::values::to_json;
     use serde_json::json;
 
-    fn identity() -> Identity {
-        Identity {
+    fn identity() -> NodeIdentity {
+        NodeIdentity {
             pod: "reviews-1".to_owned(),
             namespace: "bookinfo".to_owned(),
             cluster_id: "Kubernetes".to_owned(),

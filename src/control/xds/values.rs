@@ -1,4 +1,4 @@
-//! Between protobuf's `Struct` and JSON.
+//! Conversion between protobuf's `Struct` and JSON.
 
 #[cfg(test)]
 use prost_types::ListValue;
@@ -52,7 +52,7 @@ pub(crate) fn to_struct<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) 
     Struct { fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
 }
 
-/// A text.
+/// A text as a value.
 pub(crate) fn text(text: &str) -> Value {
     Value { kind: Some(Kind::StringValue(text.to_owned())) }
 }
@@ -62,7 +62,7 @@ pub(crate) fn nested(inner: Struct) -> Value {
     Value { kind: Some(Kind::StructValue(inner)) }
 }
 
-/// The `Struct` of a JSON object, for tests and for what is read back from disk.
+/// The value of a JSON value, for tests.
 #[cfg(test)]
 pub(crate) fn from_json(value: &serde_json::Value) -> Value {
     use serde_json::Value as Json;

@@ -1,4 +1,5 @@
-//! Between YAML and JSON: a manifest keeps the order of its keys, and is read as Kubernetes reads it.
+//! Conversion between YAML and JSON. A manifest keeps the order of its keys, and is read as Kubernetes
+//! reads it.
 
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
@@ -51,7 +52,7 @@ fn strings<'a>(yaml: &'a Yaml, found: &mut Vec<&'a str>) {
     }
 }
 
-/// Makes a YAML value say what the JSON value says, and leaves the order of its keys.
+/// Gives a YAML value the content of a JSON value, and keeps the order of its keys.
 pub(super) fn update(yaml: &mut Yaml, json: &Json) {
     match (&mut *yaml, json) {
         (Yaml::Mapping(map), Json::Object(wanted)) => {

@@ -20,9 +20,9 @@ use stream::{Part, documents};
 /// A stream with Outrigger in its workloads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Injected {
-    /// The YAML.
+    /// The stream as YAML.
     pub text: String,
-    /// How many pod templates Outrigger is in now.
+    /// How many pod templates have Outrigger in them now.
     pub pods: usize,
     /// What has no effect, and what was left out.
     pub warnings: Vec<String>,
@@ -41,7 +41,7 @@ pub fn inject_stream(text: &str, options: &Options) -> Result<Injected, Diagnost
     Ok(injected)
 }
 
-/// Walks one document.
+/// The walk through one document of a stream.
 struct Walk<'a> {
     options: &'a Options,
     document: usize,
@@ -65,7 +65,7 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        // What was said before the document stays: Helm names the template there.
+        // Comments before the document stay: Helm writes the name of the template there.
         let (preamble, marker) = part.preamble();
         self.injected.text.push_str(preamble);
         self.injected.text.push_str(marker);
@@ -178,7 +178,7 @@ fn pod_template(yaml: &Yaml) -> Option<&'static [&'static str]> {
     }
 }
 
-/// `Deployment shop/cart`.
+/// Kind, namespace and name of an object, such as `Deployment shop/cart`.
 fn describe(yaml: &Yaml) -> String {
     let metadata = yaml.get("metadata").unwrap_or(&Yaml::Null);
     let named = match text_of(metadata, "name") {

@@ -4,7 +4,7 @@
 pub(super) struct Part<'a> {
     /// Lines before this one in the stream.
     pub line: usize,
-    /// The text.
+    /// The text as it was given, markers and comments included.
     pub text: &'a str,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn documents(text: &str) -> Vec<Part<'_>> {
 }
 
 impl<'a> Part<'a> {
-    /// Nothing but comments.
+    /// Whether it holds nothing but comments.
     pub fn is_blank(&self) -> bool {
         is_blank(self.text)
     }

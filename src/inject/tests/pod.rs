@@ -236,7 +236,7 @@ fn what_only_looks_like_a_clash_is_let_in() {
         "a native sidecar ends with its pod"
     );
     let mut inbound = options(Mesh::Istio, false);
-    inbound.mode = "inbound".parse().unwrap();
+    inbound.sides = "inbound".parse().unwrap();
     let ports = json!({"containers": [{"name": "app", "ports": [{"containerPort": 15481}]}]});
     assert!(inject(&pod(ports), &inbound).is_ok(), "no outbound listener");
 }

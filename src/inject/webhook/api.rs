@@ -1,5 +1,6 @@
 //! The few questions that the webhook has for the Kubernetes API: one Secret and one webhook
-//! configuration. A small client in place of a large one: four requests a minute are no reason for more.
+//! configuration. The client is written by hand: for four requests a minute, a client library with
+//! its watches and caches would be most of the program.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,19 +13,49 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::cluster::{Bundle, Bundles, Cluster, Problem, Stored};
+use super::cluster::{Bundle, Bundles, Cluster, ClusterError, Stored};
+use super::error::CertificateError;
 use super::tls;
 
-/// A request has to be answered by then.
+/// A request has to be answered within this time.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// No object of ours is larger.
-const MOST: usize = 8 << 20;
+/// Bytes of an answer at most.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Why there is no answer to one request.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    /// A file of the service account cannot be read.
+    #[error("{}: {error}", path.display())]
+    Account { path: PathBuf, error: std::io::Error },
+    /// The authorities of the service account cannot be read.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The TCP connection or the TLS handshake failed.
+    #[error(transparent)]
+    Connect(#[from] std::io::Error),
+    /// The host is no name that a certificate can be for.
+    #[error(transparent)]
+    Name(#[from] InvalidDnsNameError),
+    /// The TLS library takes no configuration.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// The connection broke, or the answer was not HTTP.
+    #[error(transparent)]
+    Exchange(#[from] hyper::Error),
+    /// The request cannot be written.
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    /// The body broke off or was too large.
+    #[error(transparent)]
+    Body(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
 
 /// The API server as a pod sees it.
 #[derive(Clone, Debug)]
@@ -34,7 +65,7 @@ pub(super) struct Api {
     pub port: u16,
     /// The folder of the service account: `token` and `ca.crt`, which change while we run.
     pub account: PathBuf,
-    /// Names of what we look after.
+    /// Names of the objects that the webhook keeps.
     pub namespace: String,
     pub service: String,
     pub secret: String,
@@ -59,16 +90,16 @@ impl Api {
         method: Method,
         path: &str,
         content: Option<(&str, &Value)>,
-    ) -> Result<(StatusCode, Value), Problem> {
+    ) -> Result<(StatusCode, Value), ClusterError> {
         let what = format!("{method} {path}");
         match tokio::time::timeout(DEADLINE, self.exchange(method, path, content)).await {
             Ok(Ok((status, body))) if status.is_server_error() => {
-                Err(Problem::Unreachable(format!("{what}: {status}{}", message(&body))))
+                Err(ClusterError::Unreachable(format!("{what}: {status}{}", message(&body))))
             }
             Ok(answer) => {
-                answer.map_err(|reason| Problem::Unreachable(format!("{what}: {reason}")))
+                answer.map_err(|reason| ClusterError::Unreachable(format!("{what}: {reason}")))
             }
-            Err(_) => Err(Problem::Unreachable(format!("{what}: no answer in time"))),
+            Err(_) => Err(ClusterError::Unreachable(format!("{what}: no answer in time"))),
         }
     }
 
@@ -77,14 +108,14 @@ impl Api {
         method: Method,
         path: &str,
         content: Option<(&str, &Value)>,
-    ) -> Result<(StatusCode, Value), String> {
+    ) -> Result<(StatusCode, Value), CallError> {
         let token = self.read("token").await?;
         let tls = self.tls().await?;
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(said)?;
-        let name = ServerName::try_from(self.host.clone()).map_err(said)?;
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(said)?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let name = ServerName::try_from(self.host.clone())?;
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(said)?;
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let host = match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
@@ -102,50 +133,48 @@ impl Api {
             request = request.header(header::CONTENT_TYPE, kind);
             body = Bytes::from(value.to_string());
         }
-        let request = request.body(Full::new(body)).map_err(said)?;
-        let response = sender.send_request(request).await.map_err(said)?;
+        let request = request.body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MOST).collect().await.map_err(said)?;
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
         connection.abort();
         Ok((status, serde_json::from_slice(&body.to_bytes()).unwrap_or(Value::Null)))
     }
 
-    async fn read(&self, name: &str) -> Result<String, String> {
+    async fn read(&self, name: &str) -> Result<String, CallError> {
         let path = self.account.join(name);
-        tokio::fs::read_to_string(&path)
-            .await
-            .map_err(|error| format!("{}: {error}", path.display()))
+        let text = tokio::fs::read_to_string(&path).await;
+        text.map_err(|error| CallError::Account { path, error })
     }
 
-    async fn tls(&self) -> Result<ClientConfig, String> {
+    async fn tls(&self) -> Result<ClientConfig, CallError> {
         let mut roots = RootCertStore::empty();
         for certificate in tls::certificates(self.read("ca.crt").await?.as_bytes())? {
-            roots.add(certificate).map_err(said)?;
+            roots.add(certificate)?;
         }
         let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(said)?;
+            .with_safe_default_protocol_versions()?;
         Ok(builder.with_root_certificates(roots).with_no_client_auth())
     }
 
-    /// What an answer that is no success means.
-    fn refused(&self, what: &str, verb: &str, status: StatusCode, body: &Value) -> Problem {
+    /// The error that an answer without success stands for.
+    fn refused(&self, what: &str, verb: &str, status: StatusCode, body: &Value) -> ClusterError {
         match status {
-            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => Problem::Conflict,
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => Problem::Refused(format!(
+            StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => ClusterError::Conflict,
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => ClusterError::Refused(format!(
                 "{what}: {status}{}; let the service account of this pod {verb} it",
                 message(body)
             )),
-            StatusCode::NOT_FOUND => Problem::Refused(format!(
+            StatusCode::NOT_FOUND => ClusterError::Refused(format!(
                 "{what}: it does not exist; create it, or correct its name in the flags"
             )),
-            _ => Problem::Refused(format!("{what}: {status}{}", message(body))),
+            _ => ClusterError::Refused(format!("{what}: {status}{}", message(body))),
         }
     }
 }
 
 impl Cluster for Api {
-    async fn secret(&self) -> Result<Option<Stored>, Problem> {
+    async fn secret(&self) -> Result<Option<Stored>, ClusterError> {
         let path = format!("{}/{}", self.secrets(), self.secret);
         let (status, object) = self.call(Method::GET, &path, None).await?;
         match status {
@@ -162,7 +191,7 @@ impl Cluster for Api {
         &self,
         old: Option<&Stored>,
         data: &BTreeMap<&'static str, String>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), ClusterError> {
         let mut object = match old {
             Some(stored) => stored.object.clone(),
             None => json!({
@@ -194,13 +223,13 @@ impl Cluster for Api {
         let what = format!("Secret {}/{}", self.namespace, self.secret);
         let gone = old.is_some() && status == StatusCode::NOT_FOUND;
         Err(if gone {
-            Problem::Conflict
+            ClusterError::Conflict
         } else {
             self.refused(&what, "create and update", status, &answer)
         })
     }
 
-    async fn bundles(&self) -> Result<Bundles, Problem> {
+    async fn bundles(&self) -> Result<Bundles, ClusterError> {
         let (status, object) = self.call(Method::GET, &self.configuration(), None).await?;
         let what = format!("MutatingWebhookConfiguration {}", self.webhook_configuration);
         if status != StatusCode::OK {
@@ -220,7 +249,7 @@ impl Cluster for Api {
             .map(|(index, webhook)| Bundle { index, pem: bundle_of(webhook) })
             .collect();
         if entries.is_empty() {
-            return Err(Problem::Refused(format!(
+            return Err(ClusterError::Refused(format!(
                 "{what}: no webhook of it has clientConfig.service {}/{}; correct it, or the flags",
                 self.namespace, self.service
             )));
@@ -229,7 +258,7 @@ impl Cluster for Api {
         Ok(Bundles { version, entries })
     }
 
-    async fn write_bundle(&self, read: &Bundles, pem: &str) -> Result<(), Problem> {
+    async fn write_bundle(&self, read: &Bundles, pem: &str) -> Result<(), ClusterError> {
         let mut patch =
             vec![json!({"op": "test", "path": "/metadata/resourceVersion", "value": read.version})];
         for entry in &read.entries {
@@ -245,10 +274,6 @@ impl Cluster for Api {
         let what = format!("MutatingWebhookConfiguration {}", self.webhook_configuration);
         Err(self.refused(&what, "patch", status, &answer))
     }
-}
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 /// What the API server says in a `Status`.

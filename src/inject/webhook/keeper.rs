@@ -1,17 +1,18 @@
-//! Keeps certificates: reads what the replicas share, renews what is due, and tells the API server
-//! whom to trust before anything is served that it would not trust yet.
+//! Keeps the webhook's certificates: reads what the replicas share, renews what is due, and writes the
+//! authorities into the webhook configuration before a certificate is served that needs them.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::cluster::{Bundles, Cluster, Problem, Stored};
+use super::cluster::{Bundles, Cluster, ClusterError, Stored};
+use super::error::CertificateError;
 use super::material::{Due, Lifetimes, Material, split_pem};
 use super::tls::Resolver;
 
-/// Tells the time. Passed in, so that tests can live through years.
+/// The time. It is passed in, so that tests can cover years.
 pub(super) type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// How often others may write in between before we wait for the next pass.
+/// Attempts of one pass: others may write between a read and a write.
 const ATTEMPTS: usize = 5;
 
 /// What is left to do after a pass.
@@ -19,19 +20,19 @@ const ATTEMPTS: usize = 5;
 pub(super) enum Next {
     /// Nothing until something is due or changes.
     Settled,
-    /// A certificate waits until the API server has had time to hear of its authority.
+    /// A certificate waits until the API server has had time to learn of its authority.
     Soon,
 }
 
-/// One replica's view.
+/// The keeper of one replica, with what it knew when its last pass ended.
 pub(super) struct Keeper<C> {
     cluster: C,
     resolver: Arc<Resolver>,
     names: Vec<String>,
     lifetimes: Lifetimes,
-    /// What was shared when we last looked: what a deleted Secret is written from.
+    /// What the Secret held at the last pass: a deleted one is written again from it.
     material: Option<Material>,
-    /// What is served.
+    /// What new connections are served with.
     served: Option<Material>,
     /// The authorities that were trusted when the last pass ended.
     trusted: Vec<String>,
@@ -48,31 +49,31 @@ impl<C: Cluster> Keeper<C> {
         Keeper { cluster, resolver, names, lifetimes, material, served, trusted }
     }
 
-    /// What is served.
+    /// What new connections are served with.
     #[cfg(test)]
     pub fn served(&self) -> Option<&Material> {
         self.served.as_ref()
     }
 
-    /// Whether there is something to serve.
+    /// Whether there is a certificate to serve.
     pub fn is_serving(&self) -> bool {
         self.served.is_some()
     }
 
-    /// Looks after everything once.
-    pub async fn pass(&mut self, now: SystemTime) -> Result<Next, Problem> {
+    /// Reads, renews, writes and serves once.
+    pub async fn pass(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
         for _ in 0..ATTEMPTS {
             match self.attempt(now).await {
-                Err(Problem::Conflict) => {}
+                Err(ClusterError::Conflict) => {}
                 other => return other,
             }
         }
-        Err(Problem::Refused(format!("others wrote in between {ATTEMPTS} times in a row")))
+        Err(ClusterError::Refused(format!("others wrote in between {ATTEMPTS} times in a row")))
     }
 
-    async fn attempt(&mut self, now: SystemTime) -> Result<Next, Problem> {
-        // In this order, and with the version of the first read named by the last write: a replica
-        // that has read an old Secret so cannot take back the trust in a new authority.
+    async fn attempt(&mut self, now: SystemTime) -> Result<Next, ClusterError> {
+        // The order matters: the last write names the version of the first read, so that a replica
+        // with an old Secret cannot remove the trust in a new authority.
         let bundles = self.cluster.bundles().await?;
         let stored = self.cluster.secret().await?;
         let material = self.shared(stored.as_ref(), &bundles, now).await?;
@@ -89,26 +90,29 @@ impl<C: Cluster> Keeper<C> {
         Ok(next)
     }
 
-    /// What replicas share, renewed or made if it has to be.
+    /// The keys and certificates that replicas share, renewed or made if necessary.
     async fn shared(
         &mut self,
         stored: Option<&Stored>,
         bundles: &Bundles,
         now: SystemTime,
-    ) -> Result<Material, Problem> {
+    ) -> Result<Material, ClusterError> {
         let read = stored.map(|stored| Material::from_data(&stored.data));
-        if let (Some(Err(reason)), Some(stored)) = (&read, stored)
+        if let (Some(Err(error)), Some(stored)) = (&read, stored)
             && !stored.data.is_empty()
         {
+            let reason = error.to_string();
             tracing::warn!(
                 reason,
                 "the Secret with the webhook's certificate is not valid; it is replaced"
             );
         }
         let read = read.and_then(Result::ok);
-        // A Secret that was deleted or broken is written again with what clients trust already.
+        // A Secret that was deleted or broken is written again with authorities that are trusted.
         let known = read.clone().or_else(|| self.material.clone());
-        let wanted = self.renewed(known, bundles, now).map_err(Problem::Refused)?;
+        let wanted = self
+            .renewed(known, bundles, now)
+            .map_err(|error| ClusterError::Refused(error.to_string()))?;
         if read.as_ref() != Some(&wanted) {
             self.cluster.write_secret(stored, &wanted.to_data()).await?;
             tracing::info!("the Secret with the webhook's certificate was written");
@@ -122,7 +126,7 @@ impl<C: Cluster> Keeper<C> {
         known: Option<Material>,
         bundles: &Bundles,
         now: SystemTime,
-    ) -> Result<Material, String> {
+    ) -> Result<Material, CertificateError> {
         let Some(known) = known else {
             let fresh = Material::fresh(&self.names, self.lifetimes, now)?;
             let trusted = trusted(bundles).concat();
@@ -134,8 +138,8 @@ impl<C: Cluster> Keeper<C> {
         renewed.or_else(|_| known.renewed(Due::Authority, &self.names, self.lifetimes, now))
     }
 
-    /// Serves the certificate, once the API server trusts its authority. It hears of a change a
-    /// moment after it is made, so that what this pass has written counts in the next.
+    /// Serves the certificate, once the API server trusts its authority. The API server learns of a
+    /// change a moment later, so that what this pass has written counts from the next one on.
     fn serve(&mut self, material: &Material, bundles: &Bundles) -> Next {
         if self.served.as_ref().is_some_and(|served| served.is_same_certificate(material)) {
             return Next::Settled;
@@ -158,7 +162,8 @@ impl<C: Cluster> Keeper<C> {
                 tracing::info!(expires_unix, "a new certificate is served");
                 Next::Settled
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::warn!(reason, "the new certificate cannot be served");
                 Next::Soon
             }
@@ -176,10 +181,10 @@ fn trusted(bundles: &Bundles) -> Vec<String> {
     common
 }
 
-/// Passes for ever. What goes wrong is logged once, and once when it is over.
+/// Runs pass after pass. A problem is logged once when it begins, and once when it is over.
 pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interval: Duration) {
     let settle = interval.min(Duration::from_secs(5));
-    let mut trouble: Option<Problem> = None;
+    let mut trouble: Option<ClusterError> = None;
     loop {
         let pause = match keeper.pass(clock()).await {
             Ok(next) => {
@@ -189,7 +194,7 @@ pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interv
                 if next == Next::Soon { settle } else { interval }
             }
             Err(problem) => {
-                tell(trouble.as_ref(), &problem, keeper.is_serving());
+                log_problem(trouble.as_ref(), &problem, keeper.is_serving());
                 trouble = Some(problem);
                 if keeper.is_serving() { interval } else { settle }
             }
@@ -198,9 +203,9 @@ pub(super) async fn keep<C: Cluster>(mut keeper: Keeper<C>, clock: Clock, interv
     }
 }
 
-fn tell(before: Option<&Problem>, problem: &Problem, serving: bool) {
+fn log_problem(before: Option<&ClusterError>, problem: &ClusterError, serving: bool) {
     let known = match (before, problem) {
-        (Some(Problem::Unreachable(_)), Problem::Unreachable(_)) => true,
+        (Some(ClusterError::Unreachable(_)), ClusterError::Unreachable(_)) => true,
         (before, problem) => before == Some(problem),
     };
     if known {
@@ -212,9 +217,9 @@ fn tell(before: Option<&Problem>, problem: &Problem, serving: bool) {
         "there is no certificate to serve yet"
     };
     match problem {
-        Problem::Unreachable(reason) | Problem::Refused(reason) => {
+        ClusterError::Unreachable(reason) | ClusterError::Refused(reason) => {
             tracing::warn!(reason, "the Kubernetes API does not do what is needed; {effect}");
         }
-        Problem::Conflict => {}
+        ClusterError::Conflict => {}
     }
 }

@@ -1,6 +1,7 @@
-//! Keys and certificates: an authority of our own, and what it has issued for the webhook's service.
+//! Keys and certificates: an authority of our own, and the certificate that it has issued for the
+//! webhook's service.
 //!
-//! Pure but for chance: the time is an argument, and nothing is read or written.
+//! Nothing is read or written here, and the time is an argument; only keys are random.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,19 +18,20 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
+use super::error::CertificateError;
 use super::tls;
 
 /// The name of every authority of ours; they differ by key.
 const AUTHORITY: &str = "Outrigger webhook CA";
-/// How far a client's clock may be behind.
+/// How far the clock of a client may be behind.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// How long certificates live. Each is replaced when two thirds of that have gone.
+/// Lifetimes of certificates. Each is replaced after two thirds of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetimes {
-    /// The authority.
+    /// That of the authority.
     pub ca: Duration,
-    /// What the webhook serves.
+    /// That of the certificate which the webhook serves.
     pub cert: Duration,
 }
 
@@ -48,7 +50,7 @@ pub(super) enum Due {
     Authority,
 }
 
-/// All that replicas share: it is kept in the Secret.
+/// The keys and certificates that replicas share in the Secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Material {
     /// Certificates of authorities, as PEM, newest first: the first has signed `cert`.
@@ -58,7 +60,7 @@ pub(super) struct Material {
     key: String,
 }
 
-/// Without the keys.
+/// Leaves the keys out: they must not reach a log.
 impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Material").field("cert", &self.cert).finish_non_exhaustive()
@@ -67,11 +69,15 @@ impl fmt::Debug for Material {
 
 impl Material {
     /// A new authority, and a certificate from it.
-    pub fn fresh(names: &[String], lifetimes: Lifetimes, now: SystemTime) -> Result<Self, String> {
-        let key = KeyPair::generate().map_err(said)?;
+    pub fn fresh(
+        names: &[String],
+        lifetimes: Lifetimes,
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
+        let key = KeyPair::generate()?;
         let mut params = authority_params();
         dated(&mut params, now, lifetimes.ca);
-        let authority = params.self_signed(&key).map_err(said)?;
+        let authority = params.self_signed(&key)?;
         let bare = Material {
             authorities: vec![authority.pem()],
             authority_key: key.serialize_pem(),
@@ -81,8 +87,8 @@ impl Material {
         bare.issued(names, lifetimes, now)
     }
 
-    /// The same, and clients go on trusting what of a bundle was made by us and has not expired:
-    /// replicas may serve what it has signed.
+    /// The same, with those authorities of a bundle that are ours and have not expired: replicas may
+    /// still serve certificates that they have signed.
     pub fn trusting(mut self, bundle: &str, now: SystemTime) -> Self {
         let ours = |pem: &String| is_ours(pem) && !self.authorities.contains(pem);
         let others: Vec<String> = split_pem(bundle).into_iter().filter(ours).collect();
@@ -97,23 +103,23 @@ impl Material {
         names: &[String],
         lifetimes: Lifetimes,
         now: SystemTime,
-    ) -> Result<Self, String> {
-        let authority_key = KeyPair::from_pem(&self.authority_key).map_err(said)?;
+    ) -> Result<Self, CertificateError> {
+        let authority_key = KeyPair::from_pem(&self.authority_key)?;
         let issuer = Issuer::new(authority_params(), authority_key);
-        let mut params = CertificateParams::new(names).map_err(said)?;
+        let mut params = CertificateParams::new(names)?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "Outrigger webhook");
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         dated(&mut params, now, lifetimes.cert);
-        // Nothing outlives who vouches for it.
+        // A certificate must not be valid for longer than its authority.
         let last = self.authorities.first().map(|pem| validity(pem)).transpose()?;
         if let Some((_, end)) = last {
             params.not_after = params.not_after.min(end.into());
         }
-        let key = KeyPair::generate().map_err(said)?;
-        self.cert = params.signed_by(&key, &issuer).map_err(said)?.pem();
+        let key = KeyPair::generate()?;
+        self.cert = params.signed_by(&key, &issuer)?.pem();
         self.key = key.serialize_pem();
         self.check(names, now)?;
         Ok(self)
@@ -127,7 +133,7 @@ impl Material {
         names: &[String],
         lifetimes: Lifetimes,
         now: SystemTime,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, CertificateError> {
         match due {
             Due::Nothing => Ok(self),
             Due::Certificate => self.issued(names, lifetimes, now),
@@ -139,7 +145,7 @@ impl Material {
         }
     }
 
-    /// What is due now.
+    /// What has to be renewed now.
     pub fn due(&self, names: &[String], now: SystemTime) -> Due {
         let authority = self.authorities.first().map_or("", String::as_str);
         if is_old(authority, now) || self.trusted(now).first().is_none_or(|pem| *pem != authority) {
@@ -167,23 +173,23 @@ impl Material {
         self.authorities.first().map_or("", String::as_str)
     }
 
-    /// What is served.
-    pub fn certified_key(&self) -> Result<CertifiedKey, String> {
+    /// Certificate and key in the form that connections are served with.
+    pub fn certified_key(&self) -> Result<CertifiedKey, CertificateError> {
         tls::certified_key(self.cert.as_bytes(), self.key.as_bytes())
     }
 
-    /// Whether both serve the same.
+    /// Whether both serve the same certificate.
     pub fn is_same_certificate(&self, other: &Self) -> bool {
         self.cert == other.cert
     }
 
-    /// The end of the certificate.
-    pub fn expires(&self) -> Result<SystemTime, String> {
+    /// When the certificate expires.
+    pub fn expires(&self) -> Result<SystemTime, CertificateError> {
         validity(&self.cert).map(|(_, end)| end)
     }
 
     /// Whether a client that trusts the authority takes the certificate for these names.
-    fn check(&self, names: &[String], now: SystemTime) -> Result<(), String> {
+    fn check(&self, names: &[String], now: SystemTime) -> Result<(), CertificateError> {
         self.certified_key()?;
         self.is_trusted(self.authority(), names, now)
     }
@@ -194,23 +200,22 @@ impl Material {
         bundle: &str,
         names: &[String],
         now: SystemTime,
-    ) -> Result<(), String> {
+    ) -> Result<(), CertificateError> {
         let mut roots = RootCertStore::empty();
         let authorities = tls::certificates(bundle.as_bytes())?;
-        authorities.into_iter().try_for_each(|der| roots.add(der)).map_err(said)?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), tls::provider())
-            .build()
-            .map_err(said)?;
-        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).map_err(said)?;
+        authorities.into_iter().try_for_each(|der| roots.add(der))?;
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(roots.into(), tls::provider()).build()?;
+        let cert = CertificateDer::from_pem_slice(self.cert.as_bytes())?;
         let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
         for name in names {
-            let name = ServerName::try_from(name.as_str()).map_err(said)?;
-            verifier.verify_server_cert(&cert, &[], &name, &[], now).map_err(said)?;
+            let name = ServerName::try_from(name.as_str())?;
+            verifier.verify_server_cert(&cert, &[], &name, &[], now)?;
         }
         Ok(())
     }
 
-    /// As the Secret keeps it.
+    /// The `data` of the Secret, not encoded.
     pub fn to_data(&self) -> BTreeMap<&'static str, String> {
         BTreeMap::from([
             ("ca.crt", self.authorities.concat()),
@@ -220,12 +225,12 @@ impl Material {
         ])
     }
 
-    /// Reads what a Secret keeps.
+    /// Reads the `data` of a Secret.
     ///
     /// # Errors
-    /// When something is missing or is no certificate or key.
-    pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, String> {
-        let get = |key: &str| data.get(key).cloned().ok_or_else(|| format!("{key} is missing"));
+    /// When a key of it is missing, or its value is no certificate or key.
+    pub fn from_data(data: &BTreeMap<String, String>) -> Result<Self, CertificateError> {
+        let get = |key| data.get(key).cloned().ok_or(CertificateError::Missing(key));
         let authorities = split_pem(&get("ca.crt")?);
         let material = Material {
             authorities,
@@ -234,20 +239,17 @@ impl Material {
             key: get("tls.key")?,
         };
         if material.authorities.is_empty() {
-            return Err("ca.crt holds no certificate".to_owned());
+            return Err(CertificateError::NoAuthority);
         }
         for pem in &material.authorities {
-            validity(pem).map_err(|reason| format!("ca.crt: {reason}"))?;
+            validity(pem).map_err(|error| error.of("ca.crt"))?;
         }
-        validity(&material.cert).map_err(|reason| format!("tls.crt: {reason}"))?;
-        KeyPair::from_pem(&material.authority_key).map_err(|error| format!("ca.key: {error}"))?;
-        material.certified_key().map_err(|reason| format!("tls.key: {reason}"))?;
+        validity(&material.cert).map_err(|error| error.of("tls.crt"))?;
+        KeyPair::from_pem(&material.authority_key)
+            .map_err(|error| CertificateError::from(error).of("ca.key"))?;
+        material.certified_key().map_err(|error| error.of("tls.key"))?;
         Ok(material)
     }
-}
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 fn authority_params() -> CertificateParams {
@@ -275,7 +277,7 @@ fn is_ours(pem: &str) -> bool {
     })
 }
 
-/// Whether two thirds of a certificate's life have gone.
+/// Whether two thirds of a certificate's lifetime are over.
 fn is_old(pem: &str, now: SystemTime) -> bool {
     validity(pem).is_ok_and(|(start, end)| {
         let life = end.duration_since(start).unwrap_or_default();
@@ -283,12 +285,11 @@ fn is_old(pem: &str, now: SystemTime) -> bool {
     })
 }
 
-/// Begin and end of a certificate.
-pub(super) fn validity(pem: &str) -> Result<(SystemTime, SystemTime), String> {
-    let der = CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| format!("no certificate as PEM: {error}"))?;
-    let (_, parsed) = x509_parser::parse_x509_certificate(&der)
-        .map_err(|error| format!("no certificate: {error}"))?;
+/// When a certificate begins and ends to be valid.
+pub(super) fn validity(pem: &str) -> Result<(SystemTime, SystemTime), CertificateError> {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(CertificateError::Text)?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(&der).map_err(CertificateError::Content)?;
     let time = |time: x509_parser::time::ASN1Time| {
         let seconds = u64::try_from(time.timestamp()).unwrap_or(0);
         UNIX_EPOCH + Duration::from_secs(seconds)
@@ -335,15 +336,17 @@ mod tests {
         for key in ["ca.crt", "ca.key", "tls.crt", "tls.key"] {
             let mut broken = data.clone();
             broken.insert(key.to_owned(), "nonsense".to_owned());
-            let error = Material::from_data(&broken).unwrap_err();
+            let error = Material::from_data(&broken).unwrap_err().to_string();
             assert!(error.starts_with(key) || error.starts_with("tls.key"), "{key}: {error}");
             broken.remove(key);
-            assert_eq!(Material::from_data(&broken).unwrap_err(), format!("{key} is missing"));
+            let error = Material::from_data(&broken).unwrap_err().to_string();
+            assert_eq!(error, format!("{key} is missing"));
         }
         let other = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
         let mut mixed = data.clone();
         mixed.insert("tls.key".to_owned(), other.key);
-        assert!(Material::from_data(&mixed).unwrap_err().contains("do not belong together"));
+        let error = Material::from_data(&mixed).unwrap_err().to_string();
+        assert!(error.contains("do not belong together"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod api;
 mod cluster;
+mod error;
 mod files;
 mod keeper;
 mod material;
@@ -27,15 +28,16 @@ use self::server::{Ending, Service};
 use self::tls::Resolver;
 use crate::config::Options;
 
+pub use self::error::{CertificateError, WebhookError};
 pub use self::material::Lifetimes;
 
 /// Where the kubelet puts the token of a pod's service account.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// What the webhook runs with.
+/// The settings of the webhook.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What is injected.
+    /// What is injected into a pod that asks for it.
     pub options: Options,
     /// Refuse pods that Outrigger cannot be put into, instead of letting them start without.
     pub strict: bool,
@@ -54,28 +56,28 @@ pub struct Settings {
 pub enum Certificates {
     /// From files that something else renews.
     Files {
-        /// The chain.
+        /// The certificate chain, as PEM.
         cert: PathBuf,
-        /// The private key.
+        /// The private key of its first certificate, as PEM.
         key: PathBuf,
     },
     /// From an authority of our own, shared by replicas in a Secret.
     Own {
-        /// The API server.
+        /// How the API server is reached.
         api: ApiServer,
-        /// Where we are in the cluster.
+        /// The names of the webhook's objects in the cluster.
         place: ClusterPlace,
         /// How long certificates live.
         lifetimes: Lifetimes,
     },
 }
 
-/// The API server.
+/// How the API server is reached from a pod.
 #[derive(Clone, Debug)]
 pub struct ApiServer {
-    /// `KUBERNETES_SERVICE_HOST`.
+    /// Host or IP address (`KUBERNETES_SERVICE_HOST`).
     pub host: String,
-    /// `KUBERNETES_SERVICE_PORT`.
+    /// TCP port (`KUBERNETES_SERVICE_PORT`).
     pub port: u16,
     /// The folder with `token`, `ca.crt` and `namespace`.
     pub account: PathBuf,
@@ -102,18 +104,19 @@ impl ClusterPlace {
     }
 }
 
-/// The namespace of the pod we are in.
+/// The namespace of the pod that this process runs in.
 ///
 /// # Errors
-/// When the service account tells none.
-pub fn own_namespace(account: &Path) -> Result<String, String> {
+/// When the file of the service account cannot be read.
+pub fn own_namespace(account: &Path) -> Result<String, WebhookError> {
     let path = account.join("namespace");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{}: {error}; write --namespace", path.display()))?;
-    Ok(text.trim().to_owned())
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(WebhookError::Namespace { path, error }),
+    }
 }
 
-/// Serves until `stop`.
+/// Answers admission reviews until `stop`, and looks after the certificate meanwhile.
 ///
 /// # Errors
 /// When the certificate's files are not valid at the start.
@@ -121,9 +124,9 @@ pub async fn run(
     listener: TcpListener,
     settings: Settings,
     stop: impl Future<Output = ()>,
-) -> Result<(), String> {
+) -> Result<(), WebhookError> {
     let resolver = Arc::new(Resolver::default());
-    let config = tls::server_config(Arc::clone(&resolver)).map_err(|error| error.to_string())?;
+    let config = tls::server_config(Arc::clone(&resolver))?;
     let upkeep = match settings.certificates {
         Certificates::Files { cert, key } => {
             let files = Files::open(&cert, &key, resolver)?;

@@ -12,17 +12,36 @@ use crate::pod::{Choice, choice, inject};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
-/// What became of a request.
+/// The outcome of a review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// A patch was answered.
     Injected,
-    /// The pod has it already.
+    /// Outrigger is in the pod already.
     Unchanged,
     /// The pod does not ask for it, or it is no new pod.
     NotAsked,
-    /// It cannot be put into this pod.
+    /// Outrigger cannot be put into this pod.
     Refused(Diagnostic),
+}
+
+/// Why a body is no review.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReviewError {
+    /// A body that is not the JSON of a review.
+    #[error("the body is no AdmissionReview: {0}")]
+    Body(#[from] serde_json::Error),
+    /// A body of another kind or another version.
+    #[error(
+        "{api_version} {kind} is no AdmissionReview of {VERSION}; set admissionReviewVersions: [v1] in the webhook configuration"
+    )]
+    Version { api_version: String, kind: String },
+    /// A review without a request.
+    #[error("the review has no request")]
+    NoRequest,
+    /// A request without the identifier that an answer has to repeat.
+    #[error("the request has no uid")]
+    NoUid,
 }
 
 /// An answer, with what the log says of it.
@@ -70,20 +89,15 @@ struct Kind {
 /// Answers a review. It decides by the request alone, so that a dry run needs no care.
 ///
 /// # Errors
-/// When it is no review; the text tells why.
-pub(super) fn answer(body: &[u8], options: &Options, strict: bool) -> Result<Answer, String> {
-    let review: Review = serde_json::from_slice(body)
-        .map_err(|error| format!("the body is no AdmissionReview: {error}"))?;
-    if review.api_version != VERSION || review.kind != "AdmissionReview" {
-        return Err(format!(
-            "{} {} is no AdmissionReview of {VERSION}; set admissionReviewVersions: [v1] in the \
-             webhook configuration",
-            review.api_version, review.kind
-        ));
+/// When it is no review.
+pub(super) fn answer(body: &[u8], options: &Options, strict: bool) -> Result<Answer, ReviewError> {
+    let Review { api_version, kind, request } = serde_json::from_slice(body)?;
+    if api_version != VERSION || kind != "AdmissionReview" {
+        return Err(ReviewError::Version { api_version, kind });
     }
-    let request = review.request.ok_or("the review has no request")?;
+    let request = request.ok_or(ReviewError::NoRequest)?;
     if request.uid.is_empty() {
-        return Err("the request has no uid".to_owned());
+        return Err(ReviewError::NoUid);
     }
     let mut response = json!({"uid": request.uid, "allowed": true});
     let (outcome, mut warnings) = decide(&request, options, &mut response);
@@ -173,7 +187,7 @@ mod tests {
         review
     }
 
-    fn ask(review: &Value, strict: bool) -> Result<Answer, String> {
+    fn ask(review: &Value, strict: bool) -> Result<Answer, ReviewError> {
         let options = InjectionConfig::default().options("test").unwrap();
         answer(review.to_string().as_bytes(), &options, strict)
     }
@@ -236,7 +250,7 @@ mod tests {
             (|review| review["request"]["uid"] = json!(""), "the request has no uid"),
         ];
         for (change, expected) in wrong {
-            let error = ask(&review(change), false).unwrap_err();
+            let error = ask(&review(change), false).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -22,14 +22,14 @@ use tokio_rustls::TlsAcceptor;
 use super::review::{Answer, Outcome, answer};
 use crate::config::Options;
 
-/// The largest object of Kubernetes, and as much for the object that it replaces.
-const LARGEST_REVIEW: usize = 3 << 20;
+/// Bytes of a review at most: the largest object of Kubernetes, and the object that it replaces.
+const REVIEW_BYTES_MAX: usize = 3 << 20;
 /// How long a client may take for a handshake, for a request's head, and for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time; an API server needs few.
-const CONNECTIONS: usize = 512;
+const CLIENT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Connections at a time at most; an API server needs few.
+const CONNECTIONS_MAX: usize = 512;
 
-/// What answers requests.
+/// The answers to reviews and health checks, for all connections.
 pub(super) struct Service {
     options: Options,
     strict: bool,
@@ -59,11 +59,11 @@ impl Service {
     }
 
     async fn inject(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let body = Limited::new(request.into_body(), LARGEST_REVIEW).collect();
-        let body = match tokio::time::timeout(PATIENCE, body).await {
+        let body = Limited::new(request.into_body(), REVIEW_BYTES_MAX).collect();
+        let body = match tokio::time::timeout(CLIENT_TIME_MAX, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                let reason = format!("a review may have {LARGEST_REVIEW} bytes\n");
+                let reason = format!("a review may have {REVIEW_BYTES_MAX} bytes\n");
                 return text(StatusCode::PAYLOAD_TOO_LARGE, reason);
             }
             Ok(Err(error)) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
@@ -77,7 +77,8 @@ impl Service {
                 response.headers_mut().insert(header::CONTENT_TYPE, json);
                 response
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::warn!(reason, "a request that is no admission review");
                 text(StatusCode::BAD_REQUEST, format!("{reason}\n"))
             }
@@ -146,7 +147,7 @@ async fn accept(
     service: &Arc<Service>,
     graceful: &GracefulShutdown,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
@@ -155,6 +156,7 @@ async fn accept(
                 let watcher = graceful.watcher();
                 tokio::spawn(async move {
                     if let Err(error) = connection(stream, acceptor, service, watcher).await {
+                        let error = error.to_string();
                         tracing::debug!(error, "a connection failed");
                     }
                     drop(place);
@@ -174,13 +176,13 @@ async fn connection(
     acceptor: TlsAcceptor,
     service: Arc<Service>,
     watcher: Watcher,
-) -> Result<(), String> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _ = stream.set_nodelay(true);
     let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await;
-    let stream = handshake.map_err(late).flatten().map_err(|error| error.to_string())?;
+    let handshake = tokio::time::timeout(CLIENT_TIME_MAX, acceptor.accept(stream)).await;
+    let stream = handshake.map_err(late).flatten()?;
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(CLIENT_TIME_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -191,5 +193,5 @@ async fn connection(
         async move { Ok::<_, Infallible>(service.handle(request).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    pin!(watcher.watch(connection.into_owned())).await.map_err(|error| error.to_string())
+    pin!(watcher.watch(connection.into_owned())).await
 }

@@ -10,6 +10,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, crypto::CryptoProvider};
 
+use super::error::CertificateError;
+
 /// The certificate that new connections get. Open ones keep theirs.
 #[derive(Debug, Default)]
 pub(super) struct Resolver {
@@ -28,7 +30,8 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-/// The library that encrypts. Named here and not taken from the process, so that nobody else decides.
+/// The cryptography of every TLS connection here. It is named and not taken from the process, whose
+/// default another crate could change.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -44,20 +47,18 @@ pub(super) fn server_config(resolver: Arc<Resolver>) -> Result<ServerConfig, rus
 }
 
 /// Reads a certificate chain and its key, and makes sure that they belong together.
-pub(super) fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+pub(super) fn certified_key(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
     let chain = certificates(cert)?;
     if chain.is_empty() {
-        return Err("there is no certificate in it".to_owned());
+        return Err(CertificateError::Empty);
     }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| format!("the private key is no PEM: {error}"))?;
-    CertifiedKey::from_der(chain, key, &provider())
-        .map_err(|error| format!("certificate and key do not belong together: {error}"))
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(CertificateError::KeyText)?;
+    CertifiedKey::from_der(chain, key, &provider()).map_err(CertificateError::Mismatch)
 }
 
 /// The certificates of a PEM text.
-pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("the certificates are no PEM: {error}"))
+        .map_err(CertificateError::ChainText)
 }

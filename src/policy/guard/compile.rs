@@ -1,4 +1,4 @@
-//! From a guard document to its rules. What a single value cannot show is checked here.
+//! Checks that need more than one value of a guard document, and the rules that are compiled from it.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::guard::{
 };
 use crate::values::Span;
 
-/// Bounds where a document says none.
+// Bounds that apply where a document has none.
 const OPEN_MAX: Span = Span(60_000);
 const BACKOFF_MAX: Span = Span(10_000);
 const LIMIT_MIN: u32 = 4;
 
-/// Checks a guard; a diagnostic names the field below it.
+/// Checks a guard document. Diagnostics name the field relative to it.
 pub(crate) fn check(guard: &GuardDocument) -> Result<(), Diagnostic> {
     check_timeouts(guard)?;
     guard.breaker.as_ref().map_or(Ok(()), check_breaker)?;
@@ -25,7 +25,7 @@ pub(crate) fn check(guard: &GuardDocument) -> Result<(), Diagnostic> {
     check_retries(guard)
 }
 
-/// A combination of values that cannot be meant.
+/// The refusal of one field, or of its combination with another.
 fn wrong(field: &str, reason: impl Into<String>, fix: &str) -> Result<(), Diagnostic> {
     Err(Diagnostic::new(reason).at(field).fix(fix))
 }
@@ -185,7 +185,7 @@ fn duration(span: Span) -> Duration {
 mod tests {
     use super::*;
     use crate::Document;
-    use crate::compile::check as check_document;
+    use crate::check::check as check_document;
     use crate::yaml::parse_yaml;
 
     fn guard(yaml: &str) -> GuardDocument {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use http::HeaderName;
 
+use crate::error::ValueError;
 use crate::text::text_value;
 use crate::values::FieldName;
 
@@ -38,7 +39,7 @@ pub enum FailureKind {
     Reset,
     /// No connection, no head or no further byte in time.
     Timeout,
-    /// What came was no HTTP response.
+    /// The response was not HTTP.
     Invalid,
     /// A status of the 500s.
     Status(u16),
@@ -49,11 +50,11 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// Reads a kind.
+    /// Reads a kind as a policy has it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text {
             "connect" => return Ok(Self::Connect),
             "reset" => return Ok(Self::Reset),
@@ -69,9 +70,10 @@ impl FailureKind {
         }
         match text.parse::<u16>() {
             Ok(status @ 500..=599) => Ok(Self::Status(status)),
-            _ => Err(format!(
-                "invalid failure \"{text}\": write connect, reset, timeout, invalid, 5xx, a status from 500 to 599, or a gRPC status such as grpc-unavailable"
-            )),
+            _ => {
+                let fix = "write connect, reset, timeout, invalid, 5xx, a status from 500 to 599, or a gRPC status such as grpc-unavailable";
+                Err(ValueError::form("failure", text, fix))
+            }
         }
     }
 }
@@ -130,7 +132,7 @@ impl FailureSet {
         set
     }
 
-    /// Whether a kind is in it. `ServerErrors` and kinds of no set are not.
+    /// Whether a kind is in it. `ServerErrors`, which stands for many, never is.
     pub fn contains(&self, kind: FailureKind) -> bool {
         match kind {
             FailureKind::Connect => self.connect,
@@ -150,44 +152,31 @@ impl FailureSet {
 }
 
 /// How important the requests of a route are, when not all can be sent to the upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum Priority {
-    /// Given up first.
+    /// Requests that are given up before all others.
     Low,
-    /// Neither.
+    /// Requests of routes that say nothing.
     #[default]
     Normal,
-    /// Given up last.
+    /// Requests that are given up last.
     High,
 }
 
 impl Priority {
-    /// Reads a priority.
+    /// Reads a priority as a policy has it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "low" => Ok(Self::Low),
-            "normal" => Ok(Self::Normal),
-            "high" => Ok(Self::High),
-            _ => Err(format!("invalid priority \"{text}\": write low, normal or high")),
-        }
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        let fix = "write low, normal or high";
+        text.parse().map_err(|_| ValueError::form("priority", text, fix))
     }
 
-    /// 0 to 2.
+    /// The importance as a number, 0 for the least and 2 for the greatest.
     pub fn level(self) -> u8 {
         self as u8
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Low => "low",
-            Self::Normal => "normal",
-            Self::High => "high",
-        })
     }
 }
 
@@ -204,15 +193,15 @@ pub enum ClientBy {
 }
 
 impl ClientBy {
-    /// Reads it.
+    /// Reads what tells clients apart, as a policy has it.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
         match text.strip_prefix("header:") {
             Some(name) => FieldName::parse(name).map(Self::Header),
             None if text == "address" => Ok(Self::Address),
-            None => Err(format!("invalid client \"{text}\": write address or header:NAME")),
+            None => Err(ValueError::form("client", text, "write address or header:NAME")),
         }
     }
 
@@ -248,6 +237,20 @@ mod tests {
         assert_eq!(FailureKind::parse("grpc-unavailable"), Ok(FailureKind::Grpc(14)));
         for bad in ["", "404", "600", "grpc-ok", "grpc-", "grpc-sad", "Reset"] {
             assert!(FailureKind::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn priorities_read_and_print_in_their_order() {
+        for (level, name) in ["low", "normal", "high"].into_iter().enumerate() {
+            let priority = Priority::parse(name).unwrap();
+            assert_eq!(
+                (usize::from(priority.level()), priority.to_string()),
+                (level, name.to_owned())
+            );
+        }
+        for bad in ["", "Low", "highest"] {
+            assert!(Priority::parse(bad).is_err(), "{bad}");
         }
     }
 

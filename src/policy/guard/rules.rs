@@ -1,4 +1,4 @@
-//! The guard of a route, compiled.
+//! The compiled guard of a route: the form that the data path reads.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::guard::{FailureSet, Priority};
 /// How the upstream is called and spared for a route.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuardRules {
-    /// Deadlines.
+    /// How long each part of a request may take.
     pub deadlines: Deadlines,
     /// Whether the time that a caller has left counts.
     pub honor_caller: bool,
-    /// What is given up first.
+    /// Which requests are given up first under overload.
     pub priority: Priority,
-    /// Sending again; `None` for never.
+    /// When requests are sent again; `None` for never.
     pub retries: Option<RetryPolicy>,
     /// What counts as failure, for the breaker and for the ejection of endpoints.
     pub failures: FailureSet,
     /// A response head later than this is slow.
     pub slow_after: Duration,
-    /// The breaker; `None` for none.
+    /// Rules of the circuit breaker; `None` for no breaker.
     pub breaker: Option<BreakerRules>,
     /// The limit on requests under way.
     pub concurrency: ConcurrencyPolicy,
@@ -41,9 +41,9 @@ pub struct GuardRules {
 /// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deadlines {
-    /// TCP connection.
+    /// To connect by TCP.
     pub connect_ms: Option<u64>,
-    /// TLS handshake.
+    /// For the TLS handshake.
     pub tls_ms: Option<u64>,
     /// Request to end of response.
     pub total_ms: Option<u64>,
@@ -53,23 +53,23 @@ pub struct Deadlines {
     pub idle_ms: Option<u64>,
 }
 
-/// Sending again.
+/// When a request is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Share of the requests, percent.
     pub percent: u8,
-    /// For one request.
+    /// Retries of one request at most.
     pub max: u32,
-    /// After which failures.
+    /// Failures after which a request is sent again.
     pub on: FailureSet,
-    /// Pause before the first.
+    /// Pause before the first retry.
     pub backoff: Duration,
 }
 
 /// The limit on requests under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencyPolicy {
-    /// Its bounds.
+    /// How many requests may be under way, and how many may wait.
     pub rules: LimiterRules,
     /// How long a request may wait for a place.
     pub queue_for: Duration,
@@ -78,7 +78,7 @@ pub struct ConcurrencyPolicy {
 /// The limit on misses under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissPolicy {
-    /// Its bounds.
+    /// How many misses may be under way, in all and for one client.
     pub rules: MissRules,
     /// The field that tells clients apart; `None` for their address.
     pub client: Option<HeaderName>,
@@ -87,14 +87,14 @@ pub struct MissPolicy {
 /// What a route has for itself, rather than sharing it with the upstream's other routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Own {
-    /// Its breaker.
+    /// Whether it has a breaker of its own.
     pub breaker: bool,
-    /// Its retry budget.
+    /// Whether it has a retry budget of its own.
     pub retries: bool,
-    /// Its limit on requests.
+    /// Whether it has a limit on requests of its own.
     pub concurrency: bool,
-    /// Its limit on misses.
+    /// Whether it has a limit on misses of its own.
     pub misses: bool,
-    /// Its limit on refreshes.
+    /// Whether it has a limit on refreshes of its own.
     pub refreshes: bool,
 }

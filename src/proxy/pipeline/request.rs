@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use outrigger_policy::explain::coalesce_verdict;
+use outrigger_policy::explain::coalesce_decision;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route, Side};
 use outrigger_semantics::storable::RequestFacts;
@@ -190,7 +190,7 @@ impl RequestContext {
         let body = (!body.is_end_stream()).then_some(body);
         let payload = Payload { body, upgrade: parts.extensions.remove::<OnUpgrade>() };
         let (worker, client) = (Arc::clone(worker), client.clone());
-        let collapsible = coalesce_verdict(routing.route.coalesce, &parts.headers, &key).yes;
+        let collapsible = coalesce_decision(routing.route.coalesce, &parts.headers, &key).yes;
         let context = RequestContext {
             worker,
             active,
