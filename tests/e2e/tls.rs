@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::support::{
-    Outrigger, Process, Reply, free_port, get, outrigger_refuses, request, tool, wait_until,
+    Outrigger, Process, Reply, free_port, get, outrigger, outrigger_refuses, request, tool,
+    wait_until,
 };
 
 /// An authority that nobody else trusts, and the certificates it has issued.
@@ -468,7 +469,7 @@ fn unreadable_system_certificates_end_the_start_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let junk = folder.path().join("junk.pem");
     fs::write(&junk, "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n").unwrap();
-    let mut command = Outrigger::command();
+    let mut command = outrigger();
     command.args(["run", "--upstream", "https://localhost:1"]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     command.env("SSL_CERT_FILE", junk).env_remove("SSL_CERT_DIR");

@@ -8,9 +8,6 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod answer;
 mod checks;
 mod figures;
@@ -21,6 +18,8 @@ mod peers;
 mod rows;
 mod scenario;
 mod table;
+
+use outrigger_test_support as support;
 
 use figures::Figures;
 use outrigger::outrigger;

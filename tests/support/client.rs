@@ -203,11 +203,6 @@ pub async fn get(target: impl Into<Target>, path: &str) -> Response {
     fetch(target, "GET", path, &[]).await
 }
 
-/// A GET with header lines on a connection of its own.
-pub async fn get_with(target: impl Into<Target>, path: &str, headers: &[(&str, &str)]) -> Response {
-    fetch(target, "GET", path, headers).await
-}
-
 fn head_of(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {path} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// How long any single wait may take before the test fails. Generous, because
 /// the machine may be busy; no test waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A latch: closed at first, and open for good once [`open`](Gate::open) ran.
 #[derive(Clone, Debug)]

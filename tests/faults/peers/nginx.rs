@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Server, tool};
+use super::Server;
 use crate::origin::Origin;
 use crate::scenario::Subject;
+use crate::support::tool;
 
 /// nginx before an origin of its own.
 pub fn nginx() -> Subject {

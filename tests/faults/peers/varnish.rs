@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{Server, tool};
+use super::Server;
 use crate::origin::Origin;
 use crate::scenario::Subject;
+use crate::support::tool;
 
 /// Varnish before an origin of its own.
 pub fn varnish() -> Subject {
