@@ -15,5 +15,6 @@ mod policies;
 mod recipes;
 mod replay;
 mod requests;
+mod sides;
 
 use outrigger_test_support::{self as support, control_plane};
