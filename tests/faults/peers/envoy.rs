@@ -25,7 +25,13 @@ pub fn envoy() -> Subject {
             command
         },
     );
-    Subject { name: "Envoy", addr: server.addr, origin, _process: Box::new(server) }
+    Subject {
+        name: "Envoy",
+        addr: server.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(server),
+    }
 }
 
 /// Two listeners in a row, because the cache filter fetches by itself: what it fetches passes by

@@ -7,7 +7,7 @@ mod nginx;
 mod varnish;
 
 pub use envoy::envoy;
-pub use nginx::nginx;
+pub use nginx::{nginx, pass_through};
 pub use varnish::varnish;
 
 use std::fs::{self, File};

@@ -22,7 +22,13 @@ pub fn varnish() -> Subject {
             command
         },
     );
-    Subject { name: "Varnish", addr: server.addr, origin, _process: Box::new(server) }
+    Subject {
+        name: "Varnish",
+        addr: server.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(server),
+    }
 }
 
 fn configuration([a, b]: [SocketAddr; 2]) -> String {
