@@ -65,7 +65,7 @@ fn curl_lines(printed: &mpsc::Receiver<String>) -> Vec<String> {
         let line = line.trim_start().trim_start_matches("$ ");
         if line.starts_with("curl ") {
             found.push(line.to_owned());
-            patience = Duration::from_secs(1);
+            patience = Duration::from_secs(3);
         }
     }
     assert!(!found.is_empty(), "the demo prints curl lines");

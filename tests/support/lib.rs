@@ -28,7 +28,8 @@ pub use client::{Client, Target, fetch, get};
 pub use gate::{Gate, PATIENCE, eventually, within};
 pub use h2::{ChannelBody, H2Client, H2Origin, H2Response, H2Seen, fields, read, read_until};
 pub use machine::{
-    free_addr, free_port, installed, own_address, resident_bytes, send_signal, test_cache, tool,
+    free_addr, free_port, has_stopped, installed, own_address, resident_bytes, send_signal,
+    test_cache, tool,
 };
 pub use metrics::{metric, waiting};
 pub use origin::{Origin, Request};

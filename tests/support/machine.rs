@@ -66,6 +66,17 @@ pub fn send_signal(pid: u32, name: &str) {
     assert!(status.expect("kill runs").success(), "process {pid} is gone already");
 }
 
+/// Whether all threads of a process stand still after a `STOP`.
+pub fn has_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state comes after the name, which stands in parentheses and may hold anything.
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_none_or(|state| state.starts_with('T'))
+    })
+}
+
 /// Resident memory of a process, in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use outrigger_test_support::{free_addr, outrigger, resident_bytes, send_signal};
+use outrigger_test_support::{PATIENCE, free_addr, outrigger, resident_bytes, send_signal};
 
 use super::{get, wait_until};
 
@@ -132,7 +132,7 @@ impl Outrigger {
 
     fn wait_until_ready(&mut self) {
         let readiness = format!("http://{}/readyz", self.admin);
-        wait_until("outrigger is ready", Duration::from_secs(10), || {
+        wait_until("outrigger is ready", PATIENCE, || {
             if let Some(status) = self.process.exited() {
                 panic!("outrigger ended at start: {status}");
             }
@@ -163,7 +163,7 @@ pub(crate) fn outrigger_refuses(config: &str) -> (Option<i32>, String) {
     command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
     let mut process = Process::start("outrigger", command.arg(file), folder.path());
     let mut status = None;
-    wait_until("outrigger refuses its bootstrap file", Duration::from_secs(5), || {
+    wait_until("outrigger refuses its bootstrap file", PATIENCE, || {
         status = process.exited();
         status.is_some()
     });
