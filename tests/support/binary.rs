@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Its path. Cargo sets the variable when it runs the integration tests of the package that has the
+/// The path of the binary. Cargo sets the variable `CARGO_BIN_EXE_outrigger` when it runs the integration tests of the package that has the
 /// binary; a test that is run without Cargo needs it from whoever runs it.
 ///
 /// # Panics

@@ -33,7 +33,7 @@ impl From<&Path> for Target {
     }
 }
 
-/// One client connection.
+/// A connection to a server, over TCP, a Unix socket or TLS.
 #[derive(Debug)]
 pub struct Client {
     wire: Wire,

@@ -17,7 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Gate(Arc<watch::Sender<bool>>);
 
 impl Gate {
-    /// A closed gate.
+    /// A gate that holds everybody until it is opened.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }

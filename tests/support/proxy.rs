@@ -222,9 +222,9 @@ pub struct Proxy {
     child: Child,
     /// The first TCP listener.
     pub addr: SocketAddr,
-    /// All TCP listeners.
+    /// All TCP listeners, in the order of the setup.
     pub addrs: Vec<SocketAddr>,
-    /// The admin listener.
+    /// The address of the admin port.
     pub admin: SocketAddr,
     /// The Unix listener, if the setup asked for one.
     pub unix: Option<PathBuf>,
@@ -312,7 +312,7 @@ impl Proxy {
         client.response("POST").await
     }
 
-    /// The process id.
+    /// The process id, for signals and `/proc`.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

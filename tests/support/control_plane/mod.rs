@@ -110,7 +110,7 @@ impl Options {
         self
     }
 
-    /// Starts it.
+    /// Starts to listen and to answer.
     pub async fn start(self) -> ControlPlane {
         let mut state = state::State::new();
         state.ready = self.ready;

@@ -19,18 +19,18 @@ pub struct Node {
     pub metadata: Option<Struct>,
 }
 
-/// `google.rpc.Status`.
+/// `google.rpc.Status`: why a client refused a response.
 #[derive(Clone, PartialEq, Message)]
 pub struct RpcStatus {
     /// A gRPC status code.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// Why, in words.
+    /// The reason, for people to read.
     #[prost(string, tag = "2")]
     pub message: String,
 }
 
-/// `DiscoveryRequest`.
+/// `DiscoveryRequest` of the state-of-the-world protocol.
 #[derive(Clone, PartialEq, Message)]
 pub struct DiscoveryRequest {
     /// The version in use; empty in a first request.
@@ -53,16 +53,16 @@ pub struct DiscoveryRequest {
     pub error_detail: Option<RpcStatus>,
 }
 
-/// `DiscoveryResponse`.
+/// `DiscoveryResponse` of the state-of-the-world protocol.
 #[derive(Clone, PartialEq, Message)]
 pub struct DiscoveryResponse {
     /// The version of the resources.
     #[prost(string, tag = "1")]
     pub version_info: String,
-    /// The resources.
+    /// All resources of the names that were asked for.
     #[prost(message, repeated, tag = "2")]
     pub resources: Vec<Any>,
-    /// Their type.
+    /// The type URL of the resources.
     #[prost(string, tag = "4")]
     pub type_url: String,
     /// What the answer has to repeat.
@@ -70,7 +70,7 @@ pub struct DiscoveryResponse {
     pub nonce: String,
 }
 
-/// `DeltaDiscoveryRequest`.
+/// `DeltaDiscoveryRequest` of the incremental protocol.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeltaDiscoveryRequest {
     /// Who asks; in the first request of a stream.
@@ -96,7 +96,7 @@ pub struct DeltaDiscoveryRequest {
     pub error_detail: Option<RpcStatus>,
 }
 
-/// `DeltaDiscoveryResponse`.
+/// `DeltaDiscoveryResponse` of the incremental protocol.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeltaDiscoveryResponse {
     /// The version of the server; for people to read.
@@ -105,7 +105,7 @@ pub struct DeltaDiscoveryResponse {
     /// Resources that are new or changed.
     #[prost(message, repeated, tag = "2")]
     pub resources: Vec<DeltaResource>,
-    /// Their type.
+    /// The type URL of the resources.
     #[prost(string, tag = "4")]
     pub type_url: String,
     /// What the answer has to repeat.
@@ -119,13 +119,13 @@ pub struct DeltaDiscoveryResponse {
 /// `Resource` of a delta response.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeltaResource {
-    /// Its version.
+    /// The version of this resource alone.
     #[prost(string, tag = "1")]
     pub version: String,
-    /// Its content.
+    /// The resource itself; absent in a message that only names it.
     #[prost(message, optional, tag = "2")]
     pub resource: Option<Any>,
-    /// Its name.
+    /// The name by which clients subscribe to it.
     #[prost(string, tag = "3")]
     pub name: String,
 }
@@ -147,7 +147,7 @@ pub struct TypedStruct {
     /// The type that the JSON stands for.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// The JSON.
+    /// The fields, as they stand in JSON.
     #[prost(message, optional, tag = "2")]
     pub value: Option<Struct>,
 }

@@ -55,7 +55,7 @@ impl Builder {
         self.line(&format!("maxmemory {limit}")).line("maxmemory-policy noeviction")
     }
 
-    /// `DEBUG` is allowed.
+    /// Allows the `DEBUG` command, which servers refuse unless told otherwise.
     pub fn debug_command(self) -> Self {
         self.line("enable-debug-command yes")
     }
@@ -128,7 +128,7 @@ impl RedisServer {
         Self { child, options, addr, dir }
     }
 
-    /// Where it listens.
+    /// The TCP address at which it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -147,7 +147,7 @@ impl RedisServer {
         self.options.tls.as_deref()
     }
 
-    /// The process id.
+    /// The process id, which a restart changes.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
