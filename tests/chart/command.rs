@@ -2,8 +2,9 @@
 //! the command puts in without any, judged as strictly.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use outrigger_test_support::outrigger;
 use serde_json::{Value, json};
 
 use crate::helm::{NAME, documents, find, objects};
@@ -30,7 +31,7 @@ fn application() -> Value {
 
 /// What `outrigger inject` makes of the Deployment.
 fn injected(args: &[&str]) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    let mut command = outrigger();
     command.args(["inject", "-f", "-"]).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use outrigger_test_support::installed;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,17 +17,6 @@ pub const RELEASE: &str = "or";
 pub const NAME: &str = "or-outrigger";
 
 static HOME: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
-
-/// Where `tests/setup` puts things.
-pub fn cache() -> PathBuf {
-    std::env::var_os("OUTRIGGER_TEST_CACHE").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").expect("HOME or OUTRIGGER_TEST_CACHE");
-            PathBuf::from(home).join(".cache/outrigger-tests")
-        },
-        PathBuf::from,
-    )
-}
 
 /// A file of the repository.
 pub fn repository(path: &str) -> PathBuf {
@@ -47,10 +37,8 @@ pub struct Said {
 
 /// Runs Helm; `values` go to its standard input, where `-f -` reads them.
 pub fn helm(args: &[&str], values: &Value) -> Said {
-    let binary = cache().join("bin/helm");
-    assert!(binary.is_file(), "{} is missing: run `tests/setup test`", binary.display());
     let home = HOME.path();
-    let mut child = Command::new(binary)
+    let mut child = Command::new(installed("bin/helm"))
         .args(args)
         .envs([("HOME", home), ("KUBECONFIG", &home.join("kubeconfig"))])
         .envs([("KUBECACHEDIR", home), ("HELM_CACHE_HOME", home)])

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
+use outrigger_test_support::installed;
 use serde_json::{Value, json};
 
-use crate::helm::{cache, repository};
+use crate::helm::repository;
 
 /// The oldest release that the chart takes, and the newest that there are schemas of.
 pub const RELEASES: [&str; 2] = ["1.25", "1.37"];
@@ -39,21 +39,15 @@ pub fn all_valid<'a>(objects: impl IntoIterator<Item = &'a Value>, releases: &[&
 }
 
 fn kubernetes(cases: &[Value]) -> Vec<String> {
-    let python = cache().join("venv/bin/python");
     let script = repository("tests/chart/judge.py");
-    run(Command::new(needed(&python)).arg(script), &json!(cases))
+    run(Command::new(installed("venv/bin/python")).arg(script), &json!(cases))
 }
 
 fn custom_resources(objects: &[Value]) -> Vec<String> {
-    let models = cache().join("models");
-    needed(&models.join("node_modules"));
+    let models = installed("models");
+    assert!(models.join("node_modules").exists(), "no packages: run `tests/setup test`");
     let script = repository("tests/chart/judge.mjs");
     run(Command::new("node").arg(script).arg(models), &json!(objects))
-}
-
-fn needed(path: &Path) -> &Path {
-    assert!(path.exists(), "{} is missing: run `tests/setup test`", path.display());
-    path
 }
 
 fn run(command: &mut Command, input: &Value) -> Vec<String> {

@@ -1,10 +1,11 @@
 //! The Redis of the chart, for trials: one password in all places, kept over upgrades, and few who may connect.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use outrigger_test_support::{free_port, tool};
 use serde_json::{Value, json};
 
 use crate::apiserver::ApiServer;
@@ -85,15 +86,15 @@ impl Server {
             &find(objects, "Deployment", REDIS)["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["command"], json!(["redis-server", "/etc/redis/redis.conf"]));
         let args = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
+        let port = free_port();
+        let child = Command::new(tool("redis-server"))
             .arg(&configuration)
             .args(args)
             .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
             .arg(folder)
             .stdout(Stdio::null())
             .spawn()
-            .expect("no redis-server: run `tests/setup test`");
+            .expect("redis-server starts");
         Server { child, port }
     }
 

@@ -9,7 +9,8 @@ mod istio;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use outrigger_test_support::outrigger;
 
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/files")
@@ -17,11 +18,7 @@ fn files() -> PathBuf {
 
 /// Runs the command in the folder of the files and shows all that it says.
 fn run(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_outrigger"))
-        .args(args)
-        .current_dir(files())
-        .output()
-        .expect("the binary starts");
+    let output = outrigger().args(args).current_dir(files()).output().expect("the binary starts");
     let mut shown = String::new();
     write!(shown, "$ outrigger {}\n{}", args.join(" "), String::from_utf8_lossy(&output.stdout))
         .unwrap();

@@ -30,7 +30,9 @@ async fn all_pods_acknowledge_soon() {
     }
     times.sort_unstable();
     println!("acknowledged by four pods: median {:?}, slowest {:?}", times[10], times[19]);
-    assert!(times[19] < Duration::from_secs(1), "{times:?}");
+    // A single one may find the machine busy.
+    assert!(times[10] < Duration::from_secs(1), "{times:?}");
+    assert!(times[19] < Duration::from_secs(4), "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +131,6 @@ async fn without_waiting_the_answer_comes_although_a_pod_stands_still() {
     assert_eq!(answer["scope"], "namespace", "{answer}");
     // Nobody has waited for its place in the log: accepted, and not done.
     let none = json!({"tag": "x", "wait": "none"}).to_string();
-    let answer = cluster.pods[0].proxy.try_purge(&none).await;
-    assert!(matches!(answer.status, 200 | 202), "{answer:#?}");
+    cluster.pods[0].proxy.try_purge(&none).await.assert_status(202);
     cluster.pods[1].go_on();
 }

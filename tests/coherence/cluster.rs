@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::redis::{RedisServer, SlowProxy};
-use crate::support::{Proxy, Response, Setup, eventually};
+use crate::support::{Proxy, Response, Setup, eventually, has_stopped};
 
 const POLICY: &str = "
 routes:
@@ -181,8 +181,7 @@ impl Pod {
     pub async fn pause(&self) {
         self.proxy.signal("STOP");
         eventually(&format!("{} stands still", self.name), || async {
-            let asked = tokio::time::timeout(Duration::from_millis(100), self.proxy.is_ready());
-            asked.await.is_err().then_some(())
+            has_stopped(self.proxy.pid()).then_some(())
         })
         .await;
     }

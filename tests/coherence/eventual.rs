@@ -195,7 +195,7 @@ async fn after_an_acknowledged_purge_nothing_older_is_served() {
     calm(Duration::from_secs(4)).await;
     finish(&run, all).await;
     let seen = run.seen();
-    assert_busy("purges", &seen, 300, 10);
+    assert_busy("purges", &seen, 10);
     assert_nothing_older(&seen, &floors, &[]);
 }
 
@@ -209,7 +209,7 @@ async fn after_an_acknowledged_purge_nothing_older_is_served_while_pods_come_and
     let absences = storm(&mut cluster, &run).await;
     finish(&run, all).await;
     let seen = run.seen();
-    assert_busy("purges in a storm", &seen, 300, 5);
+    assert_busy("purges in a storm", &seen, 5);
     assert_nothing_older(&seen, &floors, &absences);
 }
 
@@ -223,6 +223,6 @@ async fn after_an_acknowledged_purge_nothing_older_is_served_while_redis_comes_a
     let absences = redis_storm(&mut cluster, &run).await;
     finish(&run, all).await;
     let seen = run.seen();
-    assert_busy("purges without Redis", &seen, 300, 2);
+    assert_busy("purges without Redis", &seen, 2);
     assert_nothing_older(&seen, &floors, &absences);
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::cluster::Addresses;
 use crate::register::Held;
 use crate::rng::Rng;
-use crate::support::{Client, End, Response};
+use crate::support::{Client, End, Response, eventually};
 
 /// A client gives up after this time; what it asked for may still happen.
 const LIMIT: Duration = Duration::from_millis(1500);
@@ -102,6 +102,16 @@ impl Run {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     }
 
+    /// Waits until so many operations have a good answer: on a busy machine a time alone is no load.
+    async fn enough(&self) {
+        eventually("enough good operations", || async {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let good = seen.iter().filter(|seen| seen.held.is_some()).count();
+            (good >= OPERATIONS).then_some(())
+        })
+        .await;
+    }
+
     /// The record, in order of the calls.
     pub fn seen(&self) -> Vec<Seen> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -110,8 +120,11 @@ impl Run {
     }
 }
 
+/// The least number of good operations from which a test concludes anything.
+const OPERATIONS: usize = 300;
+
 /// Prints how much happened, and fails a test that proves nothing.
-pub fn assert_busy(what: &str, seen: &[Seen], operations: usize, hits_percent: usize) {
+pub fn assert_busy(what: &str, seen: &[Seen], hits_percent: usize) {
     let good = seen.iter().filter(|seen| seen.held.is_some()).count();
     let reads = seen.iter().filter(|seen| seen.written.is_none() && seen.held.is_some()).count();
     let hits = seen.iter().filter(|seen| seen.hit()).count();
@@ -120,7 +133,7 @@ pub fn assert_busy(what: &str, seen: &[Seen], operations: usize, hits_percent: u
         "{what}: {} operations, {good} good, {reads} reads, {hits} hits, {redis} from Redis",
         seen.len()
     );
-    assert!(good >= operations, "{what}: only {good} good operations: the test proves nothing");
+    assert!(good >= OPERATIONS, "{what}: only {good} good operations: the test proves nothing");
     assert!(hits * 100 >= reads * hits_percent, "{what}: {hits} hits in {reads} reads: too few");
 }
 
@@ -269,8 +282,10 @@ pub fn readers_and_writers(
     all
 }
 
-/// Waits until all clients have ended; one that panicked fails the test.
+/// Ends the run once enough has happened, and waits until all clients have ended; one that panicked
+/// fails the test.
 pub async fn finish(run: &Run, mut clients: JoinSet<()>) {
+    run.enough().await;
     run.end();
     while let Some(ended) = clients.join_next().await {
         ended.expect("a client does not panic");

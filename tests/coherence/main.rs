@@ -7,9 +7,6 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod acknowledge;
 mod catchup;
 mod causal;
@@ -26,3 +23,5 @@ mod register;
 mod rng;
 mod storm;
 mod strong;
+
+use outrigger_test_support as support;

@@ -13,13 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use outrigger_test_support::{free_addr, test_cache};
 use serde_json::Value;
 
 const PACKAGE: &str = "http-cache-tests";
@@ -164,16 +164,16 @@ impl Outcome {
 /// Starts a fresh Outrigger and has `run.mjs` run the suite's origin and client around it.
 fn run(name: &str, policy: Option<&Path>, suite: &Path) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let (origin, listen, admin) = (free_port(), address(free_port()), address(free_port()));
+    let (origin, listen, admin) = (free_addr(), free_addr(), free_addr());
 
-    let mut outrigger = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    let mut outrigger = outrigger_test_support::outrigger();
     outrigger
         .args(["run", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
-        .args(["--upstream", &format!("http://{}", address(origin))]);
+        .args(["--upstream", &format!("http://{origin}")]);
     if let Some(policy) = policy {
         outrigger.arg("--policy").arg(policy);
     }
-    let mut outrigger = Process::start("outrigger", outrigger.stdin(Stdio::null()), folder.path());
+    let mut outrigger = Process::start("outrigger", &mut outrigger, folder.path());
     let ready = Instant::now() + READY_LIMIT;
     while !is_ready(admin) {
         assert!(!outrigger.has_ended(), "outrigger ended at once");
@@ -188,7 +188,12 @@ fn run(name: &str, policy: Option<&Path>, suite: &Path) -> Outcome {
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/run.mjs"))
         .arg("--suite")
         .arg(suite)
-        .args(["--proxy-url", &format!("http://{listen}"), "--origin-port", &origin.to_string()])
+        .args([
+            "--proxy-url",
+            &format!("http://{listen}"),
+            "--origin-port",
+            &origin.port().to_string(),
+        ])
         .arg("--out")
         .arg(&results)
         .args(["--timeout", &RUN_LIMIT.as_secs().to_string(), "--watch-stdin"])
@@ -216,23 +221,6 @@ fn is_ready(admin: SocketAddr) -> bool {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     };
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-}
-
-fn address(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-/// A loopback port that was free a moment ago, below the range that outgoing connections use, and never
-/// given out twice by this process.
-fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 100).unwrap() * 100 + 50;
-    loop {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind(address(port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A running program: killed and reaped when dropped, its log shown when the test has failed.
@@ -278,13 +266,7 @@ impl Drop for Process {
 
 /// The folder the suite is installed in, installing it first where that is not done yet.
 fn install() -> PathBuf {
-    let cache = std::env::var_os("OUTRIGGER_TEST_CACHE").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").expect("HOME or OUTRIGGER_TEST_CACHE");
-            PathBuf::from(home).join(".cache/outrigger-tests")
-        },
-        PathBuf::from,
-    );
+    let cache = test_cache();
     std::fs::create_dir_all(&cache).unwrap();
     let lock = File::create(cache.join(".conformance.lock")).unwrap();
     lock.lock().unwrap();

@@ -5,14 +5,14 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::{Outrigger, Process, free_port, tool};
+use crate::support::{Process, free_port, outrigger, tool};
 
 #[test]
 fn demo_prints_curl_lines_that_work() {
     let folder = tempfile::tempdir().unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
     let admin = format!("127.0.0.1:{}", free_port());
-    let mut command = Outrigger::command();
+    let mut command = outrigger();
     command.args(["demo", "--listen", &listen, "--admin", &admin]);
     let (mut demo, stdout) = Process::start_talking("demo", &mut command, folder.path());
 
@@ -65,7 +65,7 @@ fn curl_lines(printed: &mpsc::Receiver<String>) -> Vec<String> {
         let line = line.trim_start().trim_start_matches("$ ");
         if line.starts_with("curl ") {
             found.push(line.to_owned());
-            patience = Duration::from_secs(1);
+            patience = Duration::from_secs(3);
         }
     }
     assert!(!found.is_empty(), "the demo prints curl lines");

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
 
-use crate::support::{Origin, Outrigger, free_port, get, request, wait_until};
+use crate::support::{Origin, Outrigger, PATIENCE, free_port, get, request, wait_until};
 
 /// An origin that says who it is, in `served-by`, and answers its health check as told.
 struct Endpoint {
@@ -99,7 +98,7 @@ fn healthy(outrigger: &Outrigger) -> u64 {
 
 fn wait_until_healthy(outrigger: &Outrigger, count: u64) {
     let what = format!("{count} healthy endpoints");
-    wait_until(&what, Duration::from_secs(3), || healthy(outrigger) == count);
+    wait_until(&what, PATIENCE, || healthy(outrigger) == count);
 }
 
 #[test]

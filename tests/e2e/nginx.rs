@@ -10,7 +10,9 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use crate::support::{Outrigger, Process, Reply, free_port, get, request, tool, wait_until};
+use crate::support::{
+    Outrigger, PATIENCE, Process, Reply, free_port, get, request, tool, wait_until,
+};
 
 const BIG: usize = 64 << 20;
 
@@ -52,7 +54,7 @@ impl Nginx {
     }
 
     fn wait_until_up(&self) {
-        wait_until("nginx listens", Duration::from_secs(10), || {
+        wait_until("nginx listens", PATIENCE, || {
             std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
     }

@@ -36,7 +36,7 @@ fn tracing_origin() -> (Origin, Receiver<(String, String)>) {
 fn spans_at_the_end(mut outrigger: Outrigger, receiver: &Peer) -> Vec<Value> {
     let status = outrigger.process.terminate(Duration::from_secs(20));
     assert!(status.success(), "outrigger ended with {status}");
-    std::iter::from_fn(|| receiver.event(Duration::from_secs(1))).collect()
+    std::iter::from_fn(|| receiver.event(Duration::from_secs(3))).collect()
 }
 
 fn spans_of<'a>(spans: &'a [Value], trace: &str) -> Vec<&'a Value> {

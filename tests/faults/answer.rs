@@ -14,7 +14,8 @@ use crate::support::{Wire, head};
 /// When a response was made, in milliseconds: tells its age whatever the proxy says of it.
 pub const MADE: &str = "made";
 
-const SLOW: Duration = Duration::from_millis(700);
+/// How late a slow answer is.
+pub const SLOW: Duration = Duration::from_millis(700);
 /// So that what was sent before a reset is not lost with it.
 const BEFORE_RESET: Duration = Duration::from_millis(5);
 /// No peer waits longer than that.

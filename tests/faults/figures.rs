@@ -35,6 +35,11 @@ impl Share {
         Self { of: asked.iter().filter(done).count(), all: asked.len() }
     }
 
+    /// Those that do not count.
+    pub fn lost(self) -> usize {
+        self.all - self.of
+    }
+
     /// From 0 to 1; nothing of nothing is all.
     pub fn ratio(self) -> f64 {
         if self.all == 0 { 1.0 } else { self.of as f64 / self.all as f64 }
@@ -67,6 +72,8 @@ pub struct Figures {
     pub wrong: usize,
     /// 99th percentile of the answers' latency: in the healthy window, and what the fault adds.
     pub p99: Duration,
+    /// The longest that an answer took: in the healthy window, and in the fault.
+    pub slowest: [Duration; 2],
     /// In milliseconds; negative where answers in the fault are faster than in health.
     pub p99_added_ms: f64,
     /// From the end of the fault until uncacheable requests succeed, and go on doing so.
@@ -104,6 +111,7 @@ impl Figures {
             new: Share::count(&class(Class::New), Outcome::served),
             wrong: Share::count(asked, |outcome| outcome == Outcome::Wrong).of,
             p99,
+            slowest: [&healthy, &fault].map(|asked| slowest(asked)),
             p99_added_ms: added * 1000.0,
             recovery: recovery(asked, windows.over),
             failures: failures(&fault),
@@ -131,6 +139,10 @@ fn p99(asked: &[Asked]) -> Duration {
     took.sort_unstable();
     let rank = (took.len() * 99).div_ceil(100).saturating_sub(1);
     took.get(rank).copied().unwrap_or_default()
+}
+
+fn slowest(asked: &[Asked]) -> Duration {
+    asked.iter().filter_map(|asked| Some(asked.done?.1)).max().unwrap_or_default()
 }
 
 /// The first moment after which uncacheable requests are served for a while, all of them; requests

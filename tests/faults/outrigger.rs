@@ -21,5 +21,11 @@ pub async fn outrigger() -> Subject {
         .upstream_line(&format!("endpoints: [\"{a}\", \"{b}\"]"))
         .upstream_line("ejection: {consecutiveFailures: 5, ejectForMs: 2000}");
     let proxy = setup.policy(POLICY).start().await;
-    Subject { name: "Outrigger", addr: proxy.addr, origin, _process: Box::new(proxy) }
+    Subject {
+        name: "Outrigger",
+        addr: proxy.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(proxy),
+    }
 }

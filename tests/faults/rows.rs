@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::answer::SLOW;
+
 /// What an endpoint does with connections and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -57,6 +59,11 @@ impl Fault {
             Self::Brief(_, ms) => Duration::from_millis(ms),
             _ => FAULT,
         }
+    }
+
+    /// How long answers take in it although nothing else delays them.
+    pub fn delay(self) -> Duration {
+        if matches!(self, Self::Steady(Mode::Slow)) { SLOW } else { Duration::ZERO }
     }
 
     /// The modes of the two endpoints from each moment on; the last of them is health.

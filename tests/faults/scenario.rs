@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::figures::{Figures, Windows, recovery};
 use crate::load::Load;
 use crate::origin::Origin;
-use crate::rows::{FAULT, Row};
+use crate::rows::{FAULT, Mode, Row};
 
 const WARM: Duration = Duration::from_secs(2);
 const HEALTHY: Duration = Duration::from_secs(3);
@@ -25,6 +25,8 @@ pub struct Subject {
     pub addr: SocketAddr,
     /// Its upstream.
     pub origin: Origin,
+    /// What a mode of the row is at this upstream.
+    pub fault: fn(Mode) -> Mode,
     /// What keeps it running.
     pub _process: Box<dyn Any + Send + Sync>,
 }
@@ -42,7 +44,7 @@ pub async fn run(row: &Row, subjects: &[Subject], per_second: u32) -> Vec<Figure
     let loads: Vec<Load> = subjects.iter().map(start).collect();
     for (at, modes) in row.fault.steps() {
         tokio::time::sleep_until((begin + windows.fault.start + at).into()).await;
-        subjects.iter().for_each(|subject| subject.origin.switch(modes));
+        subjects.iter().for_each(|subject| subject.origin.switch(modes.map(subject.fault)));
     }
     tokio::time::sleep_until((begin + windows.fault.end + AFTER_MIN).into()).await;
     let recovered = |load: &Load| recovery(&load.asked(), windows.over).is_some();

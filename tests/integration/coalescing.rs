@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Client, Gate, Origin, Proxy, Reply, Request, Response, Script, Setup, eventually, head,
+    Client, Gate, Origin, Proxy, Reply, Request, Response, Script, Setup, eventually, head, metric,
+    waiting,
 };
 
 /// "first " at once, "rest" after the gate.
@@ -92,9 +93,10 @@ async fn the_leader_leaving_does_not_cancel_the_fill_while_others_wait() {
     let mut waiter = ask(&proxy, "/cold", &[]).await;
     waiter.until("first ").await;
     leader.reset();
-    // A round trip through the proxy and a moment for it to notice.
-    proxy.admin("/healthz").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually("the leader's connection is gone", || async {
+        (metric(&proxy, "outrigger_connections", &[]).await == 1.0).then_some(())
+    })
+    .await;
     gate.open();
     waiter.until("rest").await;
     proxy.get("/cold").await.assert_is(200, "first rest").assert_hit();
@@ -255,8 +257,7 @@ async fn who_comes_late_to_a_response_that_has_expired_shares_one_new_fetch() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     let late = ask_all(&proxy, "/late", 20);
     origin.arrived("/late", 2).await;
-    // Others would be at the origin by now.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    waiting(&[&proxy], 19).await;
     second.open();
     for response in late.join_all().await {
         response.assert_is(200, "new");
@@ -321,10 +322,12 @@ async fn a_failed_leader_leaves_nobody_stuck() {
     let proxy = Proxy::start(&origin).await;
     let all = ask_all(&proxy, "/f", 20);
     origin.arrived("/f", 1).await;
+    waiting(&[&proxy], 19).await;
     gate.open();
     for response in all.join_all().await {
-        assert!(matches!(response.status, 200 | 502), "{response:#?}");
+        response.assert_status(502);
     }
+    assert_eq!(origin.hits("/f"), 1, "who has waited does not try in turn");
     proxy.get("/f").await.assert_is(200, "fine");
 }
 

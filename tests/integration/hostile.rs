@@ -51,9 +51,6 @@ async fn a_length_beside_chunks_from_upstream_does_not_reach_the_client() {
     let both = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\
                  Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let (_origin, _proxy, response) = upstream_says(both).await;
-    if response.status == 502 {
-        return;
-    }
     response.assert_is(200, "hello");
     assert!(response.header("content-length").is_none_or(|n| n == "5"), "{response:#?}");
 }
@@ -63,8 +60,7 @@ async fn an_odd_reason_phrase_breaks_nothing() {
     for phrase in [&b" "[..], b"", b" \xff\xfe", b" a\tb", b" Very Long".repeat(50).as_slice()] {
         let bytes = [b"HTTP/1.1 200", phrase, b"\r\nContent-Length: 2\r\n\r\nok"].concat();
         let (_origin, _proxy, response) = upstream_says(&bytes).await;
-        assert!(matches!(response.status, 200 | 502), "{phrase:?}: {response:#?}");
-        assert!(!response.head.start.contains('\u{fffd}') || response.status == 200);
+        response.assert_is(200, "ok");
     }
 }
 
@@ -123,8 +119,8 @@ async fn many_ranges_do_not_amplify() {
     proxy.get("/a").await;
     let ranges = format!("bytes={}", vec!["0-"; 500].join(","));
     let response = proxy.fetch("GET", "/a", &[("Range", &ranges)]).await;
-    assert!(response.body.len() < 3 * body.len(), "{} bytes came", response.body.len());
-    assert!(matches!(response.status, 200 | 206 | 416), "{}", response.status);
+    // So many are ignored (RFC 9110, section 14.2).
+    response.assert_is(200, &body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

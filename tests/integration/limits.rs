@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Origin, Proxy, Reply, Setup};
 
+/// More than a limit of half a second takes, also on a busy machine, and less than any default.
+const SOON: Duration = Duration::from_secs(8);
+
 async fn limited(limits: &str) -> (Origin, Proxy) {
     let origin = Origin::start().await;
     origin.on("*", |_| Reply::ok("fine"));
@@ -19,8 +22,7 @@ async fn too_many_header_bytes_are_refused() {
     let long = "x".repeat(20_000);
     let mut client = proxy.connect().await;
     client.request("GET", "/large", &[("X-Long", &long)]).await;
-    let refused = client.response("GET").await;
-    assert!(matches!(refused.status, 431 | 400), "{refused:#?}");
+    client.response("GET").await.assert_status(431);
     client.rest_until_close().await;
     assert_eq!(origin.hits("/large"), 0);
 }
@@ -30,17 +32,16 @@ async fn too_many_header_lines_are_refused() {
     let (origin, proxy) = limited("headerCountMax: 20").await;
     let lines = |n| vec![("X-Line", "v"); n];
     proxy.fetch("GET", "/fits", &lines(10)).await.assert_is(200, "fine");
-    let refused = proxy.fetch("GET", "/many", &lines(60)).await;
-    assert!(matches!(refused.status, 431 | 400), "{refused:#?}");
+    proxy.fetch("GET", "/many", &lines(60)).await.assert_status(431);
     assert_eq!(origin.hits("/many"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_very_long_target_is_refused_or_served_but_breaks_nothing() {
+async fn a_very_long_target_is_refused_and_breaks_nothing() {
     let (origin, proxy) = limited("headerBytesMax: 8192").await;
     let path = format!("/{}", "p".repeat(30_000));
-    let refused = proxy.get(&path).await;
-    assert!(matches!(refused.status, 414 | 431 | 400), "{}", refused.status);
+    // Longer than all fields may be together, not than a target may be by itself.
+    proxy.get(&path).await.assert_status(431);
     assert_eq!(origin.all_requests().len(), 0);
     proxy.get("/a").await.assert_is(200, "fine");
 }
@@ -52,9 +53,8 @@ async fn a_head_that_takes_too_long_ends_the_connection() {
     let mut client = proxy.connect().await;
     client.send("GET /slow HTTP/1.1\r\nHost: shop.test\r\nX-Never").await;
     let (bytes, _) = client.rest_until_close().await;
-    let text = String::from_utf8_lossy(&bytes);
-    assert!(text.is_empty() || text.starts_with("HTTP/1.1 408"), "{text}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(String::from_utf8_lossy(&bytes), "");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert_eq!(origin.hits("/slow"), 0);
 }
 
@@ -74,7 +74,7 @@ async fn a_head_that_drips_does_not_stretch_its_time() {
         }
     };
     crate::support::within("the connection ends", ended).await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert_eq!(origin.hits("/drip"), 0);
 }
 
@@ -87,7 +87,7 @@ async fn an_idle_connection_is_closed_after_a_time() {
     client.get("/b", &[]).await.assert_is(200, "fine");
     let began = Instant::now();
     assert_eq!(client.rest_until_close().await.0, b"");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,9 +96,8 @@ async fn a_connection_that_never_says_anything_is_closed() {
     let mut client = proxy.connect().await;
     let began = Instant::now();
     let (bytes, _) = client.rest_until_close().await;
-    let text = String::from_utf8_lossy(&bytes);
-    assert!(text.is_empty() || text.starts_with("HTTP/1.1 408"), "{text}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(String::from_utf8_lossy(&bytes), "");
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +111,6 @@ async fn an_idle_h2_connection_is_closed_after_a_time() {
     let mut bytes = Vec::new();
     // An orderly end and a reset both are an end.
     let _ = crate::support::within("the end", stream.read_to_end(&mut bytes)).await;
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     assert!(!bytes.is_empty(), "h2 never began");
 }

@@ -6,9 +6,6 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod admin;
 mod auth;
 mod basics;
@@ -39,3 +36,5 @@ mod trailers;
 mod upgrade;
 mod uri;
 mod vary;
+
+use outrigger_test_support as support;

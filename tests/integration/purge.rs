@@ -307,9 +307,9 @@ async fn a_purge_that_makes_no_sense_is_refused() {
         r#"{"url": "not a url"}"#,
     ] {
         let refused = proxy.try_purge(body).await;
-        assert!(matches!(refused.status, 400 | 422), "{body}: {refused:#?}");
+        assert_eq!(refused.status, 400, "{body}: {refused:#?}");
     }
-    assert!(matches!(proxy.admin("/purge").await.status, 404 | 405));
+    proxy.admin("/purge").await.assert_status(405);
     assert_kept(&proxy, "/a").await;
 }
 
@@ -327,7 +327,6 @@ async fn a_purge_by_a_web_page_is_refused() {
             body.len()
         ))
         .await;
-    let refused = client.response("POST").await;
-    assert!(matches!(refused.status, 400 | 403 | 415), "{refused:#?}");
+    client.response("POST").await.assert_status(415);
     assert_kept(&proxy, "/a").await;
 }

@@ -2,18 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Client, Gate, Origin, Proxy, Reply, Script, Setup, eventually};
-
-/// Waits until so many requests wait for another's fetch.
-async fn waiting(proxy: &Proxy, n: u64) {
-    let line = "outrigger_coalesce_waiters_total ";
-    eventually("waiters", || async {
-        let metrics = proxy.admin("/metrics").await.text();
-        let value = metrics.lines().find_map(|l| l.strip_prefix(line)?.parse::<u64>().ok());
-        (value.unwrap_or(0) >= n).then_some(())
-    })
-    .await;
-}
+use crate::support::{Client, Gate, Origin, Proxy, Reply, Script, Setup, waiting};
 
 async fn ask(proxy: &Proxy, path: &str, headers: &[(&str, &str)]) -> Client {
     let mut client = proxy.connect().await;
@@ -32,7 +21,7 @@ async fn two(
     let leader = ask(proxy, path, first).await;
     origin.arrived(path, asked).await;
     let waiter = ask(proxy, path, second).await;
-    waiting(proxy, 1).await;
+    waiting(&[proxy], 1).await;
     (leader, waiter)
 }
 

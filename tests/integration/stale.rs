@@ -121,7 +121,7 @@ async fn must_revalidate_forbids_stale_when_the_origin_is_down() {
         let (mut origin, proxy) = first_then(control, |_| Reply::new(500)).await;
         origin.stop().await;
         let error = proxy.get("/s").await;
-        assert!(matches!(error.status, 502 | 504), "{control}: {error:#?}");
+        assert_eq!(error.status, 502, "{control}: {error:#?}");
     }
 }
 

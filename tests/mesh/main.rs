@@ -2,11 +2,6 @@
 //! a real istiod gave, real Envoys.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/control_plane/mod.rs"]
-mod control_plane;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod ads;
 mod authentication;
 mod client;
@@ -20,3 +15,6 @@ mod policies;
 mod recipes;
 mod replay;
 mod requests;
+mod sides;
+
+use outrigger_test_support::{self as support, control_plane};

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::load::{Load, origin};
-use crate::pods::{FORGETFUL, assert_redis_hit, lines, metric, pod, stored, until_up, writes};
+use crate::pods::{FORGETFUL, assert_redis_hit, lines, pod, stored, until_up, writes};
 use crate::support::redis::{RedisServer, SlowProxy};
-use crate::support::{Origin, Proxy, Reply, Setup, eventually, free_addr};
+use crate::support::{Origin, Proxy, Reply, Setup, eventually, free_addr, metric};
 
 /// The deadline of a lookup in these tests: long enough that a busy machine does
 /// not open the breaker by itself.

@@ -7,11 +7,14 @@ use tokio::task::JoinSet;
 
 use crate::pods::{Pod, pod};
 use crate::support::redis::RedisServer;
-use crate::support::{Client, Gate, Origin, Proxy, Reply, Response, Script, eventually, get};
+use crate::support::{
+    Client, Gate, Origin, Proxy, Reply, Response, Script, eventually, get, waiting,
+};
 
-/// Longest wait of a pod for another one in these tests.
-const WAIT: Duration = Duration::from_secs(3);
-const SLACK: Duration = Duration::from_secs(2);
+/// Longest wait of a pod for another one in these tests; half of it is more than any answer takes for
+/// which nobody waits.
+const WAIT: Duration = Duration::from_secs(8);
+const SLACK: Duration = Duration::from_secs(4);
 
 fn flying(origin: &Origin, url: &str) -> Pod {
     let wait = WAIT.as_millis();
@@ -44,8 +47,14 @@ async fn thirty_requests_over_three_pods_are_one_for_the_origin() {
     let pods = three(&flying(&origin, &redis.url())).await;
     let all = ask_all(&pods, "/slow");
     origin.arrived("/slow", 1).await;
-    // A negative needs a while: the others had time to ask, and did not.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // In each pod one has tried to take the lock, and the nine others have joined it.
+    waiting(&pods.each_ref(), 27).await;
+    eventually("each pod has tried to take the lock", || async {
+        let stats = redis.cli(&["INFO", "commandstats"]).await;
+        let calls = stats.split("cmdstat_set:calls=").nth(1)?.split(',').next()?.parse().ok();
+        calls.filter(|calls: &u32| *calls >= 3).map(drop)
+    })
+    .await;
     assert_eq!(origin.hits("/slow"), 1);
     assert_eq!(redis.keys("or:shop:cart:f:*").await.len(), 1);
     gate.open();

@@ -6,9 +6,6 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod basics;
 mod envelope;
 mod faults;
@@ -22,3 +19,5 @@ mod sealing;
 mod sharing;
 mod topologies;
 mod warm;
+
+use outrigger_test_support as support;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::redis::RedisServer;
-use crate::support::{Origin, Proxy, Response, Setup, eventually};
+use crate::support::{Origin, Proxy, Response, Setup, eventually, metric};
 
 /// The entries of the namespace and workload that [`pod`] configures.
 pub const ENTRIES: &str = "or:shop:cart:e:*";
@@ -118,21 +118,6 @@ async fn unanswered(proxy: &Proxy) -> usize {
         unanswered += lookups(proxy, result).await;
     }
     unanswered
-}
-
-/// The sum of the samples of a metric whose labels have these values.
-pub async fn metric(proxy: &Proxy, name: &str, labels: &[(&str, &str)]) -> f64 {
-    let text = proxy.admin("/metrics").await.text();
-    let ours = text.lines().filter(|line| {
-        let (series, _) = line.split_once(' ').unwrap_or((line, ""));
-        let (found, rest) = series.split_once('{').unwrap_or((series, ""));
-        let has = |(label, value): &(&str, &str)| {
-            let pair = format!("{label}=\"{value}\"");
-            rest.trim_end_matches('}').split(',').any(|label| label == pair)
-        };
-        found == name && labels.iter().all(has)
-    });
-    ours.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// How many lookups in Redis had this result.

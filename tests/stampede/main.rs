@@ -3,9 +3,6 @@
 // A test says what it expects by failing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +14,7 @@ use tokio::sync::{Mutex as Turns, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use support::{CacheStatus, Gate, Head, Origin, Proxy, Reply, Script, within};
+use outrigger_test_support::{CacheStatus, Gate, Head, Origin, Proxy, Reply, Script, within};
 
 const CLIENTS: usize = 5_000;
 /// How long they ask …

@@ -33,7 +33,7 @@ impl From<&Path> for Target {
     }
 }
 
-/// One client connection.
+/// A connection to a server, over TCP, a Unix socket or TLS.
 #[derive(Debug)]
 pub struct Client {
     wire: Wire,
@@ -201,11 +201,6 @@ pub async fn fetch(
 /// A GET on a connection of its own.
 pub async fn get(target: impl Into<Target>, path: &str) -> Response {
     fetch(target, "GET", path, &[]).await
-}
-
-/// A GET with header lines on a connection of its own.
-pub async fn get_with(target: impl Into<Target>, path: &str, headers: &[(&str, &str)]) -> Response {
-    fetch(target, "GET", path, headers).await
 }
 
 fn head_of(method: &str, path: &str, headers: &[(&str, &str)]) -> String {

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 /// How long any single wait may take before the test fails. Generous, because
 /// the machine may be busy; no test waits this long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A latch: closed at first, and open for good once [`open`](Gate::open) ran.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<watch::Sender<bool>>);
 
 impl Gate {
-    /// A closed gate.
+    /// A gate that holds everybody until it is opened.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(false)))
     }

@@ -70,21 +70,21 @@ pub fn fields(of: &[(&'static str, &'static str)]) -> HeaderMap {
 /// A response that was read to its end.
 #[derive(Debug)]
 pub struct H2Response {
-    /// Status and fields.
+    /// Status and header fields.
     pub head: http::response::Parts,
-    /// The content.
+    /// The content, all of it.
     pub body: Bytes,
-    /// Trailer fields.
+    /// Trailer fields; none if there was no trailer section.
     pub trailers: HeaderMap,
 }
 
 impl H2Response {
-    /// The status code.
+    /// The status code as a number.
     pub fn status(&self) -> u16 {
         self.head.status.as_u16()
     }
 
-    /// A header field.
+    /// The first value of a header field that is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }
@@ -160,19 +160,19 @@ pub async fn read_until(body: &mut Incoming, end: &[u8]) -> Bytes {
 pub struct H2Seen {
     /// Method, target and fields.
     pub method: String,
-    /// Path and query.
+    /// The target: path and query.
     pub path: String,
-    /// Header fields.
+    /// Header fields, without pseudo-header fields.
     pub headers: HeaderMap,
-    /// The content.
+    /// The content, all of it.
     pub body: Bytes,
-    /// Trailer fields.
+    /// Trailer fields; none if there was no trailer section.
     pub trailers: HeaderMap,
 }
 
 /// An origin that speaks HTTP/2 with prior knowledge and answers by a closure.
 pub struct H2Origin {
-    /// Where it listens.
+    /// The address at which it listens.
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<H2Seen>>>,
     task: JoinHandle<()>,

@@ -34,7 +34,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The method.
+    /// The method of the request line.
     pub fn method(&self) -> &str {
         self.head.word(0)
     }
@@ -49,7 +49,7 @@ impl Request {
         self.target().split('?').next().unwrap_or_default()
     }
 
-    /// A header field.
+    /// The first value of a header field, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.get(name)
     }

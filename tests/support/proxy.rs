@@ -1,48 +1,21 @@
 //! The real binary as a child process.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::binary::outrigger;
 use super::client::{Client, fetch};
 use super::gate::PATIENCE;
+use super::machine::{free_addr, resident_bytes, send_signal};
 use super::origin::Origin;
 use super::response::Response;
-
-/// The binary under test.
-const BINARY: &str = env!("CARGO_BIN_EXE_outrigger");
-
-/// A loopback address that was free a moment ago.
-pub fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound address")
-}
-
-/// The address from which this machine would speak to others; nothing is sent.
-pub fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a UDP socket");
-    socket.connect("192.0.2.1:9").expect("a network besides loopback: these tests need one");
-    socket.local_addr().expect("an address").ip()
-}
-
-/// The binary as a command, with an environment that configures nothing.
-pub fn outrigger() -> Command {
-    let mut command = Command::new(BINARY);
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy().into_owned();
-        if name_text.starts_with("OUTRIGGER_") || name_text.starts_with("OTEL_") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
-}
 
 /// What a proxy starts with.
 #[derive(Clone, Debug, Default)]
@@ -249,9 +222,9 @@ pub struct Proxy {
     child: Child,
     /// The first TCP listener.
     pub addr: SocketAddr,
-    /// All TCP listeners.
+    /// All TCP listeners, in the order of the setup.
     pub addrs: Vec<SocketAddr>,
-    /// The admin listener.
+    /// The address of the admin port.
     pub admin: SocketAddr,
     /// The Unix listener, if the setup asked for one.
     pub unix: Option<PathBuf>,
@@ -339,25 +312,19 @@ impl Proxy {
         client.response("POST").await
     }
 
-    /// The process id.
+    /// The process id, for signals and `/proc`.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("the process runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a VmRSS line");
-        let kibibytes = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
-        kibibytes.expect("a number") * 1024
+        resident_bytes(self.pid())
     }
 
     /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").arg(format!("-{name}")).arg(pid).status();
-        assert!(status.expect("kill runs").success(), "the process is gone already");
+        send_signal(self.pid(), name);
     }
 
     /// Waits until the process ends by itself.

@@ -22,13 +22,13 @@ pub enum End {
 pub struct Response {
     /// 1xx heads that came first.
     pub interim: Vec<Head>,
-    /// The status code.
+    /// The status code of the final response.
     pub status: u16,
     /// Status line and header lines.
     pub head: Head,
     /// The content, without chunk framing.
     pub body: Vec<u8>,
-    /// Trailer fields.
+    /// Trailer fields of a chunked body, in order.
     pub trailers: Vec<(String, String)>,
     /// How the body ended.
     pub end: End,

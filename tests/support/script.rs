@@ -39,7 +39,7 @@ impl Script {
         Self::default()
     }
 
-    /// Adds a step.
+    /// Adds a step after those that are there.
     pub fn then(mut self, step: Step) -> Self {
         self.0.push(step);
         self
@@ -85,7 +85,7 @@ impl Script {
         self.then(Step::Hang)
     }
 
-    /// Closes in order.
+    /// Closes the connection in order.
     pub fn close(self) -> Self {
         self.then(Step::Close)
     }
@@ -126,7 +126,7 @@ impl Reply {
         self
     }
 
-    /// Sets the body.
+    /// Sets the body, which `Content-Length` follows.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self

@@ -5,7 +5,8 @@ mod process;
 mod python;
 
 pub(crate) use http::{Origin, Reply, get, request};
-pub(crate) use process::{Outrigger, Process, free_port, outrigger_refuses, tool};
+pub(crate) use outrigger_test_support::{PATIENCE, free_port, outrigger, tool};
+pub(crate) use process::{Outrigger, Process, outrigger_refuses};
 pub(crate) use python::Peer;
 
 use std::time::{Duration, Instant};

@@ -1,36 +1,13 @@
 //! Child processes behind guards, free ports, and Outrigger itself.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use outrigger_test_support::{PATIENCE, free_addr, outrigger, resident_bytes, send_signal};
+
 use super::{get, wait_until};
-
-/// A loopback port that was free a moment ago, below the range that outgoing connections use, and never
-/// given out twice by this test run.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 100).unwrap() * 100;
-    loop {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-/// Where a program is; fails, with what to do, when it is not installed.
-pub(crate) fn tool(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{name} is not installed: run `tests/setup test`"))
-}
 
 /// A running program: killed and reaped when dropped, its log shown when the test has failed.
 pub(crate) struct Process {
@@ -74,15 +51,12 @@ impl Process {
 
     /// Resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a VmRSS line");
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        resident_bytes(self.child.id())
     }
 
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        assert!(Command::new(tool("kill")).args(["-TERM", &pid]).status().unwrap().success());
+        send_signal(self.child.id(), "TERM");
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.exited() {
@@ -141,9 +115,9 @@ impl Outrigger {
     /// addresses are chosen here.
     pub(crate) fn run(flags: &[&str], config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = format!("127.0.0.1:{}", free_port());
-        let admin = format!("127.0.0.1:{}", free_port());
-        let mut command = Self::command();
+        let address = free_addr().to_string();
+        let admin = free_addr().to_string();
+        let mut command = outrigger();
         command.args(["run", "--listen", &address, "--admin", &admin]).args(flags);
         if !config.is_empty() {
             let file = folder.path().join("outrigger.yaml");
@@ -156,21 +130,9 @@ impl Outrigger {
         outrigger
     }
 
-    /// The binary, with nothing of this machine's environment that could configure it.
-    pub(crate) fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            if text.starts_with("OUTRIGGER_") || text.starts_with("OTEL_") {
-                command.env_remove(name);
-            }
-        }
-        command
-    }
-
     fn wait_until_ready(&mut self) {
         let readiness = format!("http://{}/readyz", self.admin);
-        wait_until("outrigger is ready", Duration::from_secs(10), || {
+        wait_until("outrigger is ready", PATIENCE, || {
             if let Some(status) = self.process.exited() {
                 panic!("outrigger ended at start: {status}");
             }
@@ -197,11 +159,11 @@ pub(crate) fn outrigger_refuses(config: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outrigger.yaml");
     std::fs::write(&file, config).unwrap();
-    let mut command = Outrigger::command();
+    let mut command = outrigger();
     command.args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]);
     let mut process = Process::start("outrigger", command.arg(file), folder.path());
     let mut status = None;
-    wait_until("outrigger refuses its bootstrap file", Duration::from_secs(5), || {
+    wait_until("outrigger refuses its bootstrap file", PATIENCE, || {
         status = process.exited();
         status.is_some()
     });

@@ -1,11 +1,12 @@
 //! Peers written in Python, run in the environment that `tests/setup test` builds.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use outrigger_test_support::installed;
 use serde_json::Value;
 
 use super::Process;
@@ -60,9 +61,7 @@ impl Peer {
 }
 
 fn python(script: &str) -> Command {
-    let interpreter = cache_folder().join("venv/bin/python");
-    assert!(interpreter.is_file(), "{} is missing: run `tests/setup test`", interpreter.display());
-    let mut command = Command::new(interpreter);
+    let mut command = Command::new(installed("venv/bin/python"));
     command
         .arg("-B")
         .arg("-u")
@@ -72,14 +71,4 @@ fn python(script: &str) -> Command {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
     command
-}
-
-fn cache_folder() -> PathBuf {
-    std::env::var_os("OUTRIGGER_TEST_CACHE").map_or_else(
-        || {
-            PathBuf::from(std::env::var_os("HOME").expect("HOME or OUTRIGGER_TEST_CACHE"))
-                .join(".cache/outrigger-tests")
-        },
-        PathBuf::from,
-    )
 }

@@ -2,12 +2,13 @@
 //! breaker thresholds, and its cache filter, which serves nothing stale.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::Server;
 use crate::origin::Origin;
 use crate::scenario::Subject;
+use crate::support::installed;
 
 /// Envoy before an origin of its own.
 pub fn envoy() -> Subject {
@@ -17,24 +18,20 @@ pub fn envoy() -> Subject {
         "envoy",
         |folder, addr| configuration(folder, addr, endpoints),
         |_, file, _| {
-            let mut command = Command::new(binary());
+            // In the Python environment, since Envoy comes as a wheel.
+            let mut command = Command::new(installed("venv/bin/envoy"));
             command.arg("-c").arg(file).args(["--concurrency", "1", "--disable-hot-restart"]);
             command.args(["-l", "error"]);
             command
         },
     );
-    Subject { name: "Envoy", addr: server.addr, origin, _process: Box::new(server) }
-}
-
-/// In the Python environment, since Envoy comes as a wheel.
-fn binary() -> PathBuf {
-    let cache = std::env::var_os("OUTRIGGER_TEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").expect("HOME or OUTRIGGER_TEST_CACHE");
-        PathBuf::from(home).join(".cache/outrigger-tests")
-    });
-    let binary = cache.join("venv/bin/envoy");
-    assert!(binary.is_file(), "{} is missing: run `tests/setup test`", binary.display());
-    binary
+    Subject {
+        name: "Envoy",
+        addr: server.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(server),
+    }
 }
 
 /// Two listeners in a row, because the cache filter fetches by itself: what it fetches passes by

@@ -7,13 +7,13 @@ mod nginx;
 mod varnish;
 
 pub use envoy::envoy;
-pub use nginx::nginx;
+pub use nginx::{nginx, pass_through};
 pub use varnish::varnish;
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,16 +23,6 @@ use crate::support::free_addr;
 
 const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(3);
-
-/// Where a program is; fails, with what to do, when it is not installed.
-fn tool(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-        .unwrap_or_else(|| panic!("{name} is not installed: run `tests/setup test`"))
-}
 
 /// A running server with a folder of its own; it and its children are ended when dropped.
 struct Server {

@@ -1,31 +1,69 @@
 //! nginx: `proxy_cache` with stale answers, the next upstream on failure, and
-//! passive ejection by `max_fails`.
+//! passive ejection by `max_fails`; and nginx that caches nothing, as the control.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Server, tool};
+use super::Server;
 use crate::origin::Origin;
+use crate::rows::Mode;
 use crate::scenario::Subject;
+use crate::support::tool;
 
 /// nginx before an origin of its own.
 pub fn nginx() -> Subject {
     let origin = Origin::start();
-    let endpoints = origin.addrs();
-    let server = Server::start(
+    let server = start(origin.addrs(), CACHING);
+    Subject {
+        name: "nginx",
+        addr: server.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(server),
+    }
+}
+
+/// nginx as the control of an experiment: it passes everything on, with the time-outs and the one
+/// more attempt that all have, to an upstream that is well or at most slow. What clients lose by it,
+/// the machine has taken.
+pub fn pass_through() -> Subject {
+    let origin = Origin::start();
+    let server = start(origin.addrs(), "");
+    Subject {
+        name: "pass-through",
+        addr: server.addr,
+        origin,
+        fault: |mode| if mode == Mode::Slow { mode } else { Mode::Healthy },
+        _process: Box::new(server),
+    }
+}
+
+fn start(endpoints: [SocketAddr; 2], caching: &str) -> Server {
+    Server::start(
         "nginx",
-        |folder, addr| configuration(folder, addr, endpoints),
+        |folder, addr| configuration(folder, addr, endpoints, caching),
         |folder, file, _| {
             let mut command = Command::new(tool("nginx"));
             command.arg("-p").arg(folder).arg("-c").arg(file).arg("-e").arg(folder.join("error"));
             command
         },
-    );
-    Subject { name: "nginx", addr: server.addr, origin, _process: Box::new(server) }
+    )
 }
 
-fn configuration(folder: &Path, addr: SocketAddr, [a, b]: [SocketAddr; 2]) -> String {
+/// What makes it a cache that serves stale copies.
+const CACHING: &str = "
+            proxy_cache shop;
+            proxy_cache_lock on;
+            proxy_cache_background_update on;
+            proxy_cache_use_stale error timeout updating http_500 http_502 http_503 http_504;";
+
+fn configuration(
+    folder: &Path,
+    addr: SocketAddr,
+    [a, b]: [SocketAddr; 2],
+    caching: &str,
+) -> String {
     let folder = folder.display();
     format!(
         "\
@@ -59,11 +97,7 @@ http {{
             proxy_send_timeout 1s;
             proxy_read_timeout 1s;
             proxy_next_upstream error timeout http_502 http_503 http_504;
-            proxy_next_upstream_tries 2;
-            proxy_cache shop;
-            proxy_cache_lock on;
-            proxy_cache_background_update on;
-            proxy_cache_use_stale error timeout updating http_500 http_502 http_503 http_504;
+            proxy_next_upstream_tries 2;{caching}
         }}
     }}
 }}

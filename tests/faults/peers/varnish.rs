@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{Server, tool};
+use super::Server;
 use crate::origin::Origin;
 use crate::scenario::Subject;
+use crate::support::tool;
 
 /// Varnish before an origin of its own.
 pub fn varnish() -> Subject {
@@ -21,7 +22,13 @@ pub fn varnish() -> Subject {
             command
         },
     );
-    Subject { name: "Varnish", addr: server.addr, origin, _process: Box::new(server) }
+    Subject {
+        name: "Varnish",
+        addr: server.addr,
+        origin,
+        fault: |mode| mode,
+        _process: Box::new(server),
+    }
 }
 
 fn configuration([a, b]: [SocketAddr; 2]) -> String {

@@ -1,7 +1,6 @@
 //! Wrong starts, and the end.
 
-use std::process::Command;
-
+use outrigger_test_support::outrigger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::api::Api;
@@ -80,7 +79,7 @@ fn wrong_starts_say_what_to_write() {
         ),
     ];
     for (args, code, expected) in cases {
-        let output = Command::new(env!("CARGO_BIN_EXE_outrigger"))
+        let output = outrigger()
             .arg("inject-webhook")
             .args(&args)
             .env_remove("KUBERNETES_SERVICE_HOST")

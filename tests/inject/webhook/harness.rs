@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use outrigger_test_support::{outrigger, send_signal};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -55,13 +56,11 @@ impl Webhook {
         let config = folder.path().join("injection.yaml");
         fs::write(&config, "mesh: istio\nimage: r.io/outrigger:1\n").unwrap();
         let log = folder.path().join("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outrigger"));
+        let mut command = outrigger();
         command
             .args(["inject-webhook", "--listen", "127.0.0.1:0", "--config"])
             .arg(&config)
             .args(flags)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap());
         if !flags.contains(&"--drain-quiet") {
             command.args(["--drain-quiet", "0s"]);
@@ -100,8 +99,7 @@ impl Webhook {
     }
 
     pub fn terminate(&self) {
-        let killed = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(killed.success());
+        send_signal(self.child.id(), "TERM");
     }
 
     pub async fn ended(&mut self) -> ExitStatus {

@@ -2,24 +2,20 @@
 
 use serde_json::Value;
 
-use super::{POD, from_peer, inbound};
+use super::{INBOUND, POD, from_peer};
 use crate::support::{Origin, Proxy, Reply};
 
 const FRONTEND: &str = "spiffe://cluster.local/ns/shop/sa/frontend";
 const BATCH: &str = "spiffe://cluster.local/ns/shop/sa/batch";
 const OTHER: &str = "spiffe://cluster.local/ns/other/sa/frontend";
 
-fn addr(origin: &Origin) -> std::net::SocketAddr {
-    origin.url().strip_prefix("http://").unwrap().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_goes_to_the_address_that_envoy_names_and_is_cached() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::cached("max-age=60", "hello"));
-    let proxy = inbound("{}").await;
-    from_peer(&proxy, addr(&origin), "/a", Some(FRONTEND)).await.assert_is(200, "hello");
-    from_peer(&proxy, addr(&origin), "/a", Some(BATCH)).await.assert_is(200, "hello").assert_hit();
+    let proxy = INBOUND.proxy("{}").await;
+    from_peer(&proxy, origin.addr, "/a", Some(FRONTEND)).await.assert_is(200, "hello");
+    from_peer(&proxy, origin.addr, "/a", Some(BATCH)).await.assert_is(200, "hello").assert_hit();
     let seen = origin.last("/a");
     let ours = seen.head.headers.iter().find(|(name, _)| name.starts_with("x-outrigger"));
     assert_eq!(ours, None, "{seen:#?}");
@@ -33,18 +29,18 @@ async fn ports_of_one_pod_do_not_share_what_is_stored() {
     let (shop, tools) = (Origin::start().await, Origin::start().await);
     shop.always("/a", Reply::cached("max-age=60", "shop"));
     tools.always("/a", Reply::cached("max-age=60", "tools"));
-    let proxy = inbound("{}").await;
-    from_peer(&proxy, addr(&shop), "/a", None).await.assert_is(200, "shop");
-    from_peer(&proxy, addr(&tools), "/a", None).await.assert_is(200, "tools");
-    from_peer(&proxy, addr(&shop), "/a", None).await.assert_is(200, "shop").assert_hit();
+    let proxy = INBOUND.proxy("{}").await;
+    from_peer(&proxy, shop.addr, "/a", None).await.assert_is(200, "shop");
+    from_peer(&proxy, tools.addr, "/a", None).await.assert_is(200, "tools");
+    from_peer(&proxy, shop.addr, "/a", None).await.assert_is(200, "shop").assert_hit();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_kept_apart_by_identity() {
     let origin = Origin::start().await;
     origin.on("/a", |r| Reply::cached("max-age=60", r.nth.to_string()));
-    let proxy = inbound("routes: [{name: all, cache: {partition: peer}}]").await;
-    let get = async |peer| from_peer(&proxy, addr(&origin), "/a", peer).await;
+    let proxy = INBOUND.proxy("routes: [{name: all, cache: {partition: peer}}]").await;
+    let get = async |peer| from_peer(&proxy, origin.addr, "/a", peer).await;
     get(Some(FRONTEND)).await.assert_is(200, "1");
     get(Some(BATCH)).await.assert_is(200, "2");
     get(Some(FRONTEND)).await.assert_is(200, "1").assert_hit();
@@ -61,8 +57,8 @@ async fn callers_are_kept_apart_by_identity() {
 async fn callers_are_kept_apart_by_namespace() {
     let origin = Origin::start().await;
     origin.on("/a", |r| Reply::cached("max-age=60", r.nth.to_string()));
-    let proxy = inbound("routes: [{name: all, cache: {partition: namespace}}]").await;
-    let get = async |peer| from_peer(&proxy, addr(&origin), "/a", Some(peer)).await;
+    let proxy = INBOUND.proxy("routes: [{name: all, cache: {partition: namespace}}]").await;
+    let get = async |peer| from_peer(&proxy, origin.addr, "/a", Some(peer)).await;
     get(FRONTEND).await.assert_is(200, "1");
     get(BATCH).await.assert_is(200, "1").assert_hit();
     get(OTHER).await.assert_is(200, "2");
@@ -72,8 +68,8 @@ async fn callers_are_kept_apart_by_namespace() {
 async fn a_user_is_not_told_apart_by_the_workload_that_calls_for_him() {
     let origin = Origin::start().await;
     origin.on("/a", |r| Reply::cached("max-age=60", r.nth.to_string()));
-    let proxy = inbound("routes: [{name: all, cache: {partition: peer}}]").await;
-    let to = addr(&origin).to_string();
+    let proxy = INBOUND.proxy("routes: [{name: all, cache: {partition: peer}}]").await;
+    let to = origin.addr.to_string();
     for (user, body) in [("Bearer anna", "1"), ("Bearer ben", "2"), ("Bearer anna", "3")] {
         let fields = [
             ("x-outrigger-upstream", to.as_str()),
@@ -96,8 +92,8 @@ routes:
   - name: rest
     cache: {enabled: false}
 ";
-    let proxy = inbound(policy).await;
-    let get = async |peer| from_peer(&proxy, addr(&origin), "/a", Some(peer)).await;
+    let proxy = INBOUND.proxy(policy).await;
+    let get = async |peer| from_peer(&proxy, origin.addr, "/a", Some(peer)).await;
     get(FRONTEND).await.assert_is(200, "1");
     get(FRONTEND).await.assert_is(200, "1").assert_hit();
     get(BATCH).await.assert_is(200, "2");
@@ -108,9 +104,9 @@ routes:
 async fn nothing_is_forwarded_to_where_it_must_not_go() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::ok("reached"));
-    let port = addr(&origin).port();
-    let proxy = inbound(&format!("inbound: {{ports: [{port}]}}")).await;
-    from_peer(&proxy, addr(&origin), "/a", None).await.assert_is(200, "reached");
+    let port = origin.addr.port();
+    let proxy = INBOUND.proxy(&format!("inbound: {{ports: [{port}]}}")).await;
+    from_peer(&proxy, origin.addr, "/a", None).await.assert_is(200, "reached");
     let admin = proxy.admin.to_string();
     let own = proxy.addr.to_string();
     for (upstream, status, detail) in [
@@ -136,9 +132,9 @@ async fn nothing_is_forwarded_to_where_it_must_not_go() {
 async fn a_request_that_comes_back_is_refused() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::ok("x"));
-    let proxy = inbound("{}").await;
-    from_peer(&proxy, addr(&origin), "/a", None).await.assert_status(200);
-    let to = addr(&origin).to_string();
+    let proxy = INBOUND.proxy("{}").await;
+    from_peer(&proxy, origin.addr, "/a", None).await.assert_status(200);
+    let to = origin.addr.to_string();
     let hops = origin.last("/a").header("cdn-loop").expect("a CDN-Loop").to_owned();
     let again = [("x-outrigger-upstream", to.as_str()), ("cdn-loop", hops.as_str())];
     proxy.fetch("GET", "/a", &again).await.assert_status(508);
@@ -148,8 +144,8 @@ async fn a_request_that_comes_back_is_refused() {
 async fn a_write_voids_what_is_stored_for_every_caller() {
     let origin = Origin::start().await;
     origin.on("/a", |r| Reply::cached("max-age=60", format!("{} {}", r.method(), r.nth)));
-    let proxy = inbound("routes: [{name: all, cache: {partition: peer}}]").await;
-    let to = addr(&origin);
+    let proxy = INBOUND.proxy("routes: [{name: all, cache: {partition: peer}}]").await;
+    let to = origin.addr;
     from_peer(&proxy, to, "/a", Some(FRONTEND)).await.assert_is(200, "GET 1");
     from_peer(&proxy, to, "/a", Some(BATCH)).await.assert_is(200, "GET 2");
     let fields = [("x-outrigger-upstream", &*to.to_string()), ("x-outrigger-peer", BATCH)];
@@ -180,12 +176,12 @@ async fn explained(proxy: &Proxy, query: &str) -> Value {
 async fn explain_finds_what_was_stored_for_a_port_and_a_caller() {
     let origin = Origin::start().await;
     origin.always("/a", Reply::cached("max-age=60", "x"));
-    let to = addr(&origin);
+    let to = origin.addr;
     let policy = format!(
         "inbound: {{ports: [{}]}}\nroutes: [{{name: all, cache: {{partition: peer}}}}]",
         to.port()
     );
-    let proxy = inbound(&policy).await;
+    let proxy = INBOUND.proxy(&policy).await;
     from_peer(&proxy, to, "/a", Some(FRONTEND)).await.assert_status(200);
     // The policy names one port, so that it need not be said.
     let url = "url=http%3A%2F%2Fshop.test%2Fa";
@@ -202,8 +198,8 @@ async fn a_write_under_one_name_of_a_service_voids_what_is_stored_under_the_othe
     let origin = Origin::start().await;
     origin.on("/a", |r| Reply::cached("max-age=60", r.nth.to_string()));
     let aliases = "aliases: {reviews.bookinfo.svc.cluster.local: [reviews, reviews.bookinfo]}";
-    let proxy = inbound(aliases).await;
-    let to = addr(&origin).to_string();
+    let proxy = INBOUND.proxy(aliases).await;
+    let to = origin.addr.to_string();
     let send = async |method, host| {
         let fields = [("x-outrigger-upstream", to.as_str()), ("host", host)];
         proxy.fetch(method, "/a", &fields).await

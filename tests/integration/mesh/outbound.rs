@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::{elsewhere, outbound};
+use super::OUTBOUND;
 use crate::support::{Origin, Reply, Script};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_miss_goes_to_the_original_destination_marked_for_envoy() {
-    let (origin, addr) = elsewhere().await;
+    let origin = OUTBOUND.origin().await;
     origin.always("/a", Reply::cached("max-age=60", "hello"));
-    let proxy = outbound("{}").await;
-    let to = addr.to_string();
+    let proxy = OUTBOUND.proxy("{}").await;
+    let to = origin.addr.to_string();
     let fields =
         [("x-outrigger-orig-dst", to.as_str()), ("x-outrigger-peer", "spiffe://a/ns/b/sa/c")];
     proxy.fetch("GET", "/a", &fields).await.assert_is(200, "hello");
@@ -24,10 +24,10 @@ async fn a_miss_goes_to_the_original_destination_marked_for_envoy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_envoy_sends_back_is_refused() {
-    let (origin, addr) = elsewhere().await;
+    let origin = OUTBOUND.origin().await;
     origin.always("/a", Reply::ok("x"));
-    let proxy = outbound("{}").await;
-    let to = addr.to_string();
+    let proxy = OUTBOUND.proxy("{}").await;
+    let to = origin.addr.to_string();
     let fields = [("x-outrigger-orig-dst", to.as_str()), ("x-outrigger-hop", "1")];
     let response = proxy.fetch("GET", "/a", &fields).await;
     response.assert_status(508);
@@ -39,8 +39,8 @@ async fn a_request_that_envoy_sends_back_is_refused() {
 async fn the_pod_itself_is_no_destination() {
     let local = Origin::start().await;
     local.always("/a", Reply::ok("secret"));
-    let proxy = outbound("{}").await;
-    let loopback = local.url().replace("http://", "");
+    let proxy = OUTBOUND.proxy("{}").await;
+    let loopback = local.addr.to_string();
     for to in [loopback.as_str(), "10.77.0.3:8080", "169.254.169.254:80", "0.0.0.0:80"] {
         let response = proxy.fetch("GET", "/a", &[("x-outrigger-orig-dst", to)]).await;
         response.assert_status(403);
@@ -51,15 +51,15 @@ async fn the_pod_itself_is_no_destination() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_service_that_fails_leaves_the_others_alone() {
-    let (origin, addr) = elsewhere().await;
+    let origin = OUTBOUND.origin().await;
     origin.on("/a", |r| -> Script {
         if r.header("host") == Some("bad.test") {
             return Script::new().reply(Reply::new(503));
         }
         Script::new().reply(Reply::ok("fine"))
     });
-    let proxy = outbound("guard: {breaker: {minRequests: 3, openFor: 60s}}").await;
-    let to = addr.to_string();
+    let proxy = OUTBOUND.proxy("guard: {breaker: {minRequests: 3, openFor: 60s}}").await;
+    let to = origin.addr.to_string();
     let get = async |host| {
         let fields = [("host", host), ("x-outrigger-orig-dst", to.as_str())];
         proxy.fetch("GET", "/a", &fields).await
@@ -74,7 +74,7 @@ async fn one_service_that_fails_leaves_the_others_alone() {
     get("good.test").await.assert_is(200, "fine");
     let guard: Value = serde_json::from_slice(&proxy.admin("/guard").await.body).unwrap();
     let state = |host: &str| {
-        let name = format!("{host}:{}", addr.port());
+        let name = format!("{host}:{}", origin.addr.port());
         let breakers = guard["breakers"].as_array().unwrap();
         let found = breakers.iter().find(|breaker| breaker["name"] == name);
         found.map(|breaker| breaker["state"].as_str().unwrap().to_owned())
@@ -85,17 +85,17 @@ async fn one_service_that_fails_leaves_the_others_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_that_passes_on_what_it_got_goes_through_both_sides() {
-    let (origin, addr) = elsewhere().await;
+    let origin = OUTBOUND.origin().await;
     origin.always("/a", Reply::ok("x"));
     let local = Origin::start().await;
     local.always("/in", Reply::ok("x"));
-    let pod = local.url().replace("http://", "");
+    let pod = local.addr.to_string();
     let both = crate::support::Setup::mesh_both("127.0.0.1").start().await;
     let fields = [("x-outrigger-upstream", pod.as_str())];
     crate::support::fetch(both.addrs[0], "GET", "/in", &fields).await.assert_status(200);
     // The application calls on with the fields that it was sent.
     let hops = local.last("/in").header("cdn-loop").expect("a CDN-Loop").to_owned();
-    let to = addr.to_string();
+    let to = origin.addr.to_string();
     let fields = [("x-outrigger-orig-dst", to.as_str()), ("cdn-loop", hops.as_str())];
     crate::support::fetch(both.addrs[1], "GET", "/a", &fields).await.assert_status(200);
     // A second time round is a loop.

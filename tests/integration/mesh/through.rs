@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 
-use super::{elsewhere, inbound, outbound};
+use super::{INBOUND, OUTBOUND};
 use crate::support::{
     ChannelBody, Gate, H2Client, H2Origin, Origin, Reply, Script, fields, head, read,
 };
@@ -20,7 +20,7 @@ async fn grpc_passes_in_the_protocol_of_its_client() {
     let origin = H2Origin::start(|_| grpc()).await;
     let plain = Origin::start().await;
     plain.always("/a", Reply::ok("http/1.1"));
-    let proxy = inbound("{}").await;
+    let proxy = INBOUND.proxy("{}").await;
     let client = H2Client::connect(proxy.addr).await;
     for _ in 0..2 {
         let request = client
@@ -39,58 +39,52 @@ async fn grpc_passes_in_the_protocol_of_its_client() {
     assert_eq!(seen.trailers, fields(&[("x-end", "1")]));
     assert!(seen.headers.get("x-outrigger-upstream").is_none(), "{seen:#?}");
     // The same process speaks HTTP/1.1 to an application whose client does.
-    let to = plain.url().replace("http://", "");
+    let to = plain.addr.to_string();
     let response = proxy.fetch("GET", "/a", &[("x-outrigger-upstream", &to)]).await;
     response.assert_is(200, "http/1.1");
 }
 
-async fn tunnels(proxy: &crate::support::Proxy, to_field: &str, to: &str) {
-    let mut client = proxy.connect().await;
-    client
-        .send(format!(
-            "GET /ws HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             {to_field}: {to}\r\n\r\n"
-        ))
-        .await;
-    assert_eq!(client.next_head().await.word(1), "101");
-    client.send("ping").await;
-    client.until("ping").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrades_become_tunnels_on_both_sides() {
-    let switching = || head(101, &[("Connection", "Upgrade"), ("Upgrade", "websocket")]);
-    let origin = Origin::start().await;
-    origin.always("/ws", Script::new().send(switching()).echo());
-    let to = origin.url().replace("http://", "");
-    tunnels(&inbound("{}").await, "x-outrigger-upstream", &to).await;
-    let (origin, addr) = elsewhere().await;
-    origin.always("/ws", Script::new().send(switching()).echo());
-    tunnels(&outbound("{}").await, "x-outrigger-orig-dst", &addr.to_string()).await;
+    for side in [INBOUND, OUTBOUND] {
+        let origin = side.origin().await;
+        let switching = head(101, &[("Connection", "Upgrade"), ("Upgrade", "websocket")]);
+        origin.always("/ws", Script::new().send(switching).echo());
+        let proxy = side.proxy("{}").await;
+        let mut client = proxy.connect().await;
+        let to = origin.addr.to_string();
+        let fields = [("connection", "Upgrade"), ("upgrade", "websocket"), (side.to, &to)];
+        client.request("GET", "/ws", &fields).await;
+        assert_eq!(client.next_head().await.word(1), "101", "{}", side.mode);
+        client.send("ping").await;
+        client.until("ping").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_of_a_stream_arrives_before_the_next_one_is_made() {
-    let (origin, addr) = elsewhere().await;
-    let gate = Gate::new();
-    let lines = [("Content-Type", "text/event-stream"), ("Connection", "close")];
-    let events = Script::new().send(head(200, &lines)).send("data: 1\n\n");
-    origin.always("/events", events.gate(&gate).send("data: 2\n\n").close());
-    let proxy = outbound("{}").await;
-    let mut client = proxy.connect().await;
-    client.request("GET", "/events", &[("x-outrigger-orig-dst", &addr.to_string())]).await;
-    assert_eq!(client.next_head().await.word(1), "200");
-    client.until("data: 1\n\n").await;
-    gate.open();
-    client.until("data: 2\n\n").await;
+    for side in [INBOUND, OUTBOUND] {
+        let origin = side.origin().await;
+        let gate = Gate::new();
+        let lines = [("Content-Type", "text/event-stream"), ("Connection", "close")];
+        let events = Script::new().send(head(200, &lines)).send("data: 1\n\n");
+        origin.always("/events", events.gate(&gate).send("data: 2\n\n").close());
+        let proxy = side.proxy("{}").await;
+        let mut client = proxy.connect().await;
+        client.request("GET", "/events", &[(side.to, &origin.addr.to_string())]).await;
+        assert_eq!(client.next_head().await.word(1), "200", "{}", side.mode);
+        client.until("data: 1\n\n").await;
+        gate.open();
+        client.until("data: 2\n\n").await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_of_the_application_passes() {
     let origin = Origin::start().await;
     origin.on("/healthz", |r| Reply::new(if r.nth == 1 { 503 } else { 200 }));
-    let to = origin.url().replace("http://", "");
-    let proxy = inbound("{}").await;
+    let to = origin.addr.to_string();
+    let proxy = INBOUND.proxy("{}").await;
     let probe = async || {
         let fields = [("user-agent", "kube-probe/1.33"), ("x-outrigger-upstream", to.as_str())];
         proxy.fetch("GET", "/healthz", &fields).await

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::control_plane::test_cache;
+use crate::support::{installed, test_cache};
 
 use super::netns::Namespace;
 use super::process::{Process, in_reach};
@@ -20,13 +20,13 @@ pub enum Version {
 impl Version {
     /// Where `tests/setup test` put it.
     pub fn program(self) -> PathBuf {
-        let cache = test_cache();
-        let program = match self {
-            Self::Newer => cache.join("envoy-newer/envoy/_bin/envoy"),
-            Self::Older => packages(&cache).join("envoy/_bin/envoy"),
-        };
-        assert!(program.is_file(), "{}: missing: run `tests/setup test`", program.display());
-        program
+        match self {
+            Self::Newer => installed("envoy-newer/envoy/_bin/envoy"),
+            Self::Older => {
+                let folder = packages(&test_cache());
+                installed(&folder.join("envoy/_bin/envoy").display().to_string())
+            }
+        }
     }
 }
 

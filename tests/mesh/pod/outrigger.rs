@@ -3,13 +3,10 @@
 use std::path::Path;
 
 use crate::control_plane::proto::ECDS;
-use crate::support::{Client, Response, eventually, within};
+use crate::support::{Client, Response, binary, eventually, within};
 
 use super::process::{Process, in_reach};
 use super::{CONTROL_PLANE, OUTRIGGER_USER, Place, Pod, World};
-
-/// The binary under test.
-const BINARY: &str = env!("CARGO_BIN_EXE_outrigger");
 
 /// What its admin port is in a pod.
 const ADMIN: &str = "127.0.0.1:15490";
@@ -82,7 +79,7 @@ fn launch(pod: &Pod, folder: &Path) -> Process {
         ("SERVICE_ACCOUNT", app.to_owned()),
     ];
     let name = format!("outrigger-{app}");
-    let program = in_reach(folder, "outrigger", Path::new(BINARY));
+    let program = in_reach(folder, "outrigger", &binary());
     let args = ["run".to_owned()];
     Process::start(&pod.net, OUTRIGGER_USER, folder, &name, &program, &args, &environment)
 }

@@ -22,9 +22,9 @@ struct Patch {
 /// An EnvoyFilter, as far as ECDS is concerned.
 #[derive(Clone, Debug)]
 pub struct EnvoyFilter {
-    /// Its namespace.
+    /// The namespace of the object; one in the root namespace is for all.
     pub namespace: String,
-    /// Its name.
+    /// The name of the object, not of an extension in it.
     pub name: String,
     priority: i64,
     labels: BTreeMap<String, String>,

@@ -1,7 +1,6 @@
 //! JSON of any Envoy resource as protobuf, by the descriptors that
 //! `tests/setup test` writes.
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use prost::Message as _;
@@ -9,35 +8,27 @@ use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 use serde_json::Value;
 
 use super::proto::Any;
-
-/// The folder of what `tests/setup test` installs.
-pub fn test_cache() -> PathBuf {
-    std::env::var_os("OUTRIGGER_TEST_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").expect("HOME or OUTRIGGER_TEST_CACHE is set");
-        PathBuf::from(home).join(".cache/outrigger-tests")
-    })
-}
+use crate::machine::installed;
 
 fn pool() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     POOL.get_or_init(|| {
-        let file = test_cache().join("envoy-protos.bin");
-        let bytes = std::fs::read(&file)
-            .unwrap_or_else(|e| panic!("{}: {e}: run `tests/setup test`", file.display()));
+        let file = installed("envoy-protos.bin");
+        let bytes = std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         DescriptorPool::decode(bytes.as_slice())
             .unwrap_or_else(|e| panic!("{}: {e}: run `tests/setup test`", file.display()))
     })
 }
 
 /// A message whose JSON carries its `@type`. Unknown fields are errors.
-pub fn any_of(json: &Value) -> Result<Any, String> {
+pub(super) fn any_of(json: &Value) -> Result<Any, String> {
     let bytes = encode("google.protobuf.Any", json, true)?;
     Any::decode(bytes.as_slice()).map_err(|e| e.to_string())
 }
 
 /// A `TypedExtensionConfig`, whose JSON needs no `@type` of its own. As in
 /// istiod, fields that nobody knows are passed over and unknown types are not.
-pub fn extension_of(json: &Value) -> Result<Any, String> {
+pub(super) fn extension_of(json: &Value) -> Result<Any, String> {
     let value = encode("envoy.config.core.v3.TypedExtensionConfig", json, false)?;
     Ok(Any { type_url: super::proto::ECDS.to_owned(), value })
 }

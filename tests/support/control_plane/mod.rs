@@ -5,9 +5,6 @@
 //! It serves EnvoyFilter objects over ECDS, and to an Envoy the resources that
 //! a real istiod sent in the same situation (`tests/mesh/captured`).
 
-// Several test targets include this module, and none of them uses all of it.
-#![allow(dead_code, unused_imports)]
-
 mod delta;
 mod filters;
 mod json;
@@ -30,14 +27,12 @@ use tokio::task::JoinHandle;
 use filters::EnvoyFilter;
 use server::Shared;
 
-pub use json::{any_of, test_cache};
+use crate::gate::PATIENCE;
+
 pub use node::Node;
 pub use resources::{ResourceSet, read_json};
 pub use state::{Connection, Token, Watch};
 pub use tls::Tls;
-
-/// How long the tests wait for anything.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Makes the listening socket, each time that the control plane starts.
 type Bind = Arc<dyn Fn(SocketAddr) -> io::Result<std::net::TcpListener> + Send + Sync>;
@@ -115,7 +110,7 @@ impl Options {
         self
     }
 
-    /// Starts it.
+    /// Starts to listen and to answer.
     pub async fn start(self) -> ControlPlane {
         let mut state = state::State::new();
         state.ready = self.ready;

@@ -18,7 +18,7 @@ pub struct Node {
     pub kind: String,
     /// From the metadata, else from the id.
     pub namespace: String,
-    /// Metadata as JSON.
+    /// The metadata that the client sent, as JSON.
     pub metadata: Value,
     /// The metadata's `LABELS`: where istiod finds no pod for the id, they
     /// decide which workload selectors match.

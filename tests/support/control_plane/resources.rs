@@ -40,7 +40,7 @@ impl ResourceSet {
     }
 }
 
-/// A JSON file.
+/// Reads a JSON file, or says what is wrong with which one.
 pub fn read_json(file: &Path) -> Result<Value, String> {
     let at = |e: &dyn std::fmt::Display| format!("{}: {e}", file.display());
     let text = std::fs::read_to_string(file).map_err(|e| at(&e))?;

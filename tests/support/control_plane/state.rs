@@ -18,7 +18,7 @@ pub struct Token {
     pub value: String,
     /// The namespace of its service account.
     pub namespace: String,
-    /// The service account.
+    /// The service account that the token proves.
     pub service_account: String,
 }
 
@@ -52,7 +52,7 @@ pub struct Watch {
 pub struct Connection {
     /// Counts streams since the start.
     pub id: u64,
-    /// Who it is.
+    /// The node that the client named in its first request.
     pub node: Node,
     /// Whether the stream is open.
     pub open: bool,

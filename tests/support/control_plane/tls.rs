@@ -14,7 +14,7 @@ const NAMES: [&str; 3] = ["istiod.istio-system.svc", "localhost", "127.0.0.1"];
 /// A server's side of TLS, and the authority that clients have to trust.
 #[derive(Clone)]
 pub struct Tls {
-    /// The authority's certificate.
+    /// The certificate of the authority, as PEM.
     pub ca_pem: String,
     pub(super) acceptor: TlsAcceptor,
 }

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use super::server::RedisServer;
-use super::tool::tool;
-use crate::support::gate::eventually;
+use crate::gate::eventually;
+use crate::machine::tool;
 
 /// Six nodes; a silent master is replaced after one to two seconds.
 #[derive(Debug)]

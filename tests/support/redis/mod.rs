@@ -10,11 +10,9 @@ mod sentinel;
 mod server;
 mod slow;
 mod tls;
-mod tool;
 
 pub use cluster::RedisCluster;
 pub use sentinel::RedisSentinel;
 pub use server::{Builder, RedisServer};
 pub use slow::SlowProxy;
 pub use tls::Authority;
-pub use tool::tool;

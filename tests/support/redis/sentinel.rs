@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::server::RedisServer;
-use crate::support::gate::eventually;
+use crate::gate::eventually;
 
 /// The name of the master.
 const MASTER: &str = "mymaster";
@@ -62,11 +62,6 @@ impl RedisSentinel {
     /// The server that is the master as far as this harness knows.
     pub fn master(&self) -> &RedisServer {
         self.servers.iter().find(|s| s.addr() == self.master).expect("one of the servers")
-    }
-
-    /// The sentinels.
-    pub fn sentinels(&self) -> &[RedisServer] {
-        &self.sentinels
     }
 
     /// Kills the master (SIGKILL).

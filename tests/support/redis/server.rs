@@ -7,14 +7,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::{AsyncConnectionConfig, Client, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Client, RedisResult, Value};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::tls::Authority;
-use super::tool::tool;
-use crate::support::gate::PATIENCE;
-use crate::support::proxy::free_addr;
+use crate::gate::PATIENCE;
+use crate::machine::{free_addr, send_signal, tool};
 
 /// What a server starts with.
 #[derive(Clone, Debug, Default)]
@@ -46,13 +45,8 @@ impl Builder {
     }
 
     /// TLS with an authority of its own; clients must show a certificate.
-    pub fn tls(self) -> Self {
-        self.tls_of(Arc::new(Authority::new()))
-    }
-
-    /// TLS with this authority; clients must show a certificate of it.
-    pub fn tls_of(mut self, authority: Arc<Authority>) -> Self {
-        self.tls = Some(authority);
+    pub fn tls(mut self) -> Self {
+        self.tls = Some(Arc::new(Authority::new()));
         self
     }
 
@@ -61,7 +55,7 @@ impl Builder {
         self.line(&format!("maxmemory {limit}")).line("maxmemory-policy noeviction")
     }
 
-    /// `DEBUG` is allowed.
+    /// Allows the `DEBUG` command, which servers refuse unless told otherwise.
     pub fn debug_command(self) -> Self {
         self.line("enable-debug-command yes")
     }
@@ -134,7 +128,7 @@ impl RedisServer {
         Self { child, options, addr, dir }
     }
 
-    /// Where it listens.
+    /// The TCP address at which it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -142,15 +136,10 @@ impl RedisServer {
     /// The URL to configure, without user and password.
     pub fn url(&self) -> String {
         if self.options.by_socket {
-            return self.unix_url();
+            return format!("unix:{}", self.socket().display());
         }
         let scheme = if self.options.tls.is_some() { "rediss" } else { "redis" };
         format!("{scheme}://{}", self.addr)
-    }
-
-    /// The URL of its Unix socket, which every server has.
-    pub fn unix_url(&self) -> String {
-        format!("unix:{}", self.socket().display())
     }
 
     /// Its authority, if it speaks TLS.
@@ -158,7 +147,7 @@ impl RedisServer {
         self.options.tls.as_deref()
     }
 
-    /// The process id.
+    /// The process id, which a restart changes.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -179,9 +168,7 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let status = Command::new("kill").arg(format!("-{name}")).arg(pid).status();
-        assert!(status.expect("kill runs").success(), "redis-server is gone already");
+        send_signal(self.pid(), name);
     }
 
     /// Kills the process (SIGKILL).
@@ -216,7 +203,7 @@ impl RedisServer {
 
     /// A command as the default user, with arguments of any bytes.
     pub async fn ask(&self, words: &[impl AsRef<[u8]>]) -> RedisResult<Value> {
-        let mut command = ::redis::Cmd::new();
+        let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word.as_ref());
         }
@@ -241,7 +228,7 @@ impl RedisServer {
     }
 
     /// A connection as the default user, over the Unix socket.
-    pub async fn connection(&self) -> RedisResult<::redis::aio::MultiplexedConnection> {
+    pub async fn connection(&self) -> RedisResult<redis::aio::MultiplexedConnection> {
         let mut url = format!("unix://{}", self.socket().display());
         if let Some(password) = &self.options.password {
             url.push_str(&format!("?pass={password}"));

@@ -47,7 +47,7 @@ impl SlowProxy {
         Self { addr, state, task }
     }
 
-    /// Where it listens.
+    /// The address to connect to in place of the server's.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

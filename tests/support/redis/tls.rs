@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::tool::tool;
+use crate::machine::tool;
 
 const SETTINGS: &str = "[req]\ndistinguished_name = name\nprompt = no\n\
     x509_extensions = authority\n[name]\nCN = The authority of a test\n\
