@@ -94,7 +94,6 @@ async fn slow(
     };
     let answer = stale_if_error::instead(request, answer);
     let answer = trust::with_session(request, answer).await;
-    let outcome = answer.outcome;
-    let response = respond::respond(request, answer);
+    let (outcome, response) = (answer.outcome, respond::respond(request, answer));
     record::record(context.received(), request.route, response, outcome, span)
 }
