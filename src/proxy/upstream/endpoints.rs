@@ -137,7 +137,8 @@ impl Endpoints {
         let Some(check) = &self.check else { return };
         let known = self.known.load_full();
         let mut checks = JoinSet::new();
-        for Endpoint { address, health } in known.all().iter().cloned() {
+        for endpoint in known.all() {
+            let Endpoint { address, health } = endpoint.clone();
             let check = Arc::clone(check);
             checks.spawn(async move {
                 let changed = check.run(&address, &health).await;
