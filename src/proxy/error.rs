@@ -181,7 +181,7 @@ impl UpstreamError {
     }
 
     /// The outcome of a request that gets a stale response in place of this error.
-    pub fn stand_in(&self) -> Outcome {
+    pub fn stale_outcome(&self) -> Outcome {
         match self {
             Self::BreakerOpen { .. } => Outcome::StaleBreakerOpen,
             Self::Overload(_) => Outcome::StaleOverload,

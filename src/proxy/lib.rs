@@ -40,7 +40,7 @@ pub use upstream::{
 
 // The state of the process, and its run from bind to drain.
 pub use clock::Clock;
-pub use serve::{Bound, ListenAddress, ListenError, Running, bind, run};
+pub use serve::{Bound, ListenAddress, ListenAddressError, ListenError, Running, bind, run};
 pub use state::{Active, Parts, Shared};
 
 // What operators do: purges, and what is adopted from other pods at the start.

@@ -145,8 +145,10 @@ fn listeners(given: &[ListenerConfig]) -> Result<Vec<(ListenAddress, Option<Side
         .iter()
         .enumerate()
         .map(|(at, listener)| {
-            let wrong = |reason| Diagnostic::new(reason).at(format!("listeners[{at}].address"));
-            let address = ListenAddress::parse(&listener.address).map_err(wrong)?;
+            let wrong =
+                |reason: String| Diagnostic::new(reason).at(format!("listeners[{at}].address"));
+            let address = ListenAddress::parse(&listener.address)
+                .map_err(|error| wrong(error.to_string()))?;
             if listener.mode.is_some() && !address.is_local() {
                 let reason = format!(
                     "{address} can be reached from outside the pod, where nobody's header fields \

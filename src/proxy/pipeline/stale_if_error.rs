@@ -19,7 +19,7 @@ pub(crate) fn may_serve_on_error(request: RequestView<'_>, entry: &Entry) -> boo
 pub(crate) fn instead(request: RequestView<'_>, answer: Answer) -> Answer {
     match answer.reply {
         Reply::Failed(error, Some(stored)) if may_serve_on_error(request, &stored) => {
-            Answer::stored(stored, error.stand_in())
+            Answer::stored(stored, error.stale_outcome())
         }
         reply => Answer { reply, ..answer },
     }

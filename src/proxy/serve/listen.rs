@@ -32,19 +32,15 @@ impl ListenAddress {
     /// Reads `ADDRESS:PORT` or `unix:PATH`.
     ///
     /// # Errors
-    /// A sentence that says what to write.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// The text is neither; the message says what to write.
+    pub fn parse(text: &str) -> Result<Self, ListenAddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
             return match path {
-                "" => {
-                    Err("unix: wants a path, for example unix:/run/outrigger/inbound.sock".into())
-                }
+                "" => Err(ListenAddressError::NoPath),
                 path => Ok(Self::Unix(path.into())),
             };
         }
-        text.parse().map(Self::Tcp).map_err(|_| {
-            format!("\"{text}\" is no address: write 127.0.0.1:15480, [::1]:15480 or unix:/path")
-        })
+        text.parse().map(Self::Tcp).map_err(|_| ListenAddressError::NoAddress(text.to_owned()))
     }
 
     /// Whether it can be reached from this machine only: loopback, or a Unix socket.
@@ -57,6 +53,17 @@ impl ListenAddress {
             Self::Unix(_) => true,
         }
     }
+}
+
+/// Why a text is not the address of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenAddressError {
+    /// `unix:` without a path.
+    #[error("unix: wants a path, for example unix:/run/outrigger/inbound.sock")]
+    NoPath,
+    /// Neither a socket address nor `unix:PATH`.
+    #[error("\"{0}\" is no address: write 127.0.0.1:15480, [::1]:15480 or unix:/path")]
+    NoAddress(String),
 }
 
 /// A listener that could not be bound.

@@ -11,5 +11,5 @@ mod listen;
 mod time_limits;
 mod workers;
 
-pub use listen::{Bound, ListenAddress, ListenError, bind};
+pub use listen::{Bound, ListenAddress, ListenAddressError, ListenError, bind};
 pub use workers::{Running, run};

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
@@ -77,24 +77,38 @@ fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
     offered.iter().map(|name| name.to_vec()).collect()
 }
 
+/// Why the certificates that the upstream is verified with cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum TrustError {
+    /// The file of `upstream.tls.caFile`.
+    #[error("{0}: {1}")]
+    File(String, pem::Error),
+    /// The store of the system.
+    #[error(transparent)]
+    System(rustls_native_certs::Error),
+    /// A certificate that is none.
+    #[error(transparent)]
+    Certificate(#[from] tokio_rustls::rustls::Error),
+}
+
 /// The certificates of a file, or else those of the system. One that cannot be read is an error:
 /// an authority that is missing shows only when a connection fails.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
     let certificates = match ca_file {
         Some(path) => CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| format!("{}: {error}", path.display()))?,
+            .map_err(|error| TrustError::File(path.display().to_string(), error))?,
         None => {
             let found = rustls_native_certs::load_native_certs();
-            if let Some(error) = found.errors.first() {
-                return Err(error.to_string());
+            if let Some(error) = found.errors.into_iter().next() {
+                return Err(TrustError::System(error));
             }
             found.certs
         }
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots.add(certificate).map_err(|error| error.to_string())?;
+        roots.add(certificate)?;
     }
     Ok(roots)
 }

@@ -217,7 +217,7 @@ impl Fetch {
         if error.kind().is_some() {
             self.back_off();
         }
-        if !self.serve_stale(flight, error.stand_in()) {
+        if !self.serve_stale(flight, error.stale_outcome()) {
             tracing::debug!(%error, key = %self.request.key.display(), "fetch failed");
             flight.resolve(Resolution::Failed(Arc::new(error)));
         }
