@@ -182,7 +182,7 @@ fn store_verdict(
     let vary = if vary::has_star(headers) {
         vec!["*".to_owned()]
     } else {
-        storable::vary_names(headers).iter().map(ToString::to_string).collect()
+        vary::vary_names(headers).iter().map(ToString::to_string).collect()
     };
     StoreVerdict {
         verdict,

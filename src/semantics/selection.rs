@@ -15,7 +15,7 @@ use crate::time::UnixMillis;
 pub enum Selection {
     /// 304: the client has it already (RFC 9111 §4.3.2).
     NotModified,
-    /// All of it.
+    /// The stored status and all bytes of the body.
     Whole,
     /// 206: these ranges (RFC 9110 §15.3.7).
     Ranges(Vec<ByteRange>),
