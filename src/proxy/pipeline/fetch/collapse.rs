@@ -165,7 +165,7 @@ fn fit(context: &RequestContext, reader: &Reader, resolution: &Resolution) -> Fi
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
     let had_lifetime = times.fresh_until > times.born || validated;
-    let for_error = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
+    let for_error = matches!(resolution, Resolution::Entry(_, how) if how.is_stale_if_error());
     let now = context.shared().clock.now();
     let usable = match reuse_of(context, times, now) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
