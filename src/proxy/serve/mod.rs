@@ -2,7 +2,7 @@
 //!
 //! One acceptor hands connections in turn to worker threads, each with a single-threaded runtime
 //! of its own. Measured against one multi-threaded runtime and against a listener per core; the
-//! numbers are in `src/README.md`.
+//! numbers are in `src/decisions/001-one-runtime-per-worker.md`.
 
 mod connection;
 mod io;
