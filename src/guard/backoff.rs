@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Bounds of a back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffRules {
-    /// After the first failure.
+    /// Time after the first failure.
     pub first: Duration,
-    /// Longest time.
+    /// Bound of the doubled times.
     pub max: Duration,
 }
 

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::sync::{Mutex, lock};
-pub use crate::transition::{BreakerStatus, Force, Reason, State, Transition, Verdict};
+pub use crate::transition::{BreakerStatus, Force, Reason, State, TicketResult, Transition};
 use crate::window::{Counts, Window};
 
 /// How much longer than its nominal time a breaker stays open at most, so that many do not probe
@@ -28,7 +28,7 @@ pub struct BreakerRules {
     pub consecutive: Option<u32>,
     /// How long a row of failures must last for that.
     pub consecutive_for: Duration,
-    /// The window.
+    /// How far back requests are counted.
     pub window: Duration,
     /// Time of the first opening.
     pub open_for: Duration,
@@ -58,12 +58,12 @@ impl Ticket {
     }
 }
 
-/// What a breaker says to a request.
+/// What a breaker answers to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admitted {
-    /// The ticket, or how long to stay away.
-    pub verdict: Result<Ticket, Duration>,
-    /// The change of state that came about.
+    /// The right to send, or how long to stay away.
+    pub ticket: Result<Ticket, Duration>,
+    /// The change of state that the question brought about.
     pub transition: Option<Transition>,
 }
 
@@ -82,14 +82,14 @@ struct Inner {
     in_a_row: u32,
     /// When the row of failures began.
     row_began: Duration,
-    /// Openings in a row, without a window of peace between them.
+    /// Openings in a row, with less than a window closed between them.
     streak: u32,
     closed_since: Option<Duration>,
     epoch: u64,
     reason: Option<Reason>,
 }
 
-/// A circuit breaker.
+/// A circuit breaker, shared by all who send to the same place.
 #[derive(Debug)]
 pub struct Breaker {
     rules: BreakerRules,
@@ -97,7 +97,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A closed breaker.
+    /// A breaker that begins closed and goes by these rules.
     pub fn new(rules: BreakerRules) -> Self {
         let inner = Inner {
             phase: Phase::Closed,
@@ -123,11 +123,11 @@ impl Breaker {
         let mut inner = lock(&self.inner);
         match inner.forced {
             Some(Force::Open) => {
-                return Admitted { verdict: Err(self.rules.open_for), transition: None };
+                return Admitted { ticket: Err(self.rules.open_for), transition: None };
             }
             Some(Force::Closed) => {
-                let ticket = Ticket { epoch: inner.epoch, probe: false };
-                return Admitted { verdict: Ok(ticket), transition: None };
+                let ticket = Ok(Ticket { epoch: inner.epoch, probe: false });
+                return Admitted { ticket, transition: None };
             }
             None => {}
         }
@@ -141,7 +141,7 @@ impl Breaker {
             _ => None,
         };
         let epoch = inner.epoch;
-        let verdict = match &mut inner.phase {
+        let ticket = match &mut inner.phase {
             Phase::Closed => Ok(Ticket { epoch, probe: false }),
             Phase::Open { until } => Err(until.saturating_sub(now)),
             Phase::HalfOpen { admitted, .. } if *admitted < self.rules.probes.max(1) => {
@@ -150,10 +150,10 @@ impl Breaker {
             }
             Phase::HalfOpen { until, .. } => Err(until.saturating_sub(now)),
         };
-        Admitted { verdict, transition }
+        Admitted { ticket, transition }
     }
 
-    /// How long a request would have to stay away; `None` if it might pass. Changes nothing.
+    /// How long a request would have to stay away; `None` if it would be let through. Changes nothing.
     pub fn rejects(&self, now: Duration) -> Option<Duration> {
         let inner = lock(&self.inner);
         match (inner.forced, &inner.phase) {
@@ -172,7 +172,7 @@ impl Breaker {
     pub fn settle(
         &self,
         ticket: Ticket,
-        verdict: Verdict,
+        result: TicketResult,
         now: Duration,
         jitter: f64,
         may_open: impl FnOnce() -> bool,
@@ -181,14 +181,14 @@ impl Breaker {
         if ticket.epoch != inner.epoch {
             return None;
         }
-        let bad = match verdict {
-            Verdict::Failed => true,
-            Verdict::Succeeded { slow } => slow && self.rules.slow_percent.is_some(),
-            Verdict::Unknown => false,
+        let bad = match result {
+            TicketResult::Failed => true,
+            TicketResult::Succeeded { slow } => slow && self.rules.slow_percent.is_some(),
+            TicketResult::Unknown => false,
         };
         match &mut inner.phase {
             Phase::Closed => {
-                inner.count(verdict, now)?;
+                inner.count(result, now)?;
                 let reason = inner.should_open(now, &self.rules)?;
                 if inner.forced.is_some() || !may_open() {
                     return None;
@@ -205,7 +205,7 @@ impl Breaker {
                 inner.streak = inner.streak.saturating_add(1);
                 Some(inner.open(now, jitter, Reason::ProbeFailed, &self.rules))
             }
-            Phase::HalfOpen { admitted, .. } if verdict == Verdict::Unknown => {
+            Phase::HalfOpen { admitted, .. } if result == TicketResult::Unknown => {
                 *admitted = admitted.saturating_sub(1);
                 None
             }
@@ -235,7 +235,7 @@ impl Breaker {
         Some(transition)
     }
 
-    /// What an operator sees.
+    /// The state and counts for the admin port.
     pub fn status(&self, now: Duration) -> BreakerStatus {
         let mut inner = lock(&self.inner);
         let Counts { total, failed, slow } = inner.window.sum(now);
@@ -270,12 +270,12 @@ impl Inner {
         }
     }
 
-    /// Counts a result; `None` if it says nothing.
-    fn count(&mut self, verdict: Verdict, now: Duration) -> Option<()> {
-        let (failed, slow) = match verdict {
-            Verdict::Unknown => return None,
-            Verdict::Failed => (1, 0),
-            Verdict::Succeeded { slow } => (0, u32::from(slow)),
+    /// Counts a result; `None` if it is unknown and does not count.
+    fn count(&mut self, result: TicketResult, now: Duration) -> Option<()> {
+        let (failed, slow) = match result {
+            TicketResult::Unknown => return None,
+            TicketResult::Failed => (1, 0),
+            TicketResult::Succeeded { slow } => (0, u32::from(slow)),
         };
         self.in_a_row = if failed == 1 { self.in_a_row.saturating_add(1) } else { 0 };
         if self.in_a_row == 1 {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// Beyond so many fetch times before the end, the chance is below one in a million.
+/// With more fetch times than this left, the chance is below one in a million.
 const HORIZON: u32 = 14;
 
 /// Whether a response that stays fresh for `left` should be refreshed now, if fetching it takes

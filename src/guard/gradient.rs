@@ -6,8 +6,8 @@
 //! latency rises and the limit falls in proportion. A limit that is not used up does not grow:
 //! nothing was learned about it. The least mean goes out of date, for an upstream may have become
 //! slower for good: from time to time the limit is halved for a moment to measure it anew, as BBR
-//! does for the round trip of a path. A long-term mean in its place was tried, and creeps upwards
-//! with the queue that it should tell of.
+//! does for the round trip of a path. A long-term mean in its place was tried. It creeps upwards with
+//! the queue that it should show.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ const TOLERANCE: f64 = 1.5;
 const SMOOTHING: f64 = 0.2;
 /// How long the least mean is believed.
 const BASE_FOR: Duration = Duration::from_secs(30);
-/// A window has at least so many results …
+/// The least number of results in a window.
 const WINDOW_RESULTS: u32 = 10;
-/// … and lasts for at least so long.
+/// The least duration of a window.
 const WINDOW_MIN: Duration = Duration::from_millis(100);
 /// What is left of the limit after a window with overload.
 const DECREASE: f64 = 0.9;

@@ -1,9 +1,8 @@
 //! A limit on the requests that are under way to an upstream, with a short queue in front of it.
 //!
-//! The limit is fixed or learned (`gradient`). Who finds it used up waits; when the queue is full,
-//! the least important gives way: a newcomer displaces a waiter of a lower rank, and otherwise is
-//! refused itself. Nobody waits whose place could be given: as long as someone waits, the limit is
-//! used up.
+//! The limit is fixed or learned (`gradient`). A request that finds it used up waits. When the queue
+//! is full, a new request displaces a waiting one of a lower rank, and is refused if there is none.
+//! While a request waits, the limit is used up: a free place is given away at once.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use crate::sync::{Arc, Mutex, MutexGuard, lock};
 pub struct Rank(u8);
 
 impl Rank {
-    /// Ranks, from 0.
+    /// How many ranks there are: three priorities, storable or not.
     pub const COUNT: usize = 6;
 
     /// A rank from a priority (0 to 2) and whether the response may be stored: what can be stored
@@ -48,42 +47,42 @@ pub struct LimiterRules {
 /// Why a request was not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
-    /// As many wait as may.
+    /// The queue is full, and no waiting request has a lower rank.
     QueueFull,
-    /// It waited, and a more important one took its place.
+    /// It waited, and a request of a higher rank took its place in the queue.
     Displaced,
 }
 
-/// How a request turned out, as far as it tells about the upstream's load.
+/// How a request turned out, as far as it shows the load of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sample {
     /// It was answered after this time.
     Answered(Duration),
     /// It failed as an overloaded upstream fails: no answer in time.
     Overloaded,
-    /// It says nothing.
+    /// It ended without showing anything about the load.
     Nothing,
 }
 
-/// What a limiter says to a request.
+/// What a limiter answers to a request.
 #[derive(Debug)]
 pub enum Acquired {
     /// It may be sent.
     Permit(Permit),
-    /// It waits.
+    /// It waits in the queue; the future ends with a permit or a refusal.
     Queued(Queued),
-    /// It is refused.
+    /// It is refused at once.
     Shed(Shed),
 }
 
-/// What an operator sees.
+/// The present counts of a limiter, for the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimiterStatus {
     /// The limit at present.
     pub limit: u32,
-    /// Requests under way.
+    /// Requests that hold a place now.
     pub in_flight: u32,
-    /// Requests that wait.
+    /// Requests that wait in the queue now.
     pub queued: u32,
 }
 
@@ -107,7 +106,7 @@ struct Inner {
     gradient: Gradient,
 }
 
-/// A limiter.
+/// A limit on concurrent requests with its queue, shared by all who send to the same place.
 #[derive(Debug)]
 pub struct Limiter {
     rules: LimiterRules,
@@ -129,7 +128,7 @@ impl Limiter {
         Arc::new(Limiter { rules, inner: Mutex::new(inner) })
     }
 
-    /// Asks for a place, and waits for none.
+    /// Takes a place if one is free, and never waits.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let mut inner = lock(&self.inner);
         inner.has_room().then(|| {
@@ -138,7 +137,7 @@ impl Limiter {
         })
     }
 
-    /// Asks for a place.
+    /// Takes a place, or waits in the queue, or is refused.
     pub fn acquire(self: &Arc<Self>, rank: Rank) -> Acquired {
         let mut inner = lock(&self.inner);
         if inner.has_room() {
@@ -160,7 +159,7 @@ impl Limiter {
         Acquired::Queued(Queued { limiter: Arc::clone(self), waiter, rank })
     }
 
-    /// What an operator sees.
+    /// The present counts of a limiter, for the admin port.
     pub fn status(&self) -> LimiterStatus {
         let inner = lock(&self.inner);
         LimiterStatus {
@@ -223,7 +222,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Ends the request, at `now`, and tells how it turned out.
+    /// Ends the request at `now`, and reports how it turned out.
     pub fn complete(mut self, sample: Sample, now: Duration) {
         self.held = false;
         let limiter = &self.limiter;
@@ -253,7 +252,7 @@ impl Drop for Permit {
     }
 }
 
-/// A request that waits for its place. Who stops waiting just drops it.
+/// A request that waits for its place. To drop it is to stop waiting.
 #[derive(Debug)]
 pub struct Queued {
     limiter: Arc<Limiter>,

@@ -8,18 +8,18 @@ use crate::sync::{Arc, Mutex, lock};
 /// Bounds on concurrent misses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissRules {
-    /// For the upstream.
+    /// Fetches at a time for the whole upstream.
     pub max: u32,
-    /// For one client; `None` for no bound of its own.
+    /// Fetches at a time for one client; `None` for no bound.
     pub client_max: Option<u32>,
 }
 
 /// Which bound was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverBudget {
-    /// That of the upstream.
+    /// The bound for the whole upstream.
     Upstream,
-    /// That of the client.
+    /// The bound for this client.
     Client,
 }
 
@@ -72,7 +72,7 @@ impl MissBudget {
         Ok(MissPermit { budget: Arc::clone(self), client })
     }
 
-    /// Misses under way.
+    /// How many fetches run now, of all clients.
     pub fn under_way(&self) -> u32 {
         lock(&self.inner).total
     }
@@ -91,7 +91,7 @@ impl Drop for MissPermit {
         if let Some(count) = inner.clients.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
-                // Only who has a miss under way is remembered, so that the map stays small.
+                // Only clients with a fetch under way are remembered, so that the map stays small.
                 inner.clients.remove(&client);
             }
         }

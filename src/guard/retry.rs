@@ -32,9 +32,9 @@ struct Inner {
 /// Why a retry is not in the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRetry {
-    /// The share is used up.
+    /// The share of the last seconds is used up.
     UsedUp,
-    /// All requests fail.
+    /// The last requests have all failed.
     AllFail,
 }
 
@@ -45,12 +45,12 @@ impl RetryBudget {
         RetryBudget { percent, inner: Mutex::new(inner) }
     }
 
-    /// Notes a request that is no retry.
+    /// Counts a request that is no retry.
     pub fn deposit(&self, now: Duration) {
         lock(&self.inner).window.add(now, Counts { total: 1, ..Counts::default() });
     }
 
-    /// Notes how an attempt turned out.
+    /// Counts how an attempt turned out, retries included.
     pub fn note(&self, failed: bool) {
         let mut inner = lock(&self.inner);
         inner.failures_in_a_row =

@@ -14,7 +14,7 @@ pub struct Slots {
 pub struct Slot(Arc<Slots>);
 
 impl Slots {
-    /// So many places.
+    /// A number of places, all of them free.
     pub fn new(max: u32) -> Arc<Self> {
         Arc::new(Slots { max, taken: Mutex::new(0) })
     }
@@ -28,7 +28,7 @@ impl Slots {
         })
     }
 
-    /// Places taken.
+    /// How many places are taken now.
     pub fn taken(&self) -> u32 {
         *lock(&self.taken)
     }

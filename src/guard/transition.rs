@@ -1,32 +1,31 @@
-//! What a circuit breaker is told and what it tells: results, states, and the changes between them
-//! with their reasons. The names are stable: metrics, logs and the admin port use them.
+//! What goes into a circuit breaker and what comes out of it: results, states, and the changes of
+//! state with their reasons. The names in kebab-case are stable: metrics, logs and the admin port use
+//! them.
 
 use std::time::Duration;
 
 /// The state of a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum State {
-    /// Requests pass.
+    /// Requests are let through and counted.
     Closed,
-    /// Requests are rejected.
+    /// Requests are rejected until a time is over.
     Open,
-    /// A few requests pass, to see.
+    /// A few requests are let through as probes; the rest is rejected.
     HalfOpen,
 }
 
 impl State {
     /// The stable name in metrics, logs and the admin port.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        }
+        self.into()
     }
 }
 
 /// Why a breaker changed its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Reason {
     /// Too large a share of failures.
     FailureRatio,
@@ -36,9 +35,9 @@ pub enum Reason {
     ConsecutiveFailures,
     /// The open time is over.
     OpenTimeOver,
-    /// A probe failed.
+    /// A probe of the half-open breaker failed.
     ProbeFailed,
-    /// All probes succeeded.
+    /// All probes of the half-open breaker succeeded.
     ProbesSucceeded,
     /// An operator forced it.
     Forced,
@@ -49,74 +48,92 @@ pub enum Reason {
 impl Reason {
     /// The stable name in metrics, logs and the admin port.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::FailureRatio => "failure-ratio",
-            Self::SlowRatio => "slow-ratio",
-            Self::ConsecutiveFailures => "consecutive-failures",
-            Self::OpenTimeOver => "open-time-over",
-            Self::ProbeFailed => "probe-failed",
-            Self::ProbesSucceeded => "probes-succeeded",
-            Self::Forced => "forced",
-            Self::Released => "released",
-        }
+        self.into()
     }
 }
 
 /// What an operator forces on a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
-    /// Everything is rejected.
+    /// Reject every request.
     Open,
-    /// Everything passes.
+    /// Let every request through.
     Closed,
 }
 
 /// A change of state, for one log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// From.
+    /// The state before.
     pub from: State,
-    /// To.
+    /// The state after.
     pub to: State,
-    /// Why.
+    /// Why the state changed.
     pub reason: Reason,
-    /// Requests of the window at that moment.
+    /// Requests in the window when the state changed.
     pub requests: u32,
-    /// Failures among them.
+    /// How many of these requests failed.
     pub failed: u32,
     /// How long it stays open, if it opened by itself.
     pub open_for: Option<Duration>,
 }
 
-/// How a request turned out.
+/// How the request of a [`Ticket`](crate::Ticket) turned out, as far as the breaker counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was answered.
+pub enum TicketResult {
+    /// It was answered, and the answer is no failure.
     Succeeded {
         /// Later than it should have been.
         slow: bool,
     },
-    /// It failed, by what counts as failure.
+    /// It failed, by what the policy counts as failure.
     Failed,
-    /// It says nothing: its client left.
+    /// It does not count: its client left before the response head.
     Unknown,
 }
 
-/// What an operator sees.
+/// State and counts of a breaker, for the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerStatus {
-    /// State.
+    /// The state, forced or not.
     pub state: State,
     /// What is forced, if anything.
     pub forced: Option<Force>,
     /// Requests in the window.
     pub requests: u32,
-    /// Failures among them.
+    /// How many of these requests failed.
     pub failed: u32,
-    /// Slow ones among them.
+    /// How many of these requests were slow.
     pub slow: u32,
     /// Time until the next probe; zero unless open.
     pub open_left: Duration,
     /// Why it changed its state the last time.
     pub reason: Option<Reason>,
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray;
+
+    use super::*;
+
+    #[test]
+    fn names_are_stable() {
+        let names: Vec<_> = State::VARIANTS.iter().map(|state| state.as_str()).collect();
+        assert_eq!(names, ["closed", "open", "half-open"]);
+        let names: Vec<_> = Reason::VARIANTS.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "failure-ratio",
+                "slow-ratio",
+                "consecutive-failures",
+                "open-time-over",
+                "probe-failed",
+                "probes-succeeded",
+                "forced",
+                "released",
+            ]
+        );
+    }
 }

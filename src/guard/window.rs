@@ -4,7 +4,7 @@ use std::time::Duration;
 
 const BUCKETS: usize = 10;
 
-/// What is counted.
+/// Requests of a span of time: all, and those that failed or were slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) total: u32,

@@ -187,7 +187,7 @@ fn store_decision(
     let vary = if vary::has_star(headers) {
         vec!["*".to_owned()]
     } else {
-        storable::vary_names(headers).iter().map(ToString::to_string).collect()
+        vary::vary_names(headers).iter().map(ToString::to_string).collect()
     };
     StoreDecision {
         decision,

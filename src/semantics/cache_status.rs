@@ -9,7 +9,8 @@ use http::HeaderValue;
 pub const CACHE_NAME: &str = "Outrigger";
 
 /// Why a request went to the upstream (RFC 9211 §2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Forwarded {
     /// The cache was told not to handle the request.
     Bypass,
@@ -30,15 +31,7 @@ pub enum Forwarded {
 impl Forwarded {
     /// The token of RFC 9211.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bypass => "bypass",
-            Self::Method => "method",
-            Self::UriMiss => "uri-miss",
-            Self::VaryMiss => "vary-miss",
-            Self::Stale => "stale",
-            Self::Partial => "partial",
-            Self::Request => "request",
-        }
+        self.into()
     }
 }
 
@@ -57,14 +50,14 @@ pub struct CacheStatus<'a> {
     pub stored: bool,
     /// The request was collapsed with others into one.
     pub collapsed: bool,
-    /// The cache key.
+    /// The key of the stored response (RFC 9211 §2.7), left out unless settings show it.
     pub key: Option<&'a str>,
     /// More about the decision: an outcome's stable string.
     pub detail: Option<&'a str>,
 }
 
 impl CacheStatus<'_> {
-    /// The field value.
+    /// The value of the field, with our member alone.
     pub fn to_value(&self) -> HeaderValue {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(CACHE_NAME.as_bytes());
@@ -113,7 +106,18 @@ impl CacheStatus<'_> {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
+
+    #[test]
+    fn reasons_are_the_tokens_of_rfc_9211() {
+        let tokens: Vec<_> = Forwarded::VARIANTS.iter().map(|why| why.as_str()).collect();
+        assert_eq!(
+            tokens,
+            ["bypass", "method", "uri-miss", "vary-miss", "stale", "partial", "request"]
+        );
+    }
 
     #[test]
     fn members_read_as_rfc_9211_shows_them() {

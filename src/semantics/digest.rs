@@ -1,6 +1,6 @@
 //! The digest by which keys are found: the same in every pod and every crate.
 
-/// 128 bits of BLAKE3.
+/// The first 128 bits of the BLAKE3 hash. Stored in Redis and in the purge log: it must not change.
 pub fn digest(text: &[u8]) -> u128 {
     let hash = blake3::hash(text);
     let mut first = [0; 16];

@@ -27,7 +27,7 @@ pub fn delta_seconds(text: &[u8]) -> Option<u32> {
 
 /// How far `no-cache` or `private` reaches (RFC 9111 §5.2.2.4, §5.2.2.7).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Scope {
+pub enum DirectiveScope {
     /// The directive is absent.
     #[default]
     Absent,
@@ -37,10 +37,10 @@ pub enum Scope {
     Whole,
 }
 
-impl Scope {
+impl DirectiveScope {
     /// Whether the whole response is concerned.
     pub fn is_whole(&self) -> bool {
-        *self == Scope::Whole
+        *self == DirectiveScope::Whole
     }
 
     fn widen(&mut self, value: Option<&[u8]>) {
@@ -53,12 +53,12 @@ impl Scope {
         });
         let next = match named {
             // A qualified form that names nothing readable is taken as the whole response.
-            Some(Ok(names)) if !names.is_empty() => Scope::Fields(names),
-            _ => Scope::Whole,
+            Some(Ok(names)) if !names.is_empty() => DirectiveScope::Fields(names),
+            _ => DirectiveScope::Whole,
         };
         match (&mut *self, next) {
-            (Scope::Fields(have), Scope::Fields(more)) => have.extend(more),
-            (Scope::Whole, _) => {}
+            (DirectiveScope::Fields(have), DirectiveScope::Fields(more)) => have.extend(more),
+            (DirectiveScope::Whole, _) => {}
             (_, next) => *self = next,
         }
     }
@@ -67,25 +67,25 @@ impl Scope {
 /// The directives of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseDirectives {
-    /// `max-age`, seconds.
+    /// `max-age`: freshness lifetime in seconds (RFC 9111 §5.2.2.1).
     pub max_age: Option<u32>,
-    /// `s-maxage`, seconds.
+    /// `s-maxage`: freshness lifetime for shared caches in seconds (RFC 9111 §5.2.2.10).
     pub s_maxage: Option<u32>,
-    /// `no-store`.
+    /// `no-store`: must not be stored (RFC 9111 §5.2.2.5).
     pub no_store: bool,
     /// `no-cache`, whole or for some fields.
-    pub no_cache: Scope,
+    pub no_cache: DirectiveScope,
     /// `private`, whole or for some fields.
-    pub private: Scope,
-    /// `public`.
+    pub private: DirectiveScope,
+    /// `public`: may be stored although the request was authenticated (RFC 9111 §5.2.2.9).
     pub public: bool,
-    /// `must-revalidate`.
+    /// `must-revalidate`: never served stale (RFC 9111 §5.2.2.2).
     pub must_revalidate: bool,
-    /// `proxy-revalidate`.
+    /// `proxy-revalidate`: never served stale by a shared cache (RFC 9111 §5.2.2.8).
     pub proxy_revalidate: bool,
-    /// `must-understand`.
+    /// `must-understand`: stored only if the status is known (RFC 9111 §5.2.2.3).
     pub must_understand: bool,
-    /// `immutable` (RFC 8246).
+    /// `immutable`: a reload needs no validation while fresh (RFC 8246).
     pub immutable: bool,
     /// `stale-while-revalidate`, seconds (RFC 5861 §3).
     pub stale_while_revalidate: Option<u32>,
@@ -130,27 +130,22 @@ impl ResponseDirectives {
             || self.s_maxage.is_some()
             || self.no_cache.is_whole()
     }
-
-    /// Whether an explicit lifetime is given here.
-    pub fn has_lifetime(&self) -> bool {
-        self.max_age.is_some() || self.s_maxage.is_some()
-    }
 }
 
 /// The directives of a request (RFC 9111 §5.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestDirectives {
-    /// `max-age`, seconds.
+    /// `max-age`: greatest age in seconds that the client accepts (RFC 9111 §5.2.1.1).
     pub max_age: Option<u32>,
-    /// `min-fresh`, seconds.
+    /// `min-fresh`: how many seconds the response must still be fresh (RFC 9111 §5.2.1.3).
     pub min_fresh: Option<u32>,
     /// `max-stale`, seconds; [`DELTA_SECONDS_MAX`] when no limit is named.
     pub max_stale: Option<u32>,
-    /// `no-cache`.
+    /// `no-cache`: validate before use (RFC 9111 §5.2.1.4).
     pub no_cache: bool,
-    /// `no-store`.
+    /// `no-store`: the response is not stored (RFC 9111 §5.2.1.5).
     pub no_store: bool,
-    /// `only-if-cached`.
+    /// `only-if-cached`: answer from the store or with 504 (RFC 9111 §5.2.1.7).
     pub only_if_cached: bool,
     /// `stale-if-error`, seconds (RFC 5861 §4.1).
     pub stale_if_error: Option<u32>,
@@ -253,7 +248,10 @@ mod tests {
         let found = response(&["private=\"a, b\"", "no-cache=\"set-cookie\", no-cache"]);
         assert_eq!(
             found.private,
-            Scope::Fields(vec![HeaderName::from_static("a"), HeaderName::from_static("b")])
+            DirectiveScope::Fields(vec![
+                HeaderName::from_static("a"),
+                HeaderName::from_static("b")
+            ])
         );
         assert!(found.no_cache.is_whole());
     }

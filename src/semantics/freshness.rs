@@ -9,23 +9,24 @@ use http::{HeaderValue, StatusCode};
 
 use crate::directives::{DELTA_SECONDS_MAX, ResponseDirectives, delta_seconds};
 use crate::fields;
-use crate::storable::StoreRules;
+use crate::rules::StoreRules;
 use crate::time::{UnixMillis, parse_http_date};
 
-/// Where a freshness lifetime came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a freshness lifetime came from. The names in kebab-case are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum FreshnessSource {
-    /// Policy `ttl.override`.
+    /// Policy replaces the origin's lifetime (`ttl.override`).
     PolicyOverride,
-    /// `s-maxage`.
+    /// The origin's `s-maxage` (RFC 9111 §5.2.2.10).
     SMaxage,
-    /// `max-age`.
+    /// The origin's `max-age` (RFC 9111 §5.2.2.1).
     MaxAge,
-    /// `Expires`.
+    /// The origin's `Expires`, less its `Date` (RFC 9111 §5.3).
     Expires,
-    /// Policy `ttl.status`.
+    /// Policy gives this status a lifetime (`ttl.status`).
     PolicyStatus,
-    /// Policy `ttl.default`.
+    /// Policy gives successful responses a lifetime (`ttl.default`).
     PolicyDefault,
     /// A share of the time since `Last-Modified` (RFC 9111 §4.2.2).
     Heuristic,
@@ -36,21 +37,7 @@ pub enum FreshnessSource {
 impl FreshnessSource {
     /// The stable name used in metrics, logs and `explain`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PolicyOverride => "policy-override",
-            Self::SMaxage => "s-maxage",
-            Self::MaxAge => "max-age",
-            Self::Expires => "expires",
-            Self::PolicyStatus => "policy-status",
-            Self::PolicyDefault => "policy-default",
-            Self::Heuristic => "heuristic",
-            Self::None => "none",
-        }
-    }
-
-    /// Whether the origin stated the lifetime itself.
-    pub fn is_explicit(self) -> bool {
-        matches!(self, Self::SMaxage | Self::MaxAge | Self::Expires)
+        self.into()
     }
 }
 
@@ -90,12 +77,12 @@ impl Lifetimes {
         now.millis_since(self.born).max(0)
     }
 
-    /// Current age in whole seconds, as the `Age` field tells it (RFC 9111 §5.1).
+    /// Current age in whole seconds, as in the `Age` field (RFC 9111 §5.1).
     pub fn age_secs(&self, now: UnixMillis) -> u64 {
         (self.age_millis(now) / 1000).unsigned_abs()
     }
 
-    /// Seconds of freshness left; negative once stale (the `ttl` of RFC 9211 §2.5).
+    /// Seconds of freshness left; negative once stale (the `ttl` of RFC 9211 §2.4).
     pub fn ttl_secs(&self, now: UnixMillis) -> i64 {
         self.fresh_until.millis_since(now).div_euclid(1000)
     }
@@ -105,7 +92,7 @@ impl Lifetimes {
         now < self.fresh_until
     }
 
-    /// The last point at which the response can be served without the upstream's consent.
+    /// The point before which the response can be served without asking the upstream.
     pub fn usable_until(&self) -> UnixMillis {
         self.fresh_until.max(self.stale_while_revalidate_until).max(self.stale_if_error_until)
     }
@@ -117,7 +104,8 @@ impl Lifetimes {
     }
 }
 
-/// Works out the lifetimes of a response at the moment it arrived.
+/// The lifetimes of a response at the moment it arrived. `targeted` says that a targeted field gave the
+/// directives, so that `Expires` does not count (RFC 9213 §2.2).
 pub fn lifetimes(
     status: StatusCode,
     headers: &HeaderMap,
@@ -160,7 +148,7 @@ pub fn lifetimes(
 fn initial_age_millis(headers: &HeaderMap, exchange: Exchange, rules: &StoreRules) -> i64 {
     let delay = exchange.responded_at.millis_since(exchange.requested_at).max(0);
     let corrected = age_value(headers, rules).saturating_add(delay);
-    // Date tells whole seconds, so the clock is cut to seconds as well: otherwise each response
+    // Date has whole seconds, so the clock is cut to seconds as well: otherwise each response
     // would seem up to a second old.
     let apparent = date_value(headers, exchange.responded_at)
         .map_or(0, |date| (exchange.responded_at.as_secs() - date.as_secs()).max(0) * 1000);
@@ -243,7 +231,7 @@ fn expires_lifetime(headers: &HeaderMap, date: UnixMillis, now: UnixMillis) -> i
         .map_or(0, |expires| expires.millis_since(date).max(0))
 }
 
-/// Statuses for which a policy's `ttl.default` stands in when the origin says nothing. Errors are
+/// Statuses that a policy's `ttl.default` is for, where the origin says nothing. Errors are
 /// never among them: negative caching takes an explicit lifetime or `ttl.status`.
 fn is_good(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 206 | 300 | 301 | 308)
@@ -278,6 +266,7 @@ fn heuristic(
 mod tests {
     use super::*;
     use http::header::{CACHE_CONTROL, HeaderName};
+    use strum::VariantArray;
 
     const T0: UnixMillis = UnixMillis(1_790_000_000_400);
 
@@ -294,6 +283,25 @@ mod tests {
             crate::targeted::effective_directives(map, &crate::targeted::default_targets());
         let exchange = Exchange { requested_at: T0 - 200, responded_at: T0 };
         lifetimes(StatusCode::OK, map, &directives, targeted, exchange, rules)
+    }
+
+    #[test]
+    fn names_are_stable() {
+        let names: Vec<_> =
+            FreshnessSource::VARIANTS.iter().map(|source| source.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "policy-override",
+                "s-maxage",
+                "max-age",
+                "expires",
+                "policy-status",
+                "policy-default",
+                "heuristic",
+                "none",
+            ]
+        );
     }
 
     #[test]

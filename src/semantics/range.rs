@@ -13,14 +13,14 @@ pub const RANGES_MAX: usize = 16;
 /// A range of bytes, both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
-    /// First byte.
+    /// Position of the first byte, from 0.
     pub first: u64,
-    /// Last byte.
+    /// Position of the last byte, itself included.
     pub last: u64,
 }
 
 impl ByteRange {
-    /// Number of bytes.
+    /// How many bytes the range has.
     pub fn count(self) -> u64 {
         self.last - self.first + 1
     }
@@ -29,9 +29,9 @@ impl ByteRange {
 /// One member of a `Range` field before the length is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeSpec {
-    /// `first-last` or `first-`.
+    /// From a position to another one or to the end: `first-last`, `first-`.
     From(u64, Option<u64>),
-    /// `-count`: the last bytes.
+    /// So many bytes at the end: `-count`.
     Suffix(u64),
 }
 
@@ -40,7 +40,7 @@ pub enum RangeSpec {
 pub enum Requested {
     /// No usable `Range`: serve everything.
     Whole,
-    /// Serve these ranges.
+    /// Serve these ranges with 206, in this order.
     Ranges(Vec<ByteRange>),
     /// 416: none of the ranges lies within the representation.
     Unsatisfiable,

@@ -10,9 +10,9 @@ use crate::time::UnixMillis;
 /// Why a stored response must be validated before use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValidateReason {
-    /// It is stale.
+    /// Its freshness lifetime is over, and no stale window applies.
     Stale,
-    /// It carries `no-cache`.
+    /// The response carries `no-cache` (RFC 9111 §5.2.2.4).
     NoCache,
     /// The request asked for it (`no-cache`, `max-age`, `min-fresh`).
     Request,
@@ -21,7 +21,7 @@ pub enum ValidateReason {
 /// What may be done with a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
-    /// Serve it.
+    /// Serve it; it is fresh.
     Fresh,
     /// Serve it stale because the request allows that (`max-stale`).
     StaleAllowed,

@@ -1,84 +1,19 @@
 //! May this response be stored (RFC 9111 §3), and with which lifetimes.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, SET_COOKIE, VARY,
+    AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, SET_COOKIE,
 };
 use http::{Method, StatusCode};
 
-use crate::directives::{RequestDirectives, ResponseDirectives, Scope};
+use crate::directives::{DirectiveScope, RequestDirectives, ResponseDirectives};
 use crate::freshness::{Exchange, FreshnessSource, Lifetimes, lifetimes};
+use crate::rules::{SetCookie, StoreRules};
 use crate::targeted::effective_directives;
 use crate::vary;
 
-/// What happens to a response that sets a cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum SetCookie {
-    /// It is passed on and not stored.
-    #[default]
-    Bypass,
-    /// It is stored without the field; hits do not set the cookie.
-    Strip,
-    /// It is stored and replayed as it is.
-    Store,
-}
-
-/// What an operator's policy says about storing; the default adds nothing to RFC 9111.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreRules {
-    /// Lifetime where the origin gives none and the status is a success, milliseconds.
-    pub ttl_default_ms: Option<i64>,
-    /// Upper bound of every lifetime, milliseconds.
-    pub ttl_max_ms: Option<i64>,
-    /// Lifetime that replaces the origin's, milliseconds. Never overrides `no-store` or `private`.
-    pub ttl_override_ms: Option<i64>,
-    /// Lifetime per status where the origin gives none, milliseconds.
-    pub ttl_status_ms: Vec<(u16, i64)>,
-    /// Share of the time since `Last-Modified` that counts as lifetime; 0 switches it off.
-    pub heuristic_percent: u8,
-    /// Upper bound of a heuristic lifetime, milliseconds.
-    pub heuristic_max_ms: i64,
-    /// Stale-while-revalidate window where the origin gives none, milliseconds.
-    pub stale_while_revalidate_ms: Option<i64>,
-    /// Stale-if-error window where the origin gives none, milliseconds.
-    pub stale_if_error_ms: Option<i64>,
-    /// What happens to `Set-Cookie`.
-    pub set_cookie: SetCookie,
-    /// The route is authenticated even if no `Authorization` arrives (a mesh may strip it).
-    pub authenticated: bool,
-    /// The targeted fields that this cache obeys, first match wins (RFC 9213 §2.2).
-    pub targets: Vec<HeaderName>,
-    /// An `Age` that cannot be read means "very old" instead of being ignored.
-    pub invalid_age_is_stale: bool,
-}
-
-impl Default for StoreRules {
-    fn default() -> Self {
-        StoreRules {
-            ttl_default_ms: None,
-            ttl_max_ms: None,
-            ttl_override_ms: None,
-            ttl_status_ms: Vec::new(),
-            heuristic_percent: 0,
-            heuristic_max_ms: 86_400_000,
-            stale_while_revalidate_ms: None,
-            stale_if_error_ms: None,
-            set_cookie: SetCookie::Bypass,
-            authenticated: false,
-            targets: crate::targeted::default_targets(),
-            invalid_age_is_stale: false,
-        }
-    }
-}
-
-impl StoreRules {
-    /// The `ttl.status` entry for a status.
-    pub fn ttl_for_status(&self, status: u16) -> Option<i64> {
-        self.ttl_status_ms.iter().find(|(code, _)| *code == status).map(|(_, ms)| *ms)
-    }
-}
-
-/// Why a response was not stored. Closed; the strings are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why a response was not stored. Closed; the names in kebab-case are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum NotStored {
     /// The method's responses are not stored.
     Method,
@@ -92,7 +27,7 @@ pub enum NotStored {
     Authorization,
     /// The response sets a cookie.
     SetCookie,
-    /// `Vary: *`.
+    /// The response varies by `*`, so that it matches no other request (RFC 9111 §4.1).
     VaryStar,
     /// The status is not one that can be stored.
     Status,
@@ -104,7 +39,7 @@ pub enum NotStored {
     StaleOnArrival,
     /// Larger than the limit for one object.
     TooLarge,
-    /// The body ended early.
+    /// The body ended before its declared length.
     Truncated,
     /// An error or an empty body would have replaced a good stored response.
     KeptGood,
@@ -119,25 +54,7 @@ pub enum NotStored {
 impl NotStored {
     /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Method => "method",
-            Self::RequestNoStore => "request-no-store",
-            Self::NoStore => "no-store",
-            Self::Private => "private",
-            Self::Authorization => "authorization",
-            Self::SetCookie => "set-cookie",
-            Self::VaryStar => "vary-star",
-            Self::Status => "status",
-            Self::NotUnderstood => "not-understood",
-            Self::NoFreshness => "no-freshness",
-            Self::StaleOnArrival => "stale-on-arrival",
-            Self::TooLarge => "too-large",
-            Self::Truncated => "truncated",
-            Self::KeptGood => "kept-good",
-            Self::Partial => "partial",
-            Self::Disabled => "disabled",
-            Self::Overtaken => "overtaken",
-        }
+        self.into()
     }
 
     /// Whether the reason lies in the response, so that it holds for every client.
@@ -155,7 +72,7 @@ impl NotStored {
         )
     }
 
-    /// One sentence for an operator.
+    /// The reason as a part of a sentence, for an operator.
     pub fn explanation(self) -> &'static str {
         match self {
             Self::Method => "responses to this method are not stored",
@@ -190,7 +107,7 @@ impl NotStored {
 /// A response that may be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its lifetimes.
+    /// When it is fresh, and when it may be served stale.
     pub lifetimes: Lifetimes,
     /// Fields that must be left out of the stored copy (qualified `private` and `no-cache`,
     /// stripped cookies).
@@ -200,13 +117,13 @@ pub struct Stored {
 /// A request as the storing decision sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
-    /// The method.
+    /// The request method.
     pub method: &'a Method,
-    /// The header fields.
+    /// The header fields of the request as the client sent them.
     pub headers: &'a HeaderMap,
     /// Its cache directives, read once.
     pub directives: RequestDirectives,
-    /// The key separates identities, so that what is stored serves the same identity only.
+    /// Whether the key separates identities, so that what is stored serves the same identity only.
     pub identity_in_key: bool,
 }
 
@@ -241,7 +158,7 @@ pub fn decide(
     }
     let mut omit = Vec::new();
     for scope in [&directives.private, &directives.no_cache] {
-        if let Scope::Fields(names) = scope {
+        if let DirectiveScope::Fields(names) = scope {
             omit.extend(names.iter().cloned());
         }
     }
@@ -321,21 +238,12 @@ pub fn is_understood(status: StatusCode) -> bool {
     )
 }
 
-/// The `Vary` fields of a response, in lower case, for a stored response's recipe.
-pub fn vary_names(headers: &HeaderMap) -> Vec<HeaderName> {
-    let mut names: Vec<HeaderName> = crate::fields::list(headers, &VARY)
-        .filter_map(|member| HeaderName::from_bytes(member).ok())
-        .collect();
-    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-    names.dedup();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::UnixMillis;
     use http::HeaderValue;
+    use strum::VariantArray;
 
     const T0: UnixMillis = UnixMillis(1_790_000_000_000);
 
@@ -374,6 +282,33 @@ mod tests {
         response: &[(&'static str, &'static str)],
     ) -> Option<NotStored> {
         outcome(request, status, response, &StoreRules::default()).err()
+    }
+
+    #[test]
+    fn names_are_stable() {
+        let names: Vec<_> = NotStored::VARIANTS.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "method",
+                "request-no-store",
+                "no-store",
+                "private",
+                "authorization",
+                "set-cookie",
+                "vary-star",
+                "status",
+                "not-understood",
+                "no-freshness",
+                "stale-on-arrival",
+                "too-large",
+                "truncated",
+                "kept-good",
+                "partial",
+                "disabled",
+                "overtaken",
+            ]
+        );
     }
 
     #[test]

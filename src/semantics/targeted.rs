@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use crate::directives::{DELTA_SECONDS_MAX, ResponseDirectives, Scope};
+use crate::directives::{DELTA_SECONDS_MAX, DirectiveScope, ResponseDirectives};
 use crate::fields::{list, split_unquoted};
 
 /// The targeted field that names this product.
@@ -96,8 +96,8 @@ fn apply(found: &mut ResponseDirectives, key: &str, value: &BareItem) {
     };
     let on = matches!(value, BareItem::Boolean(true));
     let scope = match value {
-        BareItem::Boolean(true) | BareItem::String(_) => Scope::Whole,
-        _ => Scope::Absent,
+        BareItem::Boolean(true) | BareItem::String(_) => DirectiveScope::Whole,
+        _ => DirectiveScope::Absent,
     };
     match key {
         "max-age" => found.max_age = seconds,

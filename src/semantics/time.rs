@@ -12,9 +12,9 @@ use http::HeaderValue;
 pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
-    /// The earliest point that can be told; used for "never".
+    /// The earliest point in time; used for "never".
     pub const MIN: UnixMillis = UnixMillis(i64::MIN / 4);
-    /// The latest point that can be told; used for "for ever".
+    /// The latest point in time; used for "for ever".
     pub const MAX: UnixMillis = UnixMillis(i64::MAX / 4);
 
     /// Builds a point in time from whole seconds since the Unix epoch.

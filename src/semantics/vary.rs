@@ -1,20 +1,29 @@
 //! The secondary key (RFC 9111 §4.1): which request fields selected a stored response.
 //!
-//! Values are compared after normalisation that cannot change their meaning: lines are joined,
-//! white space around list members goes, and for the negotiation fields the members are compared
-//! without case, in the order of their weights. A cache that compares raw text stores the same page many
-//! times.
+//! Values are compared after a normalisation that cannot change their meaning, since a cache that
+//! compares raw text stores the same page many times. Lines are joined and white space around list
+//! members goes. Members of the negotiation fields are compared without case, in the order of their
+//! weights.
 
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, HeaderMap, HeaderName, VARY,
 };
 
 use crate::fields::{self, members, split_unquoted};
-use crate::storable::vary_names;
 
 /// Whether `Vary` holds `*` in any line or position: then no other request matches.
 pub fn has_star(headers: &HeaderMap) -> bool {
     fields::list(headers, &VARY).any(|member| member == b"*")
+}
+
+/// The fields that a response names in `Vary`, in lower case and sorted, without repetition.
+pub fn vary_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut names: Vec<HeaderName> = fields::list(headers, &VARY)
+        .filter_map(|member| HeaderName::from_bytes(member).ok())
+        .collect();
+    names.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    names
 }
 
 /// A selecting field with its normalised value; `None` when the request did not have it.
@@ -49,7 +58,7 @@ impl Variant {
         Variant { selectors }
     }
 
-    /// A variant as it was told by [`Variant::selectors`].
+    /// A variant made from what [`Variant::selectors`] gave.
     pub fn from_selectors(
         selectors: impl IntoIterator<Item = (HeaderName, Option<Box<[u8]>>)>,
     ) -> Self {
@@ -76,7 +85,7 @@ impl Variant {
         self.selectors.iter().map(|(name, _)| name)
     }
 
-    /// A text that tells the variants of one key apart.
+    /// Bytes that are equal for equal variants only. Stored in Redis: they must not change.
     pub fn fingerprint(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, value) in &self.selectors {
@@ -94,7 +103,7 @@ impl Variant {
         out
     }
 
-    /// Bytes of memory behind this value.
+    /// Bytes of memory behind this value, as the memory tier counts them.
     pub fn weight(&self) -> usize {
         self.selectors
             .iter()

@@ -3,8 +3,11 @@
 //! Lines are written by a thread of their own through a bounded queue; when the reader of stdout
 //! does not keep up, lines are dropped and never a request delayed.
 
-use std::io::Write;
+use std::cell::Cell;
+use std::io::{self, Write};
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde_json::ser::{CharEscape, Formatter};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::outcome::Outcome;
@@ -19,27 +22,52 @@ pub struct AccessLog {
     _guard: WorkerGuard,
 }
 
-/// What a line tells.
+/// One line: a request and how it ended.
 #[derive(Debug)]
 pub struct AccessLine<'a> {
     /// When the request came, milliseconds since the Unix epoch.
     pub unix_millis: i64,
-    /// Method.
+    /// The request method.
     pub method: &'a str,
-    /// Host.
+    /// Host and port as the client sent them; empty if it sent none.
     pub host: &'a str,
-    /// Path and query.
+    /// Path and query as the client sent them.
     pub target: &'a str,
-    /// Status sent.
+    /// The status that the client got.
     pub status: u16,
-    /// Route name.
+    /// Name of the route in the policy.
     pub route: &'a str,
-    /// Outcome.
+    /// How the request ended.
     pub outcome: Outcome,
     /// Milliseconds until the response head was ready.
     pub millis: u64,
     /// Trace id of a sampled request.
     pub trace_id: Option<&'a str>,
+}
+
+/// The fields and their order are an interface: operators parse these lines.
+impl Serialize for AccessLine<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_struct("AccessLine", 10)?;
+        line.serialize_field("time_ms", &self.unix_millis)?;
+        line.serialize_field("method", self.method)?;
+        line.serialize_field("host", self.host)?;
+        line.serialize_field("target", self.target)?;
+        line.serialize_field("route", self.route)?;
+        line.serialize_field("outcome", self.outcome.as_str())?;
+        line.serialize_field("tier", self.outcome.answered_by().as_str())?;
+        line.serialize_field("status", &self.status)?;
+        line.serialize_field("millis", &self.millis)?;
+        if let Some(trace_id) = self.trace_id {
+            line.serialize_field("trace_id", trace_id)?;
+        }
+        line.end()
+    }
+}
+
+thread_local! {
+    /// The buffer of this thread's lines, kept so that a line allocates nothing to be formatted.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl AccessLog {
@@ -48,67 +76,115 @@ impl AccessLog {
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(QUEUE_LINES_MAX)
-            .finish(std::io::stdout());
+            .finish(io::stdout());
         AccessLog { writer, _guard: guard }
     }
 
-    /// Queues one line.
+    /// Queues a line, or drops it when the queue is full.
     pub fn write(&self, line: &AccessLine<'_>) {
-        let mut out = Vec::with_capacity(256);
-        let mut digits = itoa::Buffer::new();
-        out.extend_from_slice(b"{\"time_ms\":");
-        out.extend_from_slice(digits.format(line.unix_millis).as_bytes());
-        for (name, text) in [
-            (&b",\"method\":"[..], line.method),
-            (b",\"host\":", line.host),
-            (b",\"target\":", line.target),
-            (b",\"route\":", line.route),
-            (b",\"outcome\":", line.outcome.as_str()),
-            (b",\"tier\":", line.outcome.tier()),
-        ] {
-            out.extend_from_slice(name);
-            push_json(&mut out, text);
+        let mut buffer = BUFFER.take();
+        buffer.clear();
+        // Neither can fail: a buffer takes everything, and a full queue drops the line, which is
+        // what it is bounded for.
+        if format(line, &mut buffer).is_ok() {
+            let _ = self.writer.clone().write_all(&buffer);
         }
-        out.extend_from_slice(b",\"status\":");
-        out.extend_from_slice(digits.format(line.status).as_bytes());
-        out.extend_from_slice(b",\"millis\":");
-        out.extend_from_slice(digits.format(line.millis).as_bytes());
-        if let Some(id) = line.trace_id {
-            out.extend_from_slice(b",\"trace_id\":");
-            push_json(&mut out, id);
-        }
-        out.extend_from_slice(b"}\n");
-        // A full queue drops the line, which is what it is bounded for.
-        let _ = self.writer.clone().write_all(&out);
+        BUFFER.set(buffer);
     }
 }
 
-/// A JSON string; control characters are escaped, so that no client can forge a line.
-fn push_json(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..=0x1f | 0x7f => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
-            _ => out.push(byte),
+fn format(line: &AccessLine<'_>, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, OneForm))?;
+    out.push(b'\n');
+    Ok(())
+}
+
+/// Compact JSON with one escaped form for each control character, DEL included: `\u00` and two
+/// digits. So no client can forge a line or reach the terminal of whoever reads the log.
+struct OneForm;
+
+impl Formatter for OneForm {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        // serde_json does not take DEL for a control character.
+        let mut parts = fragment.split('\x7f');
+        if let Some(first) = parts.next() {
+            out.write_all(first.as_bytes())?;
         }
+        parts.try_for_each(|part| {
+            out.write_all(b"\\u007f")?;
+            out.write_all(part.as_bytes())
+        })
     }
-    out.push(b'"');
+
+    fn write_char_escape<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        let byte = match escape {
+            CharEscape::Quote => return out.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => return out.write_all(b"\\\\"),
+            CharEscape::Solidus => b'/',
+            CharEscape::Backspace => 0x08,
+            CharEscape::FormFeed => 0x0c,
+            CharEscape::LineFeed => b'\n',
+            CharEscape::CarriageReturn => b'\r',
+            CharEscape::Tab => b'\t',
+            CharEscape::AsciiControl(byte) => byte,
+        };
+        write!(out, "\\u{byte:04x}")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sample<'a>(target: &'a str, trace_id: Option<&'a str>) -> AccessLine<'a> {
+        AccessLine {
+            unix_millis: 1_790_000_000_000,
+            method: "GET",
+            host: "shop.svc",
+            target,
+            status: 200,
+            route: "catalog",
+            outcome: Outcome::RedisHit,
+            millis: 3,
+            trace_id,
+        }
+    }
+
+    fn formatted(line: &AccessLine<'_>) -> String {
+        let mut out = Vec::new();
+        format(line, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_have_a_fixed_order() {
+        let start = "{\"time_ms\":1790000000000,\"method\":\"GET\",\"host\":\"shop.svc\",\
+                     \"target\":\"/a?b=1\",\"route\":\"catalog\",\"outcome\":\"redis-hit\",\
+                     \"tier\":\"redis\",\"status\":200,\"millis\":3";
+        assert_eq!(formatted(&sample("/a?b=1", None)), format!("{start}}}\n"));
+        let sampled = formatted(&sample("/a?b=1", Some("0af7")));
+        assert_eq!(sampled, format!("{start},\"trace_id\":\"0af7\"}}\n"));
+    }
+
     #[test]
     fn a_line_cannot_be_forged() {
-        let mut out = Vec::new();
-        push_json(&mut out, "a\"\n\u{1b}[31m\\");
-        assert_eq!(out, br#""a\"\u000a\u001b[31m\\""#);
+        let text = "a\"\n\u{1b}[31m\\\x7f\x7f/\t";
+        let line = formatted(&sample(text, None));
+        assert!(line.contains(r#""target":"a\"\u000a\u001b[31m\\\u007f\u007f/\u0009""#), "{line}");
+        for byte in 0..=0x7f_u8 {
+            let text = char::from(byte).to_string();
+            let line = formatted(&sample(&text, None));
+            assert!(!line.trim_end_matches('\n').contains(|c: char| c.is_ascii_control()));
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(read["target"], *text);
+        }
     }
 }

@@ -1,27 +1,15 @@
 //! Metrics of the guard: what the breakers, limits and budgets have decided.
 //!
-//! Counted only where something was decided against a request, or a state changed: the ordinary
-//! request touches none of these.
+//! They are counted only when something is decided against a request or a state changes, so that an
+//! ordinary request touches none of them.
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::metrics::{ResultLabel, Word};
+use crate::labels::{ResultLabel, TransitionLabels, Word};
 
-/// Labels of a change of state.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TransitionLabels {
-    /// `upstream`, `route:NAME`, or `endpoint` for all endpoints together.
-    pub breaker: String,
-    /// The new state.
-    pub to: Word,
-    /// Why.
-    pub reason: Word,
-}
-
-/// The guard's counters.
+/// Counters of what the guard of the upstream decides against requests.
 #[derive(Debug, Default)]
 pub struct GuardMetrics {
     transitions: Family<TransitionLabels, Counter>,

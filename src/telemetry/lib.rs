@@ -1,4 +1,4 @@
-//! What Outrigger tells about itself: outcomes, metrics, traces, access log, log.
+//! What Outrigger reports about itself: outcomes, metrics, traces, access log, process log.
 //!
 //! Every request ends in one [`Outcome`], a closed enum with stable strings; the same word stands
 //! in `Cache-Status`, in the metric label, in the access log and on the span. Metric handles are
@@ -7,6 +7,7 @@
 
 pub mod access_log;
 pub mod guard;
+pub mod labels;
 pub mod logging;
 pub mod metrics;
 pub mod outcome;
@@ -14,5 +15,5 @@ pub mod trace;
 
 pub use access_log::AccessLog;
 pub use metrics::{Metrics, RouteMetrics};
-pub use outcome::Outcome;
+pub use outcome::{AnsweredBy, Outcome};
 pub use trace::{ServerSpan, Tracing};

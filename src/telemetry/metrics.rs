@@ -5,77 +5,27 @@
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use strum::EnumCount;
 
 use crate::guard::GuardMetrics;
+use crate::labels::{PurgeLabels, RequestLabels, ResultLabel, RouteLabel, Word};
 use crate::outcome::Outcome;
-
-/// A label value from a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Word(pub &'static str);
-
-impl EncodeLabelValue for Word {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.encode(encoder)
-    }
-}
-
-/// Labels of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
-    /// Route name.
-    pub route: String,
-    /// Outcome.
-    pub outcome: Word,
-}
-
-/// One label for a route.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RouteLabel {
-    /// Route name.
-    pub route: String,
-}
-
-/// One label for a result.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
-    /// Result.
-    pub result: Word,
-}
-
-/// Labels of a tier lookup.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TierLabels {
-    /// Tier name.
-    pub tier: Word,
-    /// Result.
-    pub result: Word,
-}
-
-/// Labels of a purge.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PurgeLabels {
-    /// Kind of matcher.
-    pub matcher: Word,
-    /// Hard or soft.
-    pub mode: Word,
-}
 
 /// The counters of one route.
 #[derive(Clone, Debug)]
 pub struct RouteMetrics {
-    outcomes: [Counter; Outcome::ALL.len()],
+    outcomes: [Counter; Outcome::COUNT],
     /// Bytes of bodies sent from the store.
     pub stored_bytes: Counter,
 }
 
 impl RouteMetrics {
-    /// Counts a request.
+    /// Counts a request that ended in this outcome.
     pub fn count(&self, outcome: Outcome) {
         self.outcomes[outcome.index()].inc();
     }
@@ -95,15 +45,15 @@ pub struct Metrics {
     pub memory_hits: Counter,
     /// Memory tier: lookups that found nothing.
     pub memory_misses: Counter,
-    /// Memory tier: lookups whose entry a purge had voided.
-    pub memory_voided: Counter,
-    /// Storing decisions by result.
+    /// Memory tier: lookups that found an entry which a purge concerns.
+    pub memory_purged: Counter,
+    /// Responses of the upstream by the decision about storing them.
     pub store: Family<ResultLabel, Counter>,
     /// Upstream requests by result.
     pub upstream: Family<ResultLabel, Counter>,
     /// Time to the response head of the upstream, seconds.
     pub upstream_seconds: Histogram,
-    /// Connections to the upstream opened.
+    /// Connections opened to the upstream.
     pub upstream_connects: Counter,
     /// Requests sent on a connection that was already open.
     pub upstream_reused: Counter,
@@ -111,21 +61,21 @@ pub struct Metrics {
     pub coalesce_leaders: Counter,
     /// Requests that joined a running fetch.
     pub coalesce_waiters: Counter,
-    /// Waiters sent on because the answer could not be shared.
+    /// Waiters released, because what was fetched could not be shared with them.
     pub coalesce_released: Counter,
     /// Waiters that gave up waiting.
     pub coalesce_timeouts: Counter,
     /// Requests that found too many waiters.
     pub coalesce_full: Counter,
-    /// Purges applied.
+    /// Purges that took effect in this process.
     pub purges: Family<PurgeLabels, Counter>,
     /// Policy loads by result.
     pub policy_loads: Family<ResultLabel, Counter>,
     /// Whether the newest policy is in force (1) or was refused (0).
     pub policy_in_force: Gauge,
-    /// Client connections open.
+    /// Client connections that are open now.
     pub connections: Gauge,
-    /// Client connections accepted.
+    /// Client connections accepted since the start.
     pub accepted: Counter,
     /// Client connections closed by a limit, by reason.
     pub closed_by_limit: Family<ResultLabel, Counter>,
@@ -143,7 +93,7 @@ impl Metrics {
             stored_bytes: Family::default(),
             memory_hits: Counter::default(),
             memory_misses: Counter::default(),
-            memory_voided: Counter::default(),
+            memory_purged: Counter::default(),
             store: Family::default(),
             upstream: Family::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 17)),
@@ -176,7 +126,7 @@ impl Metrics {
         r.register("memory_hits", "Memory tier: usable entry found", self.memory_hits.clone());
         r.register("memory_misses", "Memory tier: nothing found", self.memory_misses.clone());
         let help = "Memory tier: entry found that a purge had voided";
-        r.register("memory_voided", help, self.memory_voided.clone());
+        r.register("memory_voided", help, self.memory_purged.clone());
         r.register("store_decisions", "Responses by storing decision", self.store.clone());
         r.register("upstream_requests", "Upstream requests by result", self.upstream.clone());
         let help = "Seconds until the response head of the upstream";
@@ -241,7 +191,7 @@ impl Metrics {
         self.policy_in_force.set(i64::from(accepted));
     }
 
-    /// Counts a purge.
+    /// Counts a purge by what it names and by its mode.
     pub fn count_purge(&self, matcher: &'static str, mode: &'static str) {
         let labels = PurgeLabels { matcher: Word(matcher), mode: Word(mode) };
         self.purges.get_or_create(&labels).inc();

@@ -1,7 +1,12 @@
-//! How a request ended.
+//! How a request ended, and who answered it.
+//!
+//! This is the one list of outcomes. How an outcome is chosen is not known here.
 
-/// The outcome of a request. Closed; the strings are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+use strum::{EnumCount, IntoStaticStr, VariantArray};
+
+/// The outcome of a request. Closed; the names in kebab-case are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Outcome {
     /// Answered from the store, fresh.
     Hit,
@@ -23,9 +28,9 @@ pub enum Outcome {
     Revalidated,
     /// Fetched from the upstream through the cache.
     Miss,
-    /// Waited for another request's fetch and shared it.
+    /// Waited for the fetch of another request and shared its response.
     Collapsed,
-    /// Passed through: known not to be cacheable.
+    /// Passed through: the key is remembered as not cacheable (hit-for-miss).
     Pass,
     /// Passed through: the request or the route forbids looking into the store.
     Bypass,
@@ -51,65 +56,24 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of [`Outcome::index`].
-    pub const ALL: [Outcome; 22] = [
-        Outcome::Hit,
-        Outcome::RedisHit,
-        Outcome::StaleAllowed,
-        Outcome::StaleWhileRevalidate,
-        Outcome::StaleIfError,
-        Outcome::StaleBreakerOpen,
-        Outcome::StaleBackOff,
-        Outcome::StaleOverload,
-        Outcome::Revalidated,
-        Outcome::Miss,
-        Outcome::Collapsed,
-        Outcome::Pass,
-        Outcome::Bypass,
-        Outcome::Upgraded,
-        Outcome::OnlyIfCached,
-        Outcome::Rejected,
-        Outcome::Loop,
-        Outcome::Unwritten,
-        Outcome::UpstreamError,
-        Outcome::UpstreamTimeout,
-        Outcome::BreakerOpen,
-        Outcome::Overload,
-    ];
+    pub const ALL: [Outcome; Outcome::COUNT] = match Outcome::VARIANTS.first_chunk() {
+        Some(all) => *all,
+        // Both are derived from the same variants; checked while compiling.
+        None => unreachable!(),
+    };
 
-    /// The stable name.
+    /// The stable name in metrics, access log, spans and `Cache-Status`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::RedisHit => "redis-hit",
-            Self::StaleAllowed => "stale-allowed",
-            Self::StaleWhileRevalidate => "stale-while-revalidate",
-            Self::StaleIfError => "stale-if-error",
-            Self::StaleBreakerOpen => "stale-breaker-open",
-            Self::StaleBackOff => "stale-back-off",
-            Self::StaleOverload => "stale-overload",
-            Self::Revalidated => "revalidated",
-            Self::Miss => "miss",
-            Self::Collapsed => "collapsed",
-            Self::Pass => "pass",
-            Self::Bypass => "bypass",
-            Self::Upgraded => "upgraded",
-            Self::OnlyIfCached => "only-if-cached",
-            Self::Rejected => "rejected",
-            Self::Loop => "loop",
-            Self::Unwritten => "unwritten",
-            Self::UpstreamError => "upstream-error",
-            Self::UpstreamTimeout => "upstream-timeout",
-            Self::BreakerOpen => "breaker-open",
-            Self::Overload => "overload",
-        }
+        self.into()
     }
 
-    /// Position in [`Outcome::ALL`].
+    /// Position in [`Outcome::ALL`], for arrays of counters.
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Whether the upstream was spared.
+    /// Whether the request was answered without an upstream request of its own: from the store, or
+    /// by a fetch that it shared. `/stats` counts these as `sparedUpstream`.
     pub fn spared_upstream(self) -> bool {
         matches!(
             self,
@@ -124,16 +88,17 @@ impl Outcome {
         )
     }
 
-    /// Whether a stale response stood in for the upstream (RFC 5861 §4).
-    pub fn stood_in(self) -> bool {
+    /// Whether a stale response was served because the upstream failed or could not be asked
+    /// (RFC 5861 §4).
+    pub fn is_stale_if_error(self) -> bool {
         matches!(
             self,
             Self::StaleIfError | Self::StaleBreakerOpen | Self::StaleBackOff | Self::StaleOverload
         )
     }
 
-    /// Which tier answered.
-    pub fn tier(self) -> &'static str {
+    /// Who answered.
+    pub fn answered_by(self) -> AnsweredBy {
         match self {
             Self::Hit
             | Self::StaleAllowed
@@ -142,11 +107,42 @@ impl Outcome {
             | Self::StaleBreakerOpen
             | Self::StaleBackOff
             | Self::StaleOverload
-            | Self::Revalidated => "memory",
-            Self::RedisHit => "redis",
-            Self::Miss | Self::Collapsed | Self::Pass | Self::Bypass | Self::Upgraded => "upstream",
-            _ => "none",
+            | Self::Revalidated => AnsweredBy::Memory,
+            Self::RedisHit => AnsweredBy::Redis,
+            Self::Miss | Self::Collapsed | Self::Pass | Self::Bypass | Self::Upgraded => {
+                AnsweredBy::Upstream
+            }
+            Self::OnlyIfCached
+            | Self::Rejected
+            | Self::Loop
+            | Self::Unwritten
+            | Self::UpstreamError
+            | Self::UpstreamTimeout
+            | Self::BreakerOpen
+            | Self::Overload => AnsweredBy::None,
         }
+    }
+}
+
+/// Who answered a request; `tier` in the access log, `outrigger.tier` on spans. The lower-case names
+/// are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum AnsweredBy {
+    /// The store of this process. A stored response that the upstream has confirmed counts too.
+    Memory,
+    /// The tier that pods share.
+    Redis,
+    /// The upstream, for this request or for one that it was collapsed with.
+    Upstream,
+    /// The proxy itself, with an error.
+    None,
+}
+
+impl AnsweredBy {
+    /// The stable name in the access log and on spans.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -155,10 +151,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_indexes_agree() {
+    fn names_are_stable_and_indexes_agree() {
+        let names: Vec<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "hit",
+                "redis-hit",
+                "stale-allowed",
+                "stale-while-revalidate",
+                "stale-if-error",
+                "stale-breaker-open",
+                "stale-back-off",
+                "stale-overload",
+                "revalidated",
+                "miss",
+                "collapsed",
+                "pass",
+                "bypass",
+                "upgraded",
+                "only-if-cached",
+                "rejected",
+                "loop",
+                "unwritten",
+                "upstream-error",
+                "upstream-timeout",
+                "breaker-open",
+                "overload",
+            ]
+        );
         for (at, outcome) in Outcome::ALL.iter().enumerate() {
             assert_eq!(outcome.index(), at);
             assert_eq!(Outcome::ALL.iter().filter(|o| o.as_str() == outcome.as_str()).count(), 1);
         }
+        let names: Vec<_> = AnsweredBy::VARIANTS.iter().map(|by| by.as_str()).collect();
+        assert_eq!(names, ["memory", "redis", "upstream", "none"]);
     }
 }

@@ -1,8 +1,8 @@
 //! Traces: W3C Trace Context in and out, and one server span for each sampled request, exported
 //! over OTLP.
 //!
-//! `traceparent` is read by hand: for a request that is not sampled nothing is allocated, and the
-//! field passes through to the upstream untouched. For a sampled one the upstream gets our span as
+//! `traceparent` is read here and not by the SDK's propagator: for a request that is not sampled
+//! nothing is allocated, and the field passes through to the upstream untouched. For a sampled one the upstream gets our span as
 //! its parent.
 
 use std::time::{Duration, SystemTime};
@@ -27,9 +27,9 @@ pub enum TraceError {
     /// The exporter refused its settings.
     #[error("cannot export traces to {url}: {reason}")]
     Exporter {
-        /// Where to.
+        /// The URL of the OTLP endpoint.
         url: String,
-        /// Why not.
+        /// The reason that the exporter gave.
         reason: String,
     },
 }
@@ -37,11 +37,11 @@ pub enum TraceError {
 /// The context of a caller, read from `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// Trace id.
+    /// The trace id; never zero.
     pub trace_id: u128,
     /// The caller's span id.
     pub span_id: u64,
-    /// Whether the caller samples.
+    /// Whether the caller records this trace (the sampled flag).
     pub sampled: bool,
 }
 
@@ -78,7 +78,7 @@ fn hex(text: &[u8]) -> Option<u128> {
     })
 }
 
-/// Exports server spans.
+/// Makes server spans and exports them over OTLP.
 #[derive(Debug)]
 pub struct Tracing {
     provider: SdkTracerProvider,
@@ -158,18 +158,18 @@ pub struct ServerSpan {
     span: opentelemetry_sdk::trace::Span,
 }
 
-/// What a span tells at its end.
+/// The attributes of a span that are known at its end.
 #[derive(Debug)]
 pub struct SpanEnd<'a> {
-    /// Route name.
+    /// Name of the route in the policy.
     pub route: &'a str,
-    /// Outcome.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// Status sent.
+    /// The status that the client got.
     pub status: u16,
-    /// Path asked for.
+    /// The path of the request, without the query.
     pub path: &'a str,
-    /// Host asked for.
+    /// The host of the request as the client sent it.
     pub host: &'a str,
 }
 
@@ -193,12 +193,12 @@ impl ServerSpan {
         self.span.span_context().trace_id().to_string()
     }
 
-    /// Ends the span.
+    /// Sets what is known at the end, and ends the span.
     pub fn finish(mut self, end: &SpanEnd<'_>) {
         self.span.set_attributes([
             KeyValue::new("outrigger.route", end.route.to_owned()),
             KeyValue::new("outrigger.outcome", end.outcome.as_str()),
-            KeyValue::new("outrigger.tier", end.outcome.tier()),
+            KeyValue::new("outrigger.tier", end.outcome.answered_by().as_str()),
             KeyValue::new("http.response.status_code", i64::from(end.status)),
             KeyValue::new("url.path", end.path.to_owned()),
             KeyValue::new("server.address", end.host.to_owned()),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_guard::{Breaker, Ticket, Verdict};
+use outrigger_guard::{Breaker, Ticket, TicketResult};
 use outrigger_policy::guard::{FailureKind, FailureSet};
 
 use crate::guard::ejections::Ejections;
@@ -38,11 +38,11 @@ impl NamedBreaker {
         if let Some(change) = &admitted.transition {
             self.report(watch, change);
         }
-        admitted.verdict.map(|ticket| Pending {
+        admitted.ticket.map(|ticket| Pending {
             breaker: Arc::clone(self),
             watch: Arc::clone(watch),
             ticket: Some(ticket),
-            verdict: Verdict::Unknown,
+            result: TicketResult::Unknown,
         })
     }
 
@@ -62,7 +62,7 @@ pub(crate) struct Pending {
     breaker: Arc<NamedBreaker>,
     watch: Arc<RevalidationWatch>,
     ticket: Option<Ticket>,
-    verdict: Verdict,
+    result: TicketResult,
 }
 
 impl Drop for Pending {
@@ -72,7 +72,7 @@ impl Drop for Pending {
         let may_open =
             || breaker.ejections.as_ref().is_none_or(|ejections| ejections.reserve(&breaker.name));
         let (now, jitter) = (self.watch.now(), fastrand::f64());
-        if let Some(change) = breaker.machine.settle(ticket, self.verdict, now, jitter, may_open) {
+        if let Some(change) = breaker.machine.settle(ticket, self.result, now, jitter, may_open) {
             breaker.report(&self.watch, &change);
         }
     }
@@ -112,7 +112,7 @@ impl Report {
         if let Some(mut endpoint) = self.endpoint.take()
             && self.failures.contains(kind)
         {
-            endpoint.verdict = Verdict::Failed;
+            endpoint.result = TicketResult::Failed;
         }
     }
 
@@ -121,9 +121,9 @@ impl Report {
         self.watch.now()
     }
 
-    fn decide(&mut self, verdict: Verdict) {
+    fn decide(&mut self, result: TicketResult) {
         for pending in [&mut self.upstream, &mut self.endpoint].into_iter().flatten() {
-            pending.verdict = verdict;
+            pending.result = result;
         }
     }
 
@@ -135,7 +135,7 @@ impl Report {
     /// Reports a failure of the request, if the policy counts this kind.
     pub(crate) fn failed(&mut self, kind: FailureKind) {
         if self.failures.contains(kind) {
-            self.decide(Verdict::Failed);
+            self.decide(TicketResult::Failed);
             self.settle();
         }
     }
@@ -153,7 +153,7 @@ impl Report {
         let now = self.watch.now();
         let took = now.saturating_sub(self.sent);
         self.head = Some(now);
-        self.decide(Verdict::Succeeded { slow: took > self.slow_after });
+        self.decide(TicketResult::Succeeded { slow: took > self.slow_after });
         self.failed(FailureKind::Status(status));
         took
     }

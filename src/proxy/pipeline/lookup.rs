@@ -71,7 +71,7 @@ pub(crate) fn memory(request: RequestView<'_>) -> Found {
         Lookup::Hit(entry) => {
             let found = judge(request, entry);
             match &found {
-                Found::Nothing(_) => shared.metrics.memory_voided.inc(),
+                Found::Nothing(_) => shared.metrics.memory_purged.inc(),
                 _ => shared.metrics.memory_hits.inc(),
             };
             found

@@ -5,7 +5,7 @@ use http_body::Body;
 use outrigger_policy::Route;
 use outrigger_telemetry::access_log::AccessLine;
 use outrigger_telemetry::trace::SpanEnd;
-use outrigger_telemetry::{Outcome, ServerSpan};
+use outrigger_telemetry::{AnsweredBy, Outcome, ServerSpan};
 
 use crate::body::response::ResponseBody;
 use crate::pipeline::request::Received;
@@ -20,7 +20,7 @@ pub(crate) fn record(
 ) -> Response<ResponseBody> {
     let metrics = request.active.metrics(route);
     metrics.count(outcome);
-    if outcome.tier() == "memory" {
+    if outcome.answered_by() == AnsweredBy::Memory {
         metrics.stored_bytes.inc_by(response.body().size_hint().lower());
     }
     if span.is_some() || request.shared.access_log.is_some() {

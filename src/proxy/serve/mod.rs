@@ -2,7 +2,8 @@
 //!
 //! One acceptor per listener dispatches connections in turn to worker threads, each with a
 //! single-threaded runtime of its own. This was measured against one multi-threaded runtime and
-//! against a listener per core; the figures are in `src/README.md`. What a request means is not
+//! against a listener per core; the figures are in
+//! `src/decisions/001-one-runtime-per-worker.md`. What a request means is not
 //! known here: `pipeline` answers it.
 
 mod connection;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shuttle::thread;
 
-use crate::breaker::{Breaker, BreakerRules, Force, State, Ticket, Transition, Verdict};
+use crate::breaker::{Breaker, BreakerRules, Force, State, Ticket, TicketResult, Transition};
 use crate::explore::{Ghost, choose, explore, together};
 use crate::sync::Arc;
 
@@ -22,7 +22,7 @@ const RULES: BreakerRules = BreakerRules {
     open_max: Duration::from_secs(4),
     probes: PROBES as u32,
 };
-const FINE: Verdict = Verdict::Succeeded { slow: false };
+const FINE: TicketResult = TicketResult::Succeeded { slow: false };
 /// When a breaker that opened at zero may be probed.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
@@ -31,16 +31,16 @@ fn ms(millis: usize) -> Duration {
 }
 
 fn ticket(breaker: &Breaker, now: Duration) -> Option<Ticket> {
-    breaker.admit(now).verdict.ok()
+    breaker.admit(now).ticket.ok()
 }
 
 fn settle(
     breaker: &Breaker,
     ticket: Ticket,
-    verdict: Verdict,
+    result: TicketResult,
     now: Duration,
 ) -> Option<Transition> {
-    breaker.settle(ticket, verdict, now, 0.0, || true)
+    breaker.settle(ticket, result, now, 0.0, || true)
 }
 
 /// A breaker that opened at zero, and a ticket of the time before for each of `late`.
@@ -49,7 +49,7 @@ fn opened(late: usize) -> (Arc<Breaker>, Vec<Ticket>) {
     let late = (0..late).filter_map(|_| ticket(&breaker, ms(0))).collect();
     for _ in 0..2 {
         let ticket = ticket(&breaker, ms(0)).expect("still closed");
-        settle(&breaker, ticket, Verdict::Failed, ms(0));
+        settle(&breaker, ticket, TicketResult::Failed, ms(0));
     }
     assert_eq!(breaker.state(), State::Open);
     (breaker, late)
@@ -68,7 +68,7 @@ impl Storm {
         let now = ms(self.millis.add(choose(2) * 700));
         let admitted = breaker.admit(now);
         self.changes.lock().unwrap().extend(admitted.transition);
-        let Ok(ticket) = admitted.verdict else { return };
+        let Ok(ticket) = admitted.ticket else { return };
         let epoch = ticket.epoch();
         if ticket.is_probe() {
             let mut probing = self.probing.lock().unwrap();
@@ -81,8 +81,9 @@ impl Storm {
             // Taken off here before it is there, and so never more than it has.
             *self.probing.lock().unwrap().get_mut(&epoch).unwrap() -= 1;
         }
-        let verdict = [FINE, Verdict::Failed, Verdict::Failed, Verdict::Unknown][choose(4)];
-        let change = settle(breaker, ticket, verdict, now);
+        let result =
+            [FINE, TicketResult::Failed, TicketResult::Failed, TicketResult::Unknown][choose(4)];
+        let change = settle(breaker, ticket, result, now);
         self.changes.lock().unwrap().extend(change);
     }
 
@@ -154,11 +155,11 @@ fn one_failed_probe_outweighs_those_that_succeed() {
         together(4, move |at| {
             let Some(ticket) = ticket(&of, AFTERWARDS) else { return };
             thread::yield_now();
-            let verdict = [Verdict::Failed, Verdict::Unknown, FINE, FINE][at];
+            let result = [TicketResult::Failed, TicketResult::Unknown, FINE, FINE][at];
             if at == 0 && ticket.is_probe() {
                 failed.add(1);
             }
-            settle(&of, ticket, verdict, AFTERWARDS);
+            settle(&of, ticket, result, AFTERWARDS);
         });
         let left_closed = breaker.state() == State::Closed;
         assert!(!(left_closed && failed_probes.get() > 0), "closed in spite of a failed probe");
@@ -181,7 +182,7 @@ fn late_results_of_an_outage_change_nothing() {
                 return;
             }
             let ticket = late.lock().unwrap().pop().expect("one for each");
-            assert_eq!(settle(&of, ticket, Verdict::Failed, AFTERWARDS), None);
+            assert_eq!(settle(&of, ticket, TicketResult::Failed, AFTERWARDS), None);
         });
         let status = breaker.status(AFTERWARDS);
         assert_eq!((status.state, status.failed, status.requests), (State::Closed, 0, 0));
@@ -196,8 +197,8 @@ fn it_does_not_open_when_it_may_not() {
         together(4, move |at| {
             for _ in 0..3 {
                 let ticket = ticket(&of, ms(0)).expect("never open");
-                let verdict = if at == 0 { FINE } else { Verdict::Failed };
-                assert_eq!(of.settle(ticket, verdict, ms(0), 0.0, || false), None);
+                let result = if at == 0 { FINE } else { TicketResult::Failed };
+                assert_eq!(of.settle(ticket, result, ms(0), 0.0, || false), None);
             }
         });
         assert_eq!(breaker.state(), State::Closed);
@@ -225,7 +226,7 @@ fn what_is_forced_wins_over_results() {
                 }
                 if let Some(ticket) = ticket {
                     assert!(!ticket.is_probe());
-                    let change = settle(&of, ticket, Verdict::Failed, ms(0));
+                    let change = settle(&of, ticket, TicketResult::Failed, ms(0));
                     assert!(change.is_none() || !before, "{change:?} although forced");
                 }
             }

@@ -164,7 +164,7 @@ fn fit(request: RequestView<'_>, reader: &Reader, resolution: &Resolution) -> Fi
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
     let had_lifetime = times.fresh_until > times.born || validated;
-    let for_error = matches!(resolution, Resolution::Entry(_, how) if how.stood_in());
+    let for_error = matches!(resolution, Resolution::Entry(_, how) if how.is_stale_if_error());
     let now = request.shared.clock.now();
     let usable = match times.reuse(request.directives, now, false) {
         Reuse::Fresh | Reuse::StaleAllowed | Reuse::StaleWhileRevalidate => true,
