@@ -35,6 +35,22 @@ async fn no_request_waits_longer_than_its_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_call_whose_time_is_over_is_told_so_in_its_own_terms() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    origin.always("*", Script::new().gate(&gate).reply(Reply::ok("late")));
+    let proxy = Proxy::start(&origin).await;
+    let call = [("content-type", "application/grpc"), ("grpc-timeout", "200m")];
+    let response = proxy.fetch("POST", "/pkg.Service/Method", &call).await;
+    // A 504 would be UNAVAILABLE to the client, which it may send again.
+    response.assert_is(200, "");
+    assert_eq!(response.header("grpc-status"), Some("4"), "{response:#?}");
+    assert_eq!(response.header("content-type"), Some("application/grpc"));
+    assert_eq!(response.cache().get("detail"), Some("caller-deadline"), "{response:#?}");
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_waiter_leaves_when_its_caller_does_and_the_leader_stays() {
     let origin = Origin::start().await;
     let gate = Gate::new();

@@ -18,6 +18,7 @@ use outrigger_policy::{Authority, RequestTarget, Url};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::error::UpstreamError;
+use crate::headers::is_grpc;
 use crate::matcher::target_matcher;
 use crate::pipeline::request::RequestContext;
 use crate::state::{Active, Worker};
@@ -52,11 +53,8 @@ impl Write {
     /// The write that a request is; `None` if there cannot be anything stored for it: its method is
     /// safe, no route caches its target, or it is a gRPC call, whose resource knows no GET.
     pub(crate) fn of(request: &RequestContext) -> Option<Self> {
-        let is_grpc = |kind: &http::HeaderValue| kind.as_bytes().starts_with(b"application/grpc");
         let headers = &request.parts.headers;
-        if invalidate::is_safe(&request.parts.method)
-            || headers.get(CONTENT_TYPE).is_some_and(is_grpc)
-        {
+        if invalidate::is_safe(&request.parts.method) || is_grpc(headers) {
             return None;
         }
         let (authority, target) = (sent_authority(request), request.target());

@@ -38,7 +38,7 @@ pub(crate) fn respond(request: RequestView<'_>, answer: Answer) -> Response<Resp
         Reply::Upgraded(upgrade) => with(upgraded(*upgrade), CACHE_STATUS, status),
         Reply::Failed(error, _) => {
             tracing::debug!(%error, "upstream failed");
-            with(own::upstream_failed(&error), CACHE_STATUS, status)
+            with(own::upstream_failed(request.headers, &error), CACHE_STATUS, status)
         }
         Reply::OnlyIfCached => with(own::only_if_cached(), CACHE_STATUS, status),
         Reply::Unannounced => with(own::unannounced(), CACHE_STATUS, status),

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::response::ResponseBody;
 use crate::error::UpstreamError;
+use crate::headers::is_grpc;
 use crate::refusal::Refusal;
 
 /// A response of the proxy itself: a status and one line of text.
@@ -47,7 +48,13 @@ pub(super) fn unannounced() -> Response<ResponseBody> {
 }
 
 /// The upstream failed and there is nothing to serve instead.
-pub(super) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
+pub(super) fn upstream_failed(
+    request: &HeaderMap,
+    error: &UpstreamError,
+) -> Response<ResponseBody> {
+    if matches!(error, UpstreamError::CallerDeadline { .. }) && is_grpc(request) {
+        return grpc_deadline_exceeded();
+    }
     if let UpstreamError::RequestBody { .. } = error {
         let mut response = own(error.status(), format!("refused: {}\n", error.code()));
         let close = HeaderValue::from_static("close");
@@ -58,5 +65,15 @@ pub(super) fn upstream_failed(error: &UpstreamError) -> Response<ResponseBody> {
     if let Some(secs) = error.retry_after_secs() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(secs));
     }
+    response
+}
+
+/// A gRPC call whose own deadline is over. A client reads a plain 504 as `UNAVAILABLE`, which it may
+/// send again; so it gets the status that its own clock would have given it (4, `DEADLINE_EXCEEDED`).
+fn grpc_deadline_exceeded() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("4"));
     response
 }
