@@ -1,5 +1,5 @@
 //! How many fetches for the cache may be under way: for the upstream, and for one client. Random
-//! query strings miss every time; so bounded, they cannot take all of the upstream.
+//! query strings miss every time; the bounds keep them from taking all of the upstream.
 
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ impl MissBudget {
         Arc::new(MissBudget { rules, inner: Mutex::default() })
     }
 
-    /// Begins a miss for a client, told apart by a hash; `None` if it is not known.
+    /// Begins a miss for a client, which is known by a hash; `None` if the client is not known.
     ///
     /// # Errors
     /// Which bound was reached.

@@ -42,7 +42,7 @@ pub enum Outcome {
     Rejected,
     /// The request came back to the instance that it had already passed.
     Loop,
-    /// A write was not made, since the other pods could not be told of it.
+    /// A write was not made, since it could not be announced to the other pods.
     Unwritten,
     /// The upstream could not be reached or broke off.
     UpstreamError,
@@ -97,7 +97,7 @@ impl Outcome {
         )
     }
 
-    /// Who answered.
+    /// Who answered a request with this outcome.
     pub fn answered_by(self) -> AnsweredBy {
         match self {
             Self::Hit
