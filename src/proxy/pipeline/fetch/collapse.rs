@@ -1,5 +1,5 @@
 //! Who fetches: one of the requests that want the same, for all of them (RFC 9111 §4, "collapsed"
-//! in RFC 9211 §2.7). The fetch itself is `fetch`'s part.
+//! in RFC 9211 §2.6). The fetch itself is `fetch`'s part.
 
 use std::sync::Arc;
 use std::time::Duration;
