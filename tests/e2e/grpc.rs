@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Outrigger, Peer};
+use crate::support::{Outrigger, PythonProgram};
 
 #[test]
 fn grpc_calls_pass_unharmed() {
-    let server = Peer::start("grpc_server.py");
+    let server = PythonProgram::start("grpc_server.py");
     let outrigger = Outrigger::in_front_of(&format!("h2c://127.0.0.1:{}", server.port));
 
-    let client = Peer::report("grpc_client.py", &[&outrigger.address]);
+    let client = PythonProgram::report("grpc_client.py", &[&outrigger.address]);
 
     let unary = &client["unary"];
     assert_eq!(unary["intact"], true, "3 MiB there and back: {client}");

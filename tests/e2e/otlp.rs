@@ -8,7 +8,7 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::Value;
 
-use crate::support::{Origin, Outrigger, Peer, get};
+use crate::support::{Origin, Outrigger, PythonProgram, get};
 
 const CALLER: &str = "00f067aa0ba902b7";
 
@@ -33,7 +33,7 @@ fn tracing_origin() -> (Origin, Receiver<(String, String)>) {
 }
 
 /// All spans, once the proxy has been told to stop and so has flushed what it held.
-fn spans_at_the_end(mut outrigger: Outrigger, receiver: &Peer) -> Vec<Value> {
+fn spans_at_the_end(mut outrigger: Outrigger, receiver: &PythonProgram) -> Vec<Value> {
     let status = outrigger.process.terminate(Duration::from_secs(20));
     assert!(status.success(), "outrigger ended with {status}");
     std::iter::from_fn(|| receiver.event(Duration::from_secs(3))).collect()
@@ -50,7 +50,7 @@ fn sampled_requests_become_one_server_span_each() {
         "22222222222222222222222222222222",
         "33333333333333333333333333333333",
     );
-    let receiver = Peer::start("otlp_receiver.py");
+    let receiver = PythonProgram::start("otlp_receiver.py");
     let (origin, at_origin) = tracing_origin();
     let collector = format!("http://127.0.0.1:{}", receiver.port);
     let outrigger = Outrigger::run(&["--upstream", &origin.url(), "--otlp", &collector], "");
@@ -98,7 +98,7 @@ fn sampled_requests_become_one_server_span_each() {
 #[test]
 fn requests_without_a_trace_are_sampled_as_configured() {
     for (percent, expected) in [(100, 1), (0, 0)] {
-        let receiver = Peer::start("otlp_receiver.py");
+        let receiver = PythonProgram::start("otlp_receiver.py");
         let (origin, at_origin) = tracing_origin();
         let config = format!(
             "telemetry: {{accessLog: \"off\", otlp: {{url: \"http://127.0.0.1:{}\", rootSamplePercent: {percent}}}}}\n",

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Outrigger, Peer};
+use crate::support::{Outrigger, PythonProgram};
 
 #[test]
 fn websocket_conversations_pass_unharmed() {
-    let server = Peer::start("websocket_server.py");
+    let server = PythonProgram::start("websocket_server.py");
     let outrigger = Outrigger::in_front_of(&format!("http://127.0.0.1:{}", server.port));
 
-    let client = Peer::report("websocket_client.py", &[&format!("ws://{}", outrigger.address)]);
+    let client =
+        PythonProgram::report("websocket_client.py", &[&format!("ws://{}", outrigger.address)]);
     let seen_by_server: HashMap<String, Value> = (0..3)
         .map(|_| {
             server.event(Duration::from_secs(10)).expect("three conversations end at the server")

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::load::{Class, body_of};
 use crate::origin::Log;
-use crate::rows::Mode;
+use crate::rows::EndpointState;
 use crate::support::{Wire, head};
 
 /// When a response was made, in milliseconds: tells its age whatever the proxy says of it.
@@ -27,7 +27,7 @@ pub fn now_ms() -> u128 {
 }
 
 /// Answers requests until the connection has ended, by whomever.
-pub async fn converse(mut wire: Wire, modes: watch::Receiver<Mode>, log: Arc<Log>) {
+pub async fn converse(mut wire: Wire, modes: watch::Receiver<EndpointState>, log: Arc<Log>) {
     while let Ok(Some(request)) = wire.head().await {
         let path = request.word(1);
         let class = Class::of(path);
@@ -52,29 +52,29 @@ enum Then {
     Hang,
 }
 
-async fn answer(wire: &mut Wire, mode: Mode, class: Class, path: &str) -> Then {
+async fn answer(wire: &mut Wire, mode: EndpointState, class: Class, path: &str) -> Then {
     let (head, body) = response(class, path);
     let whole = [head.as_slice(), body.as_bytes()].concat();
     let in_head = &whole[..head.len() / 2];
     let in_body = &whole[..head.len() + body.len() / 2];
     match mode {
-        Mode::Healthy => say(wire, &whole, Then::Next).await,
-        Mode::Slow => {
+        EndpointState::Healthy => say(wire, &whole, Then::Next).await,
+        EndpointState::Slow => {
             tokio::time::sleep(SLOW).await;
             say(wire, &response_bytes(class, path), Then::Next).await
         }
-        Mode::Unavailable => say(wire, &unavailable(), Then::Next).await,
-        Mode::Garbage => {
+        EndpointState::Unavailable => say(wire, &unavailable(), Then::Next).await,
+        EndpointState::Garbage => {
             say(wire, b"\x16\x03\x01 no such protocol\r\n\r\n\x00\xff", Then::Close).await
         }
-        Mode::ResetBeforeHead => Then::Reset,
-        Mode::ResetInHead => cut(wire, in_head).await,
-        Mode::ResetInBody => cut(wire, in_body).await,
-        Mode::HangBeforeHead => Then::Hang,
-        Mode::HangInHead => say(wire, in_head, Then::Hang).await,
-        Mode::HangInBody => say(wire, in_body, Then::Hang).await,
+        EndpointState::ResetBeforeHead => Then::Reset,
+        EndpointState::ResetInHead => cut(wire, in_head).await,
+        EndpointState::ResetInBody => cut(wire, in_body).await,
+        EndpointState::HangBeforeHead => Then::Hang,
+        EndpointState::HangInHead => say(wire, in_head, Then::Hang).await,
+        EndpointState::HangInBody => say(wire, in_body, Then::Hang).await,
         // The door is about to shut on this connection.
-        Mode::Refuse | Mode::Jam => Then::Hang,
+        EndpointState::Refuse | EndpointState::Jam => Then::Hang,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::figures::recovery;
 use crate::load::{Asked, Class, Outcome, body_of};
 use crate::origin::Origin;
-use crate::rows::Mode;
+use crate::rows::EndpointState;
 use crate::support::{Client, End, PATIENCE, eventually};
 
 /// Longer than answers on loopback take, and shorter than what hangs. Where a busy machine makes it
@@ -45,26 +45,26 @@ async fn every_mode_is_what_its_name_says() {
     let origin = Origin::start();
     let whole = || Met::Answer(200, End::Length, true);
     for (mode, expected) in [
-        (Mode::Refuse, Met::NoConnection),
-        (Mode::Jam, Met::ConnectHangs),
-        (Mode::ResetBeforeHead, Met::NoHead),
-        (Mode::ResetInHead, Met::NoHead),
-        (Mode::ResetInBody, Met::Answer(200, End::Truncated, false)),
-        (Mode::HangBeforeHead, Met::Hangs),
-        (Mode::HangInHead, Met::Hangs),
-        (Mode::HangInBody, Met::Hangs),
-        (Mode::Slow, Met::Hangs),
-        (Mode::Unavailable, Met::Answer(503, End::Length, false)),
-        (Mode::Garbage, Met::NoHead),
+        (EndpointState::Refuse, Met::NoConnection),
+        (EndpointState::Jam, Met::ConnectHangs),
+        (EndpointState::ResetBeforeHead, Met::NoHead),
+        (EndpointState::ResetInHead, Met::NoHead),
+        (EndpointState::ResetInBody, Met::Answer(200, End::Truncated, false)),
+        (EndpointState::HangBeforeHead, Met::Hangs),
+        (EndpointState::HangInHead, Met::Hangs),
+        (EndpointState::HangInBody, Met::Hangs),
+        (EndpointState::Slow, Met::Hangs),
+        (EndpointState::Unavailable, Met::Answer(503, End::Length, false)),
+        (EndpointState::Garbage, Met::NoHead),
     ] {
-        origin.switch([mode, Mode::Healthy]);
+        origin.switch([mode, EndpointState::Healthy]);
         // The switch is a message to the endpoint, which is there soon.
         eventually(&format!("{mode:?}: {expected:?}"), || async {
             (meet(&origin, 0, SHORT).await == expected).then_some(())
         })
         .await;
         assert_eq!(meet(&origin, 1, PATIENCE).await, whole(), "the other one beside {mode:?}");
-        origin.switch([Mode::Healthy; 2]);
+        origin.switch([EndpointState::Healthy; 2]);
         eventually(&format!("health after {mode:?}"), || async {
             (meet(&origin, 0, SHORT).await == whole()).then_some(())
         })
@@ -78,7 +78,7 @@ async fn what_is_kept_open_is_closed_by_an_endpoint_that_refuses() {
     let begin = Instant::now();
     let mut client = Client::connect(origin.addrs()[0]).await;
     client.get(PATH, &[]).await.assert_is(200, body_of(PATH));
-    origin.switch([Mode::Refuse, Mode::Healthy]);
+    origin.switch([EndpointState::Refuse, EndpointState::Healthy]);
     let (rest, _) = client.rest_until_close().await;
     assert!(rest.is_empty(), "{rest:?}");
     let until = Instant::now();

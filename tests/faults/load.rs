@@ -114,7 +114,7 @@ pub struct Asked {
     pub done: Option<(Outcome, Duration)>,
 }
 
-struct Shared {
+struct LoadState {
     proxy: SocketAddr,
     asked: Mutex<Vec<Asked>>,
     idle: Mutex<Vec<(Client, Instant)>>,
@@ -127,14 +127,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A load that runs until [`stop`](Load::stop) or until dropped.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<LoadState>,
     task: JoinHandle<()>,
 }
 
 impl Load {
     /// Begins at this moment, with so many requests a second.
     pub fn start(proxy: SocketAddr, begin: Instant, per_second: u32) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LoadState {
             proxy,
             asked: Mutex::default(),
             idle: Mutex::default(),
@@ -166,7 +166,7 @@ impl Drop for Load {
     }
 }
 
-async fn send(shared: Arc<Shared>, begin: Instant, per_second: u32) {
+async fn send(shared: Arc<LoadState>, begin: Instant, per_second: u32) {
     let pace = Duration::from_secs(1) / per_second;
     let mut hot = 0;
     for n in 0_u32.. {
@@ -198,7 +198,7 @@ async fn send(shared: Arc<Shared>, begin: Instant, per_second: u32) {
     }
 }
 
-async fn exchange(shared: &Shared, path: &str) -> Outcome {
+async fn exchange(shared: &LoadState, path: &str) -> Outcome {
     let Some(mut client) = connection(shared).await else {
         return Outcome::Broken;
     };
@@ -213,7 +213,7 @@ async fn exchange(shared: &Shared, path: &str) -> Outcome {
     judge(&response, path)
 }
 
-async fn connection(shared: &Shared) -> Option<Client> {
+async fn connection(shared: &LoadState) -> Option<Client> {
     while let Some((client, since)) = { locked(&shared.idle).pop() } {
         if since.elapsed() < IDLE_MAX {
             return Some(client);

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::answer::converse;
 use crate::load::Class;
-use crate::rows::Mode;
+use crate::rows::EndpointState;
 use crate::support::Wire;
 
 /// Connections that may wait to be accepted while an endpoint is well.
@@ -74,7 +74,7 @@ impl Origin {
     }
 
     /// Switches both endpoints.
-    pub fn switch(&self, modes: [Mode; 2]) {
+    pub fn switch(&self, modes: [EndpointState; 2]) {
         for (endpoint, mode) in self.endpoints.iter().zip(modes) {
             endpoint.mode.send_replace(mode);
         }
@@ -84,7 +84,7 @@ impl Origin {
 #[derive(Debug)]
 struct Endpoint {
     addr: SocketAddr,
-    mode: watch::Sender<Mode>,
+    mode: watch::Sender<EndpointState>,
     task: JoinHandle<()>,
 }
 
@@ -92,7 +92,7 @@ impl Endpoint {
     fn start(log: &Arc<Log>) -> io::Result<Self> {
         let port = Port::reserve()?;
         let addr = port.addr;
-        let (mode, modes) = watch::channel(Mode::Healthy);
+        let (mode, modes) = watch::channel(EndpointState::Healthy);
         // Here, so that it can be connected to as soon as its address is known.
         let first = port.listen(BACKLOG)?;
         let task = tokio::spawn(run(port, first, modes, Arc::clone(log)));
@@ -137,36 +137,36 @@ fn bind(addr: SocketAddr) -> io::Result<Socket> {
 
 /// What a connect meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum Acceptance {
     Open,
     Shut,
     Jammed,
 }
 
-fn door(mode: Mode) -> Door {
+fn acceptance(mode: EndpointState) -> Acceptance {
     match mode {
-        Mode::Refuse => Door::Shut,
-        Mode::Jam => Door::Jammed,
-        _ => Door::Open,
+        EndpointState::Refuse => Acceptance::Shut,
+        EndpointState::Jam => Acceptance::Jammed,
+        _ => Acceptance::Open,
     }
 }
 
-async fn run(port: Port, first: Socket, mut modes: watch::Receiver<Mode>, log: Arc<Log>) {
+async fn run(port: Port, first: Socket, mut modes: watch::Receiver<EndpointState>, log: Arc<Log>) {
     let mut ready = Some(first);
     // The waits end in an error when the origin is gone, and so does this.
     loop {
-        let now = door(*modes.borrow_and_update());
+        let now = acceptance(*modes.borrow_and_update());
         // Dropped where it has no use: its queue would still take connections.
-        let first = ready.take().filter(|_| now == Door::Open);
+        let first = ready.take().filter(|_| now == Acceptance::Open);
         let ended = match now {
-            Door::Open => {
+            Acceptance::Open => {
                 let socket = first.map_or_else(|| port.listen(BACKLOG), Ok);
                 serve(socket.expect("its own port is free"), &mut modes, &log).await
             }
-            Door::Shut => modes.wait_for(|mode| door(*mode) != now).await.is_err(),
-            Door::Jammed => {
+            Acceptance::Shut => modes.wait_for(|mode| acceptance(*mode) != now).await.is_err(),
+            Acceptance::Jammed => {
                 let _jam = Jam::set(&port).await.expect("a full backlog");
-                modes.wait_for(|mode| door(*mode) != now).await.is_err()
+                modes.wait_for(|mode| acceptance(*mode) != now).await.is_err()
             }
         };
         if ended {
@@ -175,8 +175,8 @@ async fn run(port: Port, first: Socket, mut modes: watch::Receiver<Mode>, log: A
     }
 }
 
-/// Accepts until the door is not open any more; then the listener and all connections are gone.
-async fn serve(socket: Socket, modes: &mut watch::Receiver<Mode>, log: &Arc<Log>) -> bool {
+/// Accepts until the acceptance is not open any more; then the listener and all connections are gone.
+async fn serve(socket: Socket, modes: &mut watch::Receiver<EndpointState>, log: &Arc<Log>) -> bool {
     let listener = TcpListener::from_std(socket.into()).expect("a listener");
     let mode = modes.clone();
     let mut connections = JoinSet::new();
@@ -188,7 +188,7 @@ async fn serve(socket: Socket, modes: &mut watch::Receiver<Mode>, log: &Arc<Log>
                     connections.spawn(converse(Wire::tcp(stream), mode.clone(), Arc::clone(log)));
                 }
             }
-            changed = modes.wait_for(|mode| door(*mode) != Door::Open) => return changed.is_err(),
+            changed = modes.wait_for(|mode| acceptance(*mode) != Acceptance::Open) => return changed.is_err(),
             Some(_) = connections.join_next() => {}
         }
     }

@@ -7,7 +7,7 @@ use crate::answer::SLOW;
 
 /// What an endpoint does with connections and requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum EndpointState {
     /// Answers at once and right.
     Healthy,
     /// Does not listen, and has closed what was open.
@@ -38,19 +38,19 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// At both endpoints, for the whole window.
-    Steady(Mode),
+    Steady(EndpointState),
     /// At one of the two, for the whole window.
-    OneOfTwo(Mode),
+    OneOfTwo(EndpointState),
     /// At both, in turns with health, for so many milliseconds each; it comes first.
-    Turns(Mode, u64),
+    Turns(EndpointState, u64),
     /// At both, for so many milliseconds at the beginning of the window.
-    Brief(Mode, u64),
+    Brief(EndpointState, u64),
 }
 
 /// How long the fault window is, for every row.
 pub const FAULT: Duration = Duration::from_secs(4);
 
-const WELL: [Mode; 2] = [Mode::Healthy; 2];
+const WELL: [EndpointState; 2] = [EndpointState::Healthy; 2];
 
 impl Fault {
     /// When the fault is over for good, from the beginning of the window.
@@ -63,15 +63,15 @@ impl Fault {
 
     /// How long answers take in it although nothing else delays them.
     pub fn delay(self) -> Duration {
-        if matches!(self, Self::Steady(Mode::Slow)) { SLOW } else { Duration::ZERO }
+        if matches!(self, Self::Steady(EndpointState::Slow)) { SLOW } else { Duration::ZERO }
     }
 
     /// The modes of the two endpoints from each moment on; the last of them is health.
-    pub fn steps(self) -> Vec<(Duration, [Mode; 2])> {
+    pub fn steps(self) -> Vec<(Duration, [EndpointState; 2])> {
         let over = self.over();
         let mut steps = match self {
             Self::Steady(mode) | Self::Brief(mode, _) => vec![(Duration::ZERO, [mode; 2])],
-            Self::OneOfTwo(mode) => vec![(Duration::ZERO, [mode, Mode::Healthy])],
+            Self::OneOfTwo(mode) => vec![(Duration::ZERO, [mode, EndpointState::Healthy])],
             Self::Turns(mode, ms) => {
                 let moments = (0..).map(|n: u32| Duration::from_millis(ms) * n);
                 let modes = [[mode; 2], WELL].into_iter().cycle();
@@ -123,25 +123,25 @@ const fn row(name: &'static str, fault: Fault, expect: Expect) -> Row {
 /// All rows, in groups that the ordinary tests run at once.
 pub const ROWS: [&[Row]; 4] = [
     &[
-        row("refuses connections", Fault::Steady(Mode::Refuse), COPIES),
-        row("hangs at connect", Fault::Steady(Mode::Jam), COPIES),
-        row("flapping, 500 ms", Fault::Turns(Mode::Refuse, 500), COPIES),
-        row("restart, 700 ms", Fault::Brief(Mode::Refuse, 700), COPIES),
+        row("refuses connections", Fault::Steady(EndpointState::Refuse), COPIES),
+        row("hangs at connect", Fault::Steady(EndpointState::Jam), COPIES),
+        row("flapping, 500 ms", Fault::Turns(EndpointState::Refuse, 500), COPIES),
+        row("restart, 700 ms", Fault::Brief(EndpointState::Refuse, 700), COPIES),
     ],
     &[
-        row("resets before the head", Fault::Steady(Mode::ResetBeforeHead), COPIES),
-        row("resets in the head", Fault::Steady(Mode::ResetInHead), COPIES),
-        row("resets in the body", Fault::Steady(Mode::ResetInBody), COPIES),
-        row("garbage", Fault::Steady(Mode::Garbage), COPIES),
+        row("resets before the head", Fault::Steady(EndpointState::ResetBeforeHead), COPIES),
+        row("resets in the head", Fault::Steady(EndpointState::ResetInHead), COPIES),
+        row("resets in the body", Fault::Steady(EndpointState::ResetInBody), COPIES),
+        row("garbage", Fault::Steady(EndpointState::Garbage), COPIES),
     ],
     &[
-        row("hangs before the head", Fault::Steady(Mode::HangBeforeHead), COPIES),
-        row("hangs in the head", Fault::Steady(Mode::HangInHead), COPIES),
-        row("hangs in the body", Fault::Steady(Mode::HangInBody), COPIES),
-        row("slow, 700 ms", Fault::Steady(Mode::Slow), ALL),
+        row("hangs before the head", Fault::Steady(EndpointState::HangBeforeHead), COPIES),
+        row("hangs in the head", Fault::Steady(EndpointState::HangInHead), COPIES),
+        row("hangs in the body", Fault::Steady(EndpointState::HangInBody), COPIES),
+        row("slow, 700 ms", Fault::Steady(EndpointState::Slow), ALL),
     ],
     &[
-        row("bursts of 503, 400 ms", Fault::Turns(Mode::Unavailable, 400), COPIES),
-        row("one of two endpoints lost", Fault::OneOfTwo(Mode::Refuse), NEARLY_ALL),
+        row("bursts of 503, 400 ms", Fault::Turns(EndpointState::Unavailable, 400), COPIES),
+        row("one of two endpoints lost", Fault::OneOfTwo(EndpointState::Refuse), NEARLY_ALL),
     ],
 ];

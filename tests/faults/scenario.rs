@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::figures::{Figures, Windows, recovery};
 use crate::load::Load;
 use crate::origin::Origin;
-use crate::rows::{FAULT, Mode, Row};
+use crate::rows::{EndpointState, FAULT, Row};
 
 const WARM: Duration = Duration::from_secs(2);
 const HEALTHY: Duration = Duration::from_secs(3);
@@ -26,7 +26,7 @@ pub struct Subject {
     /// Its upstream.
     pub origin: Origin,
     /// What a mode of the row is at this upstream.
-    pub fault: fn(Mode) -> Mode,
+    pub fault: fn(EndpointState) -> EndpointState,
     /// What keeps it running.
     pub _process: Box<dyn Any + Send + Sync>,
 }

@@ -154,21 +154,21 @@ async fn percent_escapes_and_the_order_of_a_query_count_as_they_are_written() {
 }
 
 /// A way in which a route is chosen: the path that it is for, and what the request carries.
-struct Way {
+struct RouteChoice {
     path: &'static str,
     fields: &'static [(&'static str, &'static str)],
 }
 
-const WAYS: [Way; 8] = [
-    Way { path: "/header", fields: &[("x-tenant", "t")] },
-    Way { path: "/principal", fields: &[("x-outrigger-peer", FRONTEND)] },
-    Way { path: "/namespace", fields: &[("x-outrigger-peer", FRONTEND)] },
-    Way { path: "/method", fields: &[] },
-    Way { path: "/host", fields: &[] },
-    Way { path: "/template/1", fields: &[] },
+const ROUTE_CHOICES: [RouteChoice; 8] = [
+    RouteChoice { path: "/header", fields: &[("x-tenant", "t")] },
+    RouteChoice { path: "/principal", fields: &[("x-outrigger-peer", FRONTEND)] },
+    RouteChoice { path: "/namespace", fields: &[("x-outrigger-peer", FRONTEND)] },
+    RouteChoice { path: "/method", fields: &[] },
+    RouteChoice { path: "/host", fields: &[] },
+    RouteChoice { path: "/template/1", fields: &[] },
     // The writer's own route does not cache.
-    Way { path: "/off", fields: &[] },
-    Way { path: "/none", fields: &[] },
+    RouteChoice { path: "/off", fields: &[] },
+    RouteChoice { path: "/none", fields: &[] },
 ];
 
 fn policy_of_ways(port: u16) -> String {
@@ -210,7 +210,7 @@ impl Mesh {
         self.proxy.fetch(method, target, &all).await
     }
 
-    async fn store(&self, way: &Way, target: &str) -> String {
+    async fn store(&self, way: &RouteChoice, target: &str) -> String {
         let first = self.send("GET", target, way.fields).await;
         first.assert_status(200);
         let second = self.send("GET", target, way.fields).await;
@@ -220,7 +220,7 @@ impl Mesh {
 }
 
 /// A target of which each route makes something else.
-fn target_of(way: &Way) -> String {
+fn target_of(way: &RouteChoice) -> String {
     format!("{}?utm_x=1&b=2&a=1", way.path)
 }
 
@@ -228,7 +228,7 @@ fn target_of(way: &Way) -> String {
 async fn a_purge_by_url_meets_what_any_route_stored() {
     let origin = counting().await;
     let mesh = Mesh::start(&origin).await;
-    for way in &WAYS {
+    for way in &ROUTE_CHOICES {
         for spelled in ["http://shop.test", "https://Shop.test.:443"] {
             let target = target_of(way);
             let old = mesh.store(way, &target).await;
@@ -244,7 +244,7 @@ async fn a_purge_by_url_meets_what_any_route_stored() {
 async fn a_write_meets_what_any_route_stored() {
     let origin = counting().await;
     let mesh = Mesh::start(&origin).await;
-    for way in &WAYS {
+    for way in &ROUTE_CHOICES {
         for host in ["shop.test", "Shop.test.:"] {
             let target = target_of(way);
             let old = mesh.store(way, &target).await;
@@ -265,7 +265,7 @@ async fn a_location_in_any_spelling_meets_what_any_route_stored() {
         _ => Reply::new(204),
     });
     let mesh = Mesh::start(&origin).await;
-    for way in &WAYS {
+    for way in &ROUTE_CHOICES {
         for spelled in ["", "//shop.test:80", "http://Shop.test.", "https://shop.test:443"] {
             let target = target_of(way);
             let old = mesh.store(way, &target).await;
@@ -288,7 +288,7 @@ async fn printed(words: Vec<String>) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn words_of(way: &Way) -> Vec<String> {
+fn words_of(way: &RouteChoice) -> Vec<String> {
     let mut words = Vec::new();
     for (name, value) in way.fields {
         let pair = match *name {
@@ -305,7 +305,7 @@ async fn cache_get_finds_what_any_route_stored() {
     let origin = counting().await;
     let mesh = Mesh::start(&origin).await;
     let admin = mesh.proxy.admin.to_string();
-    for way in &WAYS {
+    for way in &ROUTE_CHOICES {
         mesh.store(way, &target_of(way)).await;
         for spelled in ["http://shop.test", "https://Shop.test.:443", "http://shop.test:"] {
             let url = format!("{spelled}{}", target_of(way));
@@ -324,7 +324,7 @@ async fn explain_names_every_uri_that_a_url_may_be_stored_under() {
     let origin = counting().await;
     let mesh = Mesh::start(&origin).await;
     let file = mesh.proxy.policy.clone().expect("a policy file").display().to_string();
-    for way in &WAYS {
+    for way in &ROUTE_CHOICES {
         for spelled in ["http://shop.test", "https://Shop.test.:443", "http://shop.test:"] {
             let url = format!("{spelled}{}", target_of(way));
             let asked = ["explain", "--json", "--policy", &file, "GET", &url];

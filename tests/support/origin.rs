@@ -65,7 +65,7 @@ pub(super) struct Route {
 }
 
 /// What the connections share with the test.
-pub(super) struct Shared {
+pub(super) struct OriginState {
     routes: Mutex<HashMap<String, Route>>,
     seen: Mutex<Vec<Request>>,
     gone: Mutex<HashMap<String, usize>>,
@@ -78,7 +78,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl OriginState {
     fn new() -> Self {
         Self {
             routes: Mutex::default(),
@@ -124,7 +124,7 @@ impl Shared {
 
 /// The origin; it stops when dropped.
 pub struct Origin {
-    shared: Arc<Shared>,
+    shared: Arc<OriginState>,
     /// Where it listens; port 0 for a Unix socket.
     pub addr: SocketAddr,
     url: String,
@@ -147,7 +147,7 @@ impl Origin {
         listener.set_nonblocking(true).expect("a listener for tokio");
         let listener = TcpListener::from_std(listener).expect("a listener for tokio");
         let addr = listener.local_addr().expect("a bound address");
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(OriginState::new());
         let state = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -162,7 +162,7 @@ impl Origin {
     /// Starts on a Unix socket.
     pub async fn start_unix(path: &Path) -> Self {
         let listener = UnixListener::bind(path).expect("the origin binds its socket");
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(OriginState::new());
         let state = Arc::clone(&shared);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();

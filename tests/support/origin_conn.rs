@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::origin::{Request, Shared, no_route};
+use super::origin::{OriginState, Request, no_route};
 use super::script::{Script, Step};
 use super::wire::{Head, Wire};
 
@@ -18,7 +18,7 @@ enum After {
     Gone,
 }
 
-pub(super) async fn serve(mut wire: Wire, shared: Arc<Shared>) {
+pub(super) async fn serve(mut wire: Wire, shared: Arc<OriginState>) {
     let connection = shared.connections.fetch_add(1, Ordering::Relaxed);
     while let Ok(Some(head)) = wire.head().await {
         let request = Request { head, nth: 0, connection, body: Vec::new(), trailers: Vec::new() };
@@ -49,7 +49,7 @@ async fn run(
     script: Script,
     request: &mut Request,
     index: usize,
-    shared: &Shared,
+    shared: &OriginState,
 ) -> After {
     for step in script.0 {
         let sent = match step {
@@ -87,7 +87,7 @@ async fn stays(wire: &mut Wire, done: impl Future<Output = ()>) -> bool {
     }
 }
 
-async fn flood(wire: &mut Wire, shared: &Shared) -> bool {
+async fn flood(wire: &mut Wire, shared: &OriginState) -> bool {
     let block = vec![b'f'; 16 * 1024];
     loop {
         match wire.send_some(&block).await {
@@ -109,7 +109,12 @@ async fn echo(wire: &mut Wire) -> After {
     }
 }
 
-async fn read_body(wire: &mut Wire, request: &mut Request, index: usize, shared: &Shared) -> bool {
+async fn read_body(
+    wire: &mut Wire,
+    request: &mut Request,
+    index: usize,
+    shared: &OriginState,
+) -> bool {
     let (body, trailers, whole) = body(wire, &request.head).await;
     shared.complete(index, &body, &trailers);
     request.body = body;

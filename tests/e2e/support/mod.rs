@@ -7,7 +7,7 @@ mod python;
 pub(crate) use http::{Origin, Reply, get, request};
 pub(crate) use outrigger_test_support::{PATIENCE, free_port, outrigger, tool};
 pub(crate) use process::{Outrigger, Process, outrigger_refuses};
-pub(crate) use python::Peer;
+pub(crate) use python::PythonProgram;
 
 use std::time::{Duration, Instant};
 

@@ -13,14 +13,14 @@ use super::Process;
 
 /// A helper script that runs until dropped. It reports on standard output, one JSON object a line, the
 /// first being `{"port": N}` once it listens.
-pub(crate) struct Peer {
+pub(crate) struct PythonProgram {
     pub(crate) port: u16,
     _process: Process,
     events: Receiver<Value>,
     _folder: tempfile::TempDir,
 }
 
-impl Peer {
+impl PythonProgram {
     pub(crate) fn start(script: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (process, stdout) = Process::start_talking(script, &mut python(script), folder.path());

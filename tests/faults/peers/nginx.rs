@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::Server;
 use crate::origin::Origin;
-use crate::rows::Mode;
+use crate::rows::EndpointState;
 use crate::scenario::Subject;
 use crate::support::tool;
 
@@ -34,7 +34,7 @@ pub fn pass_through() -> Subject {
         name: "pass-through",
         addr: server.addr,
         origin,
-        fault: |mode| if mode == Mode::Slow { mode } else { Mode::Healthy },
+        fault: |mode| if mode == EndpointState::Slow { mode } else { EndpointState::Healthy },
         _process: Box::new(server),
     }
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tonic::Streaming;
 
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DeltaResource, ECDS};
-use super::server::{Identity, Shared};
+use super::server::{ServerState, ServiceAccount};
 use super::session::{Answers, Open};
 
 /// Runs a stream to its end. It serves ECDS alone.
 pub(super) async fn run(
-    shared: Arc<Shared>,
-    identity: Option<Identity>,
+    shared: Arc<ServerState>,
+    identity: Option<ServiceAccount>,
     mut requests: Streaming<DeltaDiscoveryRequest>,
     answers: Answers<DeltaDiscoveryResponse>,
 ) {
@@ -53,7 +53,7 @@ fn subscribe(names: &mut BTreeSet<String>, request: DeltaDiscoveryRequest) -> bo
     names.len() > before
 }
 
-fn answer(shared: &Shared, open: &Open, names: &BTreeSet<String>) -> DeltaDiscoveryResponse {
+fn answer(shared: &ServerState, open: &Open, names: &BTreeSet<String>) -> DeltaDiscoveryResponse {
     let mut state = shared.lock();
     let names: Vec<_> = names.iter().cloned().collect();
     let (version, nonce) = (state.version(), state.nonce());

@@ -25,13 +25,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use filters::EnvoyFilter;
-use server::Shared;
+use server::ServerState;
 
 use crate::gate::PATIENCE;
 
 pub use node::Node;
 pub use resources::{ResourceSet, read_json};
-pub use state::{Connection, Token, Watch};
+pub use state::{Connection, ResourceWatch, Token};
 pub use tls::Tls;
 
 /// Makes the listening socket, each time that the control plane starts.
@@ -116,7 +116,7 @@ impl Options {
         state.ready = self.ready;
         state.token = self.token;
         state.grace = self.grace;
-        let shared = Arc::new(Shared::new(state, self.max_age));
+        let shared = Arc::new(ServerState::new(state, self.max_age));
         let mut plane =
             ControlPlane { shared, addr: self.addr, bind: self.bind, tls: self.tls, task: None };
         plane.start_again().await;
@@ -126,7 +126,7 @@ impl Options {
 
 /// The control plane; it stops when dropped.
 pub struct ControlPlane {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     addr: SocketAddr,
     bind: Bind,
     tls: Option<Tls>,

@@ -32,7 +32,7 @@ use super::{delta, session};
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
 
 /// What streams and the test share.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     pub silent: watch::Sender<bool>,
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     pub max_age: Option<Duration>,
 }
 
-impl Shared {
+impl ServerState {
     pub fn new(state: State, max_age: Option<Duration>) -> Self {
         Self {
             state: Mutex::new(state),
@@ -72,7 +72,7 @@ impl Shared {
     }
 
     /// Who the caller is; `None` where nothing is asked of it.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Identity>, Status> {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<ServiceAccount>, Status> {
         let mut state = self.lock();
         if !state.ready {
             state.streams_refused += 1;
@@ -85,18 +85,18 @@ impl Shared {
             return Err(Status::unauthenticated("authentication failure"));
         }
         let Token { namespace, service_account, .. } = token;
-        Ok(Some(Identity { namespace, service_account }))
+        Ok(Some(ServiceAccount { namespace, service_account }))
     }
 }
 
 /// What a token proves.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
+pub(super) struct ServiceAccount {
     namespace: String,
     service_account: String,
 }
 
-impl Identity {
+impl ServiceAccount {
     /// A client may claim only what its token says.
     pub fn may_be(&self, node: &Node) -> Result<(), Status> {
         let account = node.text("SERVICE_ACCOUNT").unwrap_or(&self.service_account);
@@ -113,7 +113,7 @@ impl Identity {
 }
 
 /// Accepts connections until the task is aborted, which cuts them all.
-pub(super) async fn serve(listener: TcpListener, tls: Option<Tls>, shared: Arc<Shared>) {
+pub(super) async fn serve(listener: TcpListener, tls: Option<Tls>, shared: Arc<ServerState>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (shared, tls) = (Arc::clone(&shared), tls.clone());
@@ -134,7 +134,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Tls>, shared: Arc<S
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
 ) {
     let mut goaway = shared.goaway.subscribe();
     let for_requests = Arc::clone(&shared);
@@ -162,7 +162,7 @@ async fn connection(
 }
 
 async fn dispatch(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<tonic::body::Body>, Infallible> {
     Ok(match request.uri().path().strip_prefix(SERVICE) {
@@ -179,7 +179,7 @@ async fn dispatch(
 type Answer<T> = Result<Response<BoxStream<T>>, Status>;
 type Answering<T> = Pin<Box<dyn Future<Output = Answer<T>> + Send>>;
 
-struct StateOfTheWorld(Arc<Shared>);
+struct StateOfTheWorld(Arc<ServerState>);
 
 impl StreamingService<DiscoveryRequest> for StateOfTheWorld {
     type Response = DiscoveryResponse;
@@ -192,7 +192,7 @@ impl StreamingService<DiscoveryRequest> for StateOfTheWorld {
     }
 }
 
-struct Delta(Arc<Shared>);
+struct Delta(Arc<ServerState>);
 
 impl StreamingService<DeltaDiscoveryRequest> for Delta {
     type Response = DeltaDiscoveryResponse;
@@ -208,9 +208,9 @@ impl StreamingService<DeltaDiscoveryRequest> for Delta {
 /// Lets a stream in. As with gRPC in Go, the response has no headers before
 /// there is a first answer: a client that waits for them waits.
 async fn start<I: Send + 'static, O: Send + 'static, F: Future<Output = ()> + Send + 'static>(
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     request: Request<Streaming<I>>,
-    run: impl FnOnce(Arc<Shared>, Option<Identity>, Streaming<I>, session::Answers<O>) -> F,
+    run: impl FnOnce(Arc<ServerState>, Option<ServiceAccount>, Streaming<I>, session::Answers<O>) -> F,
 ) -> Answer<O> {
     let identity = shared.authenticate(request.metadata().as_ref())?;
     let (answers, mut stream) = mpsc::channel(64);

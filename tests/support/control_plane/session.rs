@@ -9,14 +9,14 @@ use super::node::Node;
 use super::proto::{
     CDS, DiscoveryRequest, DiscoveryResponse, EDS, Node as NodeMessage, PUSH_ORDER, is_wildcard,
 };
-use super::server::{Identity, Shared};
-use super::state::{Connection, State, Watch};
+use super::server::{ServerState, ServiceAccount};
+use super::state::{Connection, ResourceWatch, State};
 
 pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
 
 /// Marks the connection as closed however the stream ends.
 pub(super) struct Open {
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     pub id: u64,
     pub node: Node,
     pub pushes: mpsc::UnboundedReceiver<()>,
@@ -34,9 +34,9 @@ impl Drop for Open {
 impl Open {
     /// Checks the node of a first request and notes the connection.
     pub fn new(
-        shared: &Arc<Shared>,
+        shared: &Arc<ServerState>,
         node: Option<&NodeMessage>,
-        identity: Option<&Identity>,
+        identity: Option<&ServiceAccount>,
     ) -> Result<Self, Status> {
         let node = node.filter(|node| !node.id.is_empty());
         let node = node.ok_or_else(|| Status::invalid_argument("missing node information"))?;
@@ -65,8 +65,8 @@ impl Open {
 
 /// Runs a stream to its end.
 pub(super) async fn run(
-    shared: Arc<Shared>,
-    identity: Option<Identity>,
+    shared: Arc<ServerState>,
+    identity: Option<ServiceAccount>,
     mut requests: Streaming<DiscoveryRequest>,
     answers: Answers<DiscoveryResponse>,
 ) {
@@ -103,7 +103,7 @@ pub(super) async fn run(
 }
 
 /// Every subscribed type, in the order of a push.
-fn push(shared: &Shared, open: &Open) -> Vec<DiscoveryResponse> {
+fn push(shared: &ServerState, open: &Open) -> Vec<DiscoveryResponse> {
     let mut state = shared.lock();
     let mut responses = Vec::new();
     for type_url in PUSH_ORDER {
@@ -115,7 +115,11 @@ fn push(shared: &Shared, open: &Open) -> Vec<DiscoveryResponse> {
     responses
 }
 
-fn respond(shared: &Shared, open: &Open, request: &DiscoveryRequest) -> Option<DiscoveryResponse> {
+fn respond(
+    shared: &ServerState,
+    open: &Open,
+    request: &DiscoveryRequest,
+) -> Option<DiscoveryResponse> {
     let mut state = shared.lock();
     let names = names_to_answer(&mut state, open.id, request)?;
     State::serves(&request.type_url).then(|| response(&mut state, open, &request.type_url, &names))
@@ -143,7 +147,8 @@ fn names_to_answer(state: &mut State, id: u64, request: &DiscoveryRequest) -> Op
     let Some(watch) = known else {
         let names = request.resource_names.clone();
         let version_acked = request.version_info.clone();
-        let watch = Watch { names: names.clone(), version_acked, ..Watch::default() };
+        let watch =
+            ResourceWatch { names: names.clone(), version_acked, ..ResourceWatch::default() };
         watches.insert(type_url.clone(), watch);
         if type_url == CDS
             && let Some(endpoints) = watches.get_mut(EDS)

@@ -24,7 +24,7 @@ pub struct Token {
 
 /// What a connection subscribed to, for one type.
 #[derive(Clone, Debug, Default)]
-pub struct Watch {
+pub struct ResourceWatch {
     /// The names of the last request.
     pub names: Vec<String>,
     /// How many responses were sent.
@@ -57,13 +57,13 @@ pub struct Connection {
     /// Whether the stream is open.
     pub open: bool,
     /// Subscriptions by type URL.
-    pub watches: BTreeMap<String, Watch>,
+    pub watches: BTreeMap<String, ResourceWatch>,
     pub(super) push: mpsc::UnboundedSender<()>,
 }
 
 impl Connection {
     /// The subscription to a type; an empty one if there is none.
-    pub fn watch(&self, type_url: &str) -> Watch {
+    pub fn watch(&self, type_url: &str) -> ResourceWatch {
         self.watches.get(type_url).cloned().unwrap_or_default()
     }
 }

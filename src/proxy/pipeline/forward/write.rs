@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::HOST;
 use http::uri::PathAndQuery;
 use outrigger_coherence::{
     Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
