@@ -251,7 +251,11 @@ async fn a_fail_over_of_sentinel_costs_no_client_an_error() {
     load.sees_redis_hits().await;
     tokio::join!(until_up(&a), until_up(&b));
     shares_again(&a, &b).await;
-    assert!(!sentinel.master().keys(ENTRIES).await.is_empty(), "the new master has the keys");
+    eventually("the new master has the keys", || async {
+        let keys = sentinel.master_now().await?.keys(ENTRIES).await;
+        (!keys.is_empty()).then_some(())
+    })
+    .await;
     load.end().await;
     let purge = serde_json::json!({"url": "http://shop.test/x", "wait": "appended"});
     eventually("purges are shared again", || async {

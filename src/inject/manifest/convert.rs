@@ -5,7 +5,6 @@ use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
 use super::stream::Part;
-use super::text_of;
 
 /// Reads file modes such as `0644` as Kubernetes does; YAML 1.2 has another form for octal numbers.
 pub(super) fn octal(yaml: &mut Yaml) {
@@ -107,4 +106,8 @@ fn to_yaml(json: &Json) -> Yaml {
             _ => Yaml::from(number.as_f64().unwrap_or(0.0)),
         },
     }
+}
+
+pub(super) fn text_of<'a>(yaml: &'a Yaml, key: &str) -> &'a str {
+    yaml.get(key).and_then(Yaml::as_str).unwrap_or("")
 }

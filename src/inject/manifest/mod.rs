@@ -14,7 +14,7 @@ use crate::yaml;
 mod convert;
 mod stream;
 
-use convert::{ambiguous, octal, update};
+use convert::{ambiguous, octal, text_of, update};
 use stream::{Part, documents};
 
 /// A stream with Outrigger in its workloads.
@@ -158,10 +158,6 @@ impl Walk<'_> {
         self.injected.pods += 1;
         Ok(())
     }
-}
-
-fn text_of<'a>(yaml: &'a Yaml, key: &str) -> &'a str {
-    yaml.get(key).and_then(Yaml::as_str).unwrap_or("")
 }
 
 /// Where an object keeps its pod, or its pod template. Kinds count with their group: others have

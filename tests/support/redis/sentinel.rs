@@ -64,6 +64,16 @@ impl RedisSentinel {
         self.servers.iter().find(|s| s.addr() == self.master).expect("one of the servers")
     }
 
+    /// The master that the sentinels name now, if it agrees: on a busy machine one fail-over may
+    /// follow on another.
+    pub async fn master_now(&self) -> Option<&RedisServer> {
+        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
+        let answer = self.sentinels.first()?.cli(&words).await.replace('\n', ":");
+        let named: SocketAddr = answer.parse().ok()?;
+        let server = self.servers.iter().find(|server| server.addr() == named)?;
+        server.cli(&["ROLE"]).await.starts_with("master").then_some(server)
+    }
+
     /// Kills the master (SIGKILL).
     pub fn kill_master(&mut self) {
         let master = self.master;
