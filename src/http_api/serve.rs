@@ -21,9 +21,23 @@ const HEADER_READ_MAX: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that the system keeps waiting until they are accepted.
 const BACKLOG: i32 = 128;
-/// Connections open at a time. Further ones wait in the backlog, so that clients of an API cannot
-/// take the file descriptors that the data path needs.
-const CONNECTIONS_MAX: usize = 512;
+/// What the clients of an API may hold.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// Connections open at a time. Further ones wait in the backlog, so that clients of an API
+    /// cannot take the file descriptors that the data path needs.
+    connections: usize,
+    /// A connection that is older gets no further request.
+    age: Duration,
+    /// Time for its last response to be taken. A client that reads nothing so gives its place up.
+    last_response: Duration,
+}
+
+const BOUNDS: Bounds = Bounds {
+    connections: 512,
+    age: Duration::from_secs(300),
+    last_response: Duration::from_secs(70),
+};
 
 /// Binds the port of an API.
 ///
@@ -44,16 +58,16 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// # Errors
 /// When the listener cannot be used.
 pub fn spawn(listener: std::net::TcpListener, router: Router) -> io::Result<()> {
-    spawn_bounded(listener, router, CONNECTIONS_MAX)
+    spawn_bounded(listener, router, BOUNDS)
 }
 
 fn spawn_bounded(
     listener: std::net::TcpListener,
     router: Router,
-    connections_max: usize,
+    bounds: Bounds,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let connections = Arc::new(Semaphore::new(connections_max));
+    let connections = Arc::new(Semaphore::new(bounds.connections));
     tokio::spawn(async move {
         // The semaphore is never closed.
         while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
@@ -63,7 +77,7 @@ fn spawn_bounded(
             };
             let router = router.clone();
             tokio::spawn(async move {
-                serve(stream, router).await;
+                serve(stream, router, bounds).await;
                 drop(permit);
             });
         }
@@ -71,12 +85,22 @@ fn spawn_bounded(
     Ok(())
 }
 
-async fn serve(stream: TcpStream, router: Router) {
-    let served = http1::Builder::new()
+async fn serve(stream: TcpStream, router: Router, bounds: Bounds) {
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = tokio::time::sleep(bounds.age) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(bounds.last_response, connection).await {
+                Ok(served) => served,
+                Err(_) => return tracing::debug!("connection closed: its response was not taken"),
+            }
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended early");
     }
@@ -101,7 +125,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "served" }));
-        spawn_bounded(listener, router, 1).unwrap();
+        spawn_bounded(listener, router, Bounds { connections: 1, ..BOUNDS }).unwrap();
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut first).await.ends_with("served"));
         let mut second = TcpStream::connect(address).await.unwrap();
@@ -114,5 +138,22 @@ mod tests {
         }
         drop(first);
         assert!(waiting.await.ends_with("served"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_gives_its_place_up() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/", get(|| async { "served" }))
+            .route("/large", get(|| async { vec![b'a'; 64 << 20] }));
+        let short = Duration::from_millis(20);
+        let bounds = Bounds { connections: 1, age: short, last_response: short };
+        spawn_bounded(listener, router, bounds).unwrap();
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut second).await.ends_with("served"));
+        drop(first);
     }
 }

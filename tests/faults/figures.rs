@@ -56,7 +56,7 @@ pub struct Figures {
     pub rates: [[f64; 3]; 2],
     /// Connections that the upstream accepted in the fault window.
     pub connections: usize,
-    /// Served in the healthy window: what is less than all says that the measurement is void.
+    /// Served in the healthy window: less than all of them makes the measurement worthless.
     pub healthy: Share,
     /// Served in the fault window.
     pub served: Share,

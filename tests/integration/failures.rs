@@ -162,7 +162,7 @@ async fn a_write_invalidates_although_its_client_has_left() {
     origin.arrived("/p", 2).await;
     client.reset();
     gate.open();
-    eventually("what was stored is void", || async {
+    eventually("what was stored is purged", || async {
         (proxy.get("/p").await.text() == "3").then_some(())
     })
     .await;

@@ -70,10 +70,16 @@ pub(crate) fn session(headers: &HeaderMap, now: UnixMillis) -> Option<Seq> {
     (seq <= micros.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
 }
 
-/// Notes the position that the client's session is told, where its route is causal and the answer
-/// knows it: what the client has now seen, on top of what it had.
+/// Whether a client is told what it has seen: where its own route is causal, or what it wrote is.
+fn tells_session(request: RequestView<'_>, answer: &Answer) -> bool {
+    request.route.consistency == Consistency::Causal
+        || answer.consistency == Some(Consistency::Causal)
+}
+
+/// Notes the position that the client's session is told, if the answer knows it: what the client
+/// has now seen, on top of what it had.
 pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
-    if answer.consistency.unwrap_or(request.route.consistency) == Consistency::Causal {
+    if tells_session(request, &answer) {
         let told = |seen| session(request.headers, request.now).unwrap_or(0).max(seen);
         answer.session = answer.seen.map(told);
     }
@@ -82,8 +88,7 @@ pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
 
 /// The same for every answer: where it does not know its position, the log does.
 pub(crate) async fn with_session(request: RequestView<'_>, mut answer: Answer) -> Answer {
-    let causal = answer.consistency.unwrap_or(request.route.consistency) == Consistency::Causal;
-    if causal && answer.seen.is_none() {
+    if answer.seen.is_none() && tells_session(request, &answer) {
         answer.seen = Some(request.shared.log.seen().await);
     }
     at_once(request, answer)

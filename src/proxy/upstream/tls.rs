@@ -91,17 +91,21 @@ enum TrustError {
     Certificate(#[from] tokio_rustls::rustls::Error),
 }
 
-/// The certificates of a file, or else those of the system. One that cannot be read is an error:
-/// an authority that is missing shows only when a connection fails.
+/// The certificates of a file, all of which must be readable, or else those of the system, of which
+/// some must be: a file there that this user may not read is reported, and does not keep the process
+/// from starting.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
     let certificates = match ca_file {
         Some(path) => CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| TrustError::File(path.display().to_string(), error))?,
         None => {
-            let found = rustls_native_certs::load_native_certs();
-            if let Some(error) = found.errors.into_iter().next() {
-                return Err(TrustError::System(error));
+            let mut found = rustls_native_certs::load_native_certs();
+            if found.certs.is_empty() && !found.errors.is_empty() {
+                return Err(TrustError::System(found.errors.swap_remove(0)));
+            }
+            for error in &found.errors {
+                tracing::warn!(%error, "a trusted certificate of the system cannot be read");
             }
             found.certs
         }
