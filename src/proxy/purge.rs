@@ -6,7 +6,7 @@ use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_M
 use outrigger_policy::{Snapshot, Url};
 use outrigger_store::Entry;
 
-use crate::matcher::{canonical_prefixes, url_matchers};
+use crate::matcher::{prefix_matchers, url_matcher};
 use crate::state::Shared;
 
 /// Keys of the memory tier that are looked at to count what a purge concerns.
@@ -125,12 +125,10 @@ fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, P
     match target {
         PurgeTarget::Url(text) => {
             let url = Url::parse(text).ok().filter(Url::has_scheme);
-            Ok(url_matchers(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?))
+            Ok(vec![url_matcher(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?)])
         }
         PurgeTarget::Prefix(text) => {
-            let prefixes = canonical_prefixes(text, snapshot);
-            let prefixes = prefixes.ok_or_else(|| PurgeError::Prefix(text.clone()))?;
-            Ok(prefixes.into_iter().map(Matcher::Prefix).collect())
+            prefix_matchers(snapshot, text).ok_or_else(|| PurgeError::Prefix(text.clone()))
         }
         PurgeTarget::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
         PurgeTarget::Tag(tag) => Ok(vec![Matcher::Tag(tag.clone())]),
