@@ -39,7 +39,7 @@ pub struct PurgeCommand {
 /// What a purge has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeResult {
-    /// What became of its event; of the last one if it took several.
+    /// What became of its event. If it took several: of the last one, or queued if one of them is.
     pub purged: Purged,
     /// The stored responses that it met in this pod.
     pub here: Matched,
@@ -81,14 +81,19 @@ pub enum PurgeError {
 pub async fn purge(shared: &Arc<Shared>, command: PurgeCommand) -> Result<PurgeResult, PurgeError> {
     let matchers = matchers(&shared.active().snapshot, &command.target)?;
     let here = count_here(shared, matchers.clone()).await;
-    let mut purged = Purged::Queued;
+    let mut result: Option<Purged> = None;
     for matcher in matchers {
         shared.metrics.count_purge(matcher.kind(), command.mode.as_str());
         let reason = command.reason.clone();
         let request = PurgeRequest { matcher, mode: command.mode, by: "admin", reason };
-        purged = shared.log.purge(request).await;
+        let purged = shared.log.purge(request).await;
+        result = Some(match result {
+            Some(earlier) => earlier.and(purged),
+            None => purged,
+        });
     }
-    Ok(PurgeResult { purged, here })
+    // Each target has at least one matcher.
+    Ok(PurgeResult { purged: result.unwrap_or(Purged::Queued), here })
 }
 
 /// Whether a purge can be understood.
