@@ -71,16 +71,32 @@ pub enum PurgeError {
     /// The tag is empty.
     #[error("the tag is empty")]
     Tag,
+    /// The process ended before the purge.
+    #[error("the process is ending; purge again")]
+    Ending,
 }
 
 /// Appends a purge to the log and applies it here. Before that, every key of the memory tier is looked
-/// at to count what is concerned, at most 1,048,576, on a thread of its own.
+/// at to count what is concerned, at most 1,048,576, on a thread of its own. A caller that stops
+/// waiting does not stop the purge.
 ///
 /// # Errors
 /// When the command cannot be understood.
 pub async fn purge(shared: &Arc<Shared>, command: PurgeCommand) -> Result<PurgeResult, PurgeError> {
+    check_purge(shared, &command)?;
+    let shared = Arc::clone(shared);
+    let purging = tokio::spawn(async move { count_and_purge(&shared, command).await });
+    purging.await.unwrap_or(Err(PurgeError::Ending))
+}
+
+async fn count_and_purge(
+    shared: &Arc<Shared>,
+    command: PurgeCommand,
+) -> Result<PurgeResult, PurgeError> {
+    let counted = matchers(&shared.active().snapshot, &command.target)?;
+    let here = count_here(shared, counted).await;
+    // The policy may have changed meanwhile.
     let matchers = matchers(&shared.active().snapshot, &command.target)?;
-    let here = count_here(shared, matchers.clone()).await;
     let mut result: Option<Purged> = None;
     for matcher in matchers {
         shared.metrics.count_purge(matcher.kind(), command.mode.as_str());
