@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict};
 use outrigger_policy::{Snapshot, Url};
+use outrigger_semantics::tags::TAG_BYTES_MAX;
 use outrigger_store::Entry;
 
 use crate::matcher::{prefix_matchers, url_matcher};
@@ -66,8 +67,13 @@ pub enum PurgeError {
     )]
     Prefix(String),
     /// It is longer than events may be.
-    #[error("a tag or prefix has at most {TEXT_BYTES_MAX} bytes")]
-    TooLong,
+    #[error("a prefix has at most {TEXT_BYTES_MAX} bytes")]
+    PrefixTooLong,
+    /// No stored response has such a tag.
+    #[error(
+        "a tag has at most {TAG_BYTES_MAX} bytes: longer ones of a response are not stored, so that nothing has this one"
+    )]
+    TagTooLong,
     /// The tag is empty.
     #[error("the tag is empty")]
     Tag,
@@ -138,21 +144,39 @@ pub(crate) async fn count_here(shared: &Arc<Shared>, matchers: Vec<Matcher>) -> 
 }
 
 fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, PurgeError> {
-    if let PurgeTarget::Tag(text) | PurgeTarget::Prefix(text) = target
-        && text.len() > TEXT_BYTES_MAX
-    {
-        return Err(PurgeError::TooLong);
-    }
     match target {
         PurgeTarget::Url(text) => {
             let url = Url::parse(text).ok().filter(Url::has_scheme);
             Ok(vec![url_matcher(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?)])
         }
+        PurgeTarget::Prefix(text) if text.len() > TEXT_BYTES_MAX => Err(PurgeError::PrefixTooLong),
         PurgeTarget::Prefix(text) => {
             prefix_matchers(snapshot, text).ok_or_else(|| PurgeError::Prefix(text.clone()))
         }
-        PurgeTarget::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
-        PurgeTarget::Tag(tag) => Ok(vec![Matcher::Tag(tag.clone())]),
+        PurgeTarget::Tag(text) => match text.trim() {
+            "" => Err(PurgeError::Tag),
+            tag if tag.len() > TAG_BYTES_MAX => Err(PurgeError::TagTooLong),
+            tag => Ok(vec![Matcher::Tag(tag.to_owned())]),
+        },
         PurgeTarget::All => Ok(vec![Matcher::All]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_read_as_responses_carry_it() {
+        let snapshot = Snapshot::from_yaml("p", "{}").unwrap();
+        let read = |text: &str| matchers(&snapshot, &PurgeTarget::Tag(text.to_owned()));
+        for text in ["catalog", " catalog", "catalog\n"] {
+            assert_eq!(read(text), Ok(vec![Matcher::Tag("catalog".to_owned())]), "{text:?}");
+        }
+        assert_eq!(read(" "), Err(PurgeError::Tag));
+        assert!(read(&"x".repeat(TAG_BYTES_MAX)).is_ok());
+        assert_eq!(read(&"x".repeat(TAG_BYTES_MAX + 1)), Err(PurgeError::TagTooLong));
+        let prefix = PurgeTarget::Prefix(format!("http://h/{}", "x".repeat(TEXT_BYTES_MAX)));
+        assert_eq!(matchers(&snapshot, &prefix), Err(PurgeError::PrefixTooLong));
     }
 }
