@@ -526,3 +526,16 @@ async fn a_purge_counts_under_the_policy_before_and_after_it() {
         proxy.get("/a?a=1&b=2").await.assert_is(200, now.text()).assert_hit();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_no_url_can_name_is_refused() {
+    let origin = counting().await;
+    let proxy = Proxy::start(&origin).await;
+    let long = "a.".repeat(151);
+    for host in ["shop%2ftest", "shop.test%", &long] {
+        let response = proxy.fetch("GET", "/c", &[("Host", host)]).await;
+        response.assert_status(400);
+        assert_eq!(response.cache().get("detail"), Some("host"), "{host}");
+    }
+    assert_eq!(origin.hits("/c"), 0);
+}
