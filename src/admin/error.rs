@@ -67,6 +67,7 @@ impl ApiError {
             | Self::UnknownBreaker { .. }
             | Self::PolicyChanged => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Purge(PurgeError::Ending) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Query(_) | Self::Json(_) | Self::NotOneMatcher | Self::Purge(_) => {
                 StatusCode::BAD_REQUEST
             }

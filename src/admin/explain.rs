@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::admin::error::ApiError;
 use crate::admin::explain_query::{Asked, QueryError};
+use crate::admin::purge::add_matched;
 use crate::admin::state::Admin;
 use crate::admin::{guard, reply};
 
@@ -47,14 +48,15 @@ async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, Qu
     let arrival = Arrival { entry, peer, own: None };
     let found = explain_live(&admin.shared, &asked.method, &url, &asked.headers, arrival).await;
     let tiers: Vec<_> = found.tiers.iter().map(live_json).collect();
-    Ok(json!({
+    let mut answer = json!({
         "policy": found.policy,
         "stored": tiers.first(),
         "tiers": tiers,
-        "matchedHere": found.matched.responses,
         "rememberedUncacheable": found.remembered_uncacheable,
         "upstream": guard::inspection(&found.guard),
-    }))
+    });
+    add_matched(&mut answer, found.matched);
+    Ok(answer)
 }
 
 fn live_json(live: &Live) -> serde_json::Value {

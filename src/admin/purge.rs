@@ -111,8 +111,9 @@ pub(super) async fn post(
     Ok(json(StatusCode::OK, &answer))
 }
 
-/// How many stored responses the purge has met in this pod, so that a typing error is seen.
-fn add_matched(answer: &mut Value, here: Matched) {
+/// How many stored responses a purge has met in this pod, or would meet, so that a typing error is
+/// seen.
+pub(super) fn add_matched(answer: &mut Value, here: Matched) {
     answer["matchedHere"] = here.responses.into();
     if here.partial {
         answer["matchedHerePartial"] = true.into();
@@ -147,6 +148,17 @@ pub(super) fn event_json(event: &Event) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_that_is_not_complete_says_so() {
+        let told = |responses, partial| {
+            let mut answer = json!({});
+            add_matched(&mut answer, Matched { responses, partial });
+            answer
+        };
+        assert_eq!(told(3, false), json!({"matchedHere": 3}));
+        assert_eq!(told(3, true), json!({"matchedHere": 3, "matchedHerePartial": true}));
+    }
 
     #[test]
     fn exactly_one_matcher_is_taken() {

@@ -100,8 +100,9 @@ fn entry_text(answer: &Value) -> String {
     }
     let uris: Vec<&str> =
         policy["uris"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let least = if answer["matchedHerePartial"] == true { "at least " } else { "" };
     out.push_str(&format!(
-        "a purge of this URL is for {} and meets {} stored responses in this pod\n",
+        "a purge of this URL is for {} and meets {least}{} stored responses in this pod\n",
         uris.join(" and "),
         answer["matchedHere"]
     ));
@@ -156,6 +157,19 @@ fn text(value: &Value) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_count_that_is_not_complete_says_so() {
+        let mut answer = json!({"policy": {"uris": ["http://a/"]}, "matchedHere": 3});
+        let said = |answer: &Value, words: &str| {
+            let text = entry_text(answer);
+            assert!(text.contains(words), "{text}");
+        };
+        said(&answer, "is for http://a/ and meets 3 stored responses");
+        answer["matchedHerePartial"] = true.into();
+        said(&answer, "is for http://a/ and meets at least 3 stored responses");
+    }
 
     #[test]
     fn what_is_asked_for_is_encoded() {

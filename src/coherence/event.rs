@@ -13,12 +13,18 @@ use crate::Seq;
 pub enum Matcher {
     /// All responses stored for one URI, in every partition and variant.
     Url {
-        /// The URI as it was sent, at most [`TEXT_BYTES_MAX`] bytes: each pod finds out by its own
-        /// policy under which canonical URIs it has responses for it.
+        /// The URI as it was sent: each pod finds out by its own policy under which canonical URIs
+        /// it has responses for it. A longer one than [`TEXT_BYTES_MAX`] is cut, and ends in `…`.
         uri: String,
         /// Digests of the canonical URIs that it has under the policy of the pod that writes the
         /// event. They count in every pod, besides those that the pod finds itself.
         digests: Vec<u128>,
+        /// Where the URI may be cut: the rules ([`Canonicaliser::rules`]) under which the digests
+        /// were found. A pod with the same rules needs no more than these. `None` also where the
+        /// writer is of an older version.
+        ///
+        /// [`Canonicaliser::rules`]: crate::Canonicaliser::rules
+        rules: Option<u128>,
     },
     /// All responses that carry a tag.
     Tag(String),
@@ -29,6 +35,15 @@ pub enum Matcher {
 }
 
 impl Matcher {
+    /// Names a URI as it was sent, with the digests that it has under the writer's rules.
+    pub fn url(mut uri: String, digests: Vec<u128>, rules: u128) -> Self {
+        if uri.len() > TEXT_BYTES_MAX {
+            uri = cut(uri, TEXT_BYTES_MAX - ELLIPSIS.len_utf8());
+        }
+        let rules = is_cut(&uri).then_some(rules);
+        Self::Url { uri, digests, rules }
+    }
+
     /// The kind, as metrics name it.
     pub fn kind(&self) -> &'static str {
         self.into()
@@ -180,17 +195,31 @@ impl Content {
     }
 }
 
-/// Bytes of the longest URI, tag or prefix that an event carries, since every pod remembers it. Clients
-/// choose how long a URI is: a longer one is purged by the prefix that its path is.
+/// Bytes of the longest URI, tag or prefix that an event carries, since every pod remembers it.
+/// Clients choose how long a URI is: a longer one is cut, and the digests of the whole one travel
+/// along.
 pub const TEXT_BYTES_MAX: usize = 2048;
+/// Bytes to which pods of an older version cut a URI, before they appended `…`.
+const OLDER_TEXT_BYTES_MAX: usize = 512;
 /// Longest reason in an event, bytes.
 const REASON_BYTES_MAX: usize = 1024;
+/// What stands at the end of a text that was cut.
+const ELLIPSIS: char = '…';
+
+/// Whether a URI may have been cut. A client can send a URI of that length with that end as well:
+/// then it is treated alike, which purges more and never less.
+pub(crate) fn is_cut(uri: &str) -> bool {
+    let bytes_max = [TEXT_BYTES_MAX, OLDER_TEXT_BYTES_MAX + ELLIPSIS.len_utf8()];
+    // A cut at the boundary of a character leaves up to three bytes out.
+    let is_long = |max: usize| (max - 3..=max).contains(&uri.len());
+    uri.ends_with(ELLIPSIS) && bytes_max.into_iter().any(is_long)
+}
 
 fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
-        text.push('…');
+        text.push(ELLIPSIS);
     }
     text
 }
@@ -224,9 +253,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_uri_that_is_too_long_is_cut_and_one_that_only_looks_so_is_not() {
+        for path in ["x".repeat(TEXT_BYTES_MAX), "ä".repeat(TEXT_BYTES_MAX)] {
+            let Matcher::Url { uri, digests, rules } =
+                Matcher::url(format!("http://h/{path}"), vec![5], 7)
+            else {
+                panic!()
+            };
+            assert!(is_cut(&uri) && uri.len() <= TEXT_BYTES_MAX, "{}", uri.len());
+            assert_eq!((digests, rules), (vec![5], Some(7)));
+        }
+        for uri in ["http://h/…".to_owned(), format!("http://h/{}", "x".repeat(2039))] {
+            let whole = Matcher::Url { uri: uri.clone(), digests: Vec::new(), rules: None };
+            assert_eq!(Matcher::url(uri, Vec::new(), 7), whole);
+        }
+        // As a pod of an older version cuts it.
+        assert!(is_cut(&format!("{}…", "x".repeat(512))));
+        assert!(!is_cut(&format!("{}…", "x".repeat(513))));
+    }
+
+    #[test]
     fn events_travel_as_json() {
         let request = PurgeRequest {
-            matcher: Matcher::Url { uri: "http://a/".to_owned(), digests: vec![u128::MAX - 5, 7] },
+            matcher: Matcher::Url {
+                uri: "http://a/".to_owned(),
+                digests: vec![u128::MAX - 5, 7],
+                rules: Some(u128::MAX),
+            },
             mode: PurgeMode::Soft,
             by: "admin",
             reason: Some("price change".to_owned()),

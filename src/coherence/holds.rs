@@ -2,8 +2,10 @@
 //! its way to the upstream, or because a purge could not be appended to the log yet.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use crate::Seq;
+use crate::canonical::{Canonicaliser, Meaning, path_of};
 use crate::event::Matcher;
 
 /// Number of holds from which on every response is held.
@@ -24,24 +26,27 @@ pub enum Ends {
 #[derive(Debug)]
 struct Hold {
     matcher: Matcher,
+    meaning: Meaning,
     ends: Ends,
 }
 
-/// A hold of a URL, which most are.
-#[derive(Debug)]
-struct UrlHold {
-    uri: String,
-    digests: Vec<u128>,
-    ends: Ends,
+impl Hold {
+    /// Whether a response is held. URLs are not looked at here.
+    fn covers(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
+        self.matcher.concerns(uri, uri_digest, tags)
+            || self.meaning.prefixes.iter().any(|form| uri.starts_with(form.as_bytes()))
+    }
 }
 
 /// The holds of one pod.
 #[derive(Debug, Default)]
 pub struct Holds {
     /// Holds of a URL. Most are such.
-    urls: Vec<UrlHold>,
+    urls: Vec<Hold>,
     /// Number of holds of a canonical URI, by its digest.
     held: HashMap<u128, usize>,
+    /// Number of holds of a host and path, for URIs that were cut.
+    held_paths: HashMap<Box<[u8]>, usize>,
     /// Holds of anything else.
     list: Vec<Hold>,
     /// Holds beyond the bound: as long as there are any, every response is held.
@@ -50,28 +55,28 @@ pub struct Holds {
 
 impl Holds {
     /// Places a hold until what `ends` says.
-    pub fn place(&mut self, matcher: Matcher, ends: Ends) {
+    pub(crate) fn place(&mut self, matcher: Matcher, meaning: Meaning, ends: Ends) {
         if self.urls.len() + self.list.len() >= HOLDS_MAX {
             return self.spilled.push(ends);
         }
-        match matcher {
-            Matcher::Url { uri, digests } => {
-                digests.iter().for_each(|digest| *self.held.entry(*digest).or_default() += 1);
-                self.urls.push(UrlHold { uri, digests, ends });
-            }
-            matcher => self.list.push(Hold { matcher, ends }),
+        let is_url = matches!(matcher, Matcher::Url { .. });
+        let hold = Hold { matcher, meaning, ends };
+        if is_url {
+            count(&mut self.held, &mut self.held_paths, &hold.meaning);
+            self.urls.push(hold);
+        } else {
+            self.list.push(hold);
         }
     }
 
-    /// Extends the holds of URLs to the canonical URIs that these have under a further policy.
-    pub fn extend(&mut self, digests_of: impl Fn(&str) -> Vec<u128>) {
+    /// Extends the holds to what they mean under a further policy.
+    pub(crate) fn extend(&mut self, policy: &dyn Canonicaliser) {
         for hold in &mut self.urls {
-            for digest in digests_of(&hold.uri) {
-                if !hold.digests.contains(&digest) {
-                    hold.digests.push(digest);
-                    *self.held.entry(digest).or_default() += 1;
-                }
-            }
+            let new = hold.meaning.extend(&hold.matcher, policy);
+            count(&mut self.held, &mut self.held_paths, &new);
+        }
+        for hold in &mut self.list {
+            let _ = hold.meaning.extend(&hold.matcher, policy);
         }
     }
 
@@ -88,16 +93,11 @@ impl Holds {
     /// Ends the holds for which `is_over` is true.
     pub fn end(&mut self, is_over: impl Fn(Ends) -> bool) {
         self.list.retain(|hold| !is_over(hold.ends));
-        let held = &mut self.held;
         self.urls.retain(|hold| {
             let over = is_over(hold.ends);
-            for digest in hold.digests.iter().filter(|_| over) {
-                let left = held.get(digest).copied().unwrap_or_default().saturating_sub(1);
-                if left > 0 {
-                    held.insert(*digest, left);
-                } else {
-                    held.remove(digest);
-                }
+            if over {
+                hold.meaning.digests.iter().for_each(|digest| discount(&mut self.held, digest));
+                hold.meaning.paths.iter().for_each(|path| discount(&mut self.held_paths, path));
             }
             !over
         });
@@ -108,7 +108,28 @@ impl Holds {
     pub fn covers(&self, uri: &[u8], uri_digest: u128, tags: Option<&[Box<str>]>) -> bool {
         !self.spilled.is_empty()
             || self.held.contains_key(&uri_digest)
-            || self.list.iter().any(|hold| hold.matcher.concerns(uri, uri_digest, tags))
+            || (!self.held_paths.is_empty() && self.held_paths.contains_key(path_of(uri)))
+            || self.list.iter().any(|hold| hold.covers(uri, uri_digest, tags))
+    }
+}
+
+/// Counts the URIs that a hold means.
+fn count(
+    held: &mut HashMap<u128, usize>,
+    held_paths: &mut HashMap<Box<[u8]>, usize>,
+    meaning: &Meaning,
+) {
+    meaning.digests.iter().for_each(|digest| *held.entry(*digest).or_default() += 1);
+    meaning.paths.iter().for_each(|path| *held_paths.entry(path.clone()).or_default() += 1);
+}
+
+/// Counts one hold less.
+fn discount<K: Hash + Eq>(held: &mut HashMap<K, usize>, key: &K) {
+    if let Some(left) = held.get_mut(key) {
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            held.remove(key);
+        }
     }
 }
 
@@ -116,16 +137,36 @@ impl Holds {
 mod tests {
     use super::*;
 
-    fn url(digests: Vec<u128>) -> Matcher {
-        Matcher::Url { uri: "http://h/".to_owned(), digests }
+    fn place(holds: &mut Holds, digests: Vec<u128>, ends: Ends) {
+        let matcher = Matcher::Url { uri: "http://h/".to_owned(), digests, rules: None };
+        let meaning = Meaning::of(&matcher, &[]);
+        holds.place(matcher, meaning, ends);
+    }
+
+    /// A policy that gives every URI two canonical ones.
+    #[derive(Debug)]
+    struct Gives([u128; 2]);
+
+    impl Canonicaliser for Gives {
+        fn digests(&self, _uri: &str) -> Vec<u128> {
+            self.0.to_vec()
+        }
+
+        fn prefixes(&self, _text: &str) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn rules(&self) -> u128 {
+            0
+        }
     }
 
     #[test]
     fn a_hold_ends_for_each_of_its_uris() {
         let mut holds = Holds::default();
-        holds.place(url(vec![1, 2]), Ends::Released(1));
-        holds.place(url(vec![2]), Ends::Released(2));
-        holds.extend(|uri| vec![2, u128::try_from(uri.len()).unwrap_or(0)]);
+        place(&mut holds, vec![1, 2], Ends::Released(1));
+        place(&mut holds, vec![2], Ends::Released(2));
+        holds.extend(&Gives([2, 9]));
         let held = |holds: &Holds| [1, 2, 9].map(|uri| holds.covers(b"http://h/", uri, Some(&[])));
         assert_eq!((held(&holds), holds.len()), ([true, true, true], 2));
         holds.end(|ends| ends == Ends::Released(1));
@@ -138,7 +179,7 @@ mod tests {
     fn too_many_holds_hold_everything() {
         let mut holds = Holds::default();
         for n in 0..=HOLDS_MAX as u64 {
-            holds.place(url(vec![u128::from(n)]), Ends::Released(n));
+            place(&mut holds, vec![u128::from(n)], Ends::Released(n));
         }
         assert!(holds.covers(b"http://other/", u128::MAX, Some(&[])));
         holds.end(|ends| ends == Ends::Released(HOLDS_MAX as u64));

@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn url(uri: &str, digest: u128) -> Matcher {
-        Matcher::Url { uri: uri.to_owned(), digests: vec![digest] }
+        Matcher::Url { uri: uri.to_owned(), digests: vec![digest], rules: None }
     }
 
     #[tokio::test]
@@ -292,6 +292,10 @@ mod tests {
             vec![uri.len() as u128 + self.0]
         }
 
+        fn prefixes(&self, text: &str) -> Vec<String> {
+            vec![text.replacen("http://h", &format!("http://h{}", self.0), 1)]
+        }
+
         fn rules(&self) -> u128 {
             self.0
         }
@@ -332,18 +336,87 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_uri_that_an_older_pod_has_cut_off_purges_all_under_the_next_policy() {
+    async fn a_uri_that_was_cut_is_exact_under_the_rules_of_its_writer() {
+        let long = format!("http://h/a?{}", "x".repeat(3000));
         let log = PurgeLog::local();
         log.follow_policy(Arc::new(Adds(100)), || {});
         let before = log.applied();
-        log.purge(request(url("http://h/long…", 5), PurgeMode::Hard)).await;
-        let other = entry("http://other/", 1, "", before);
-        assert_eq!(log.verdict(&other), Verdict::Valid);
-        log.follow_policy(Arc::new(Adds(100)), || {});
-        assert_eq!(log.verdict(&other), Verdict::Valid, "the same rules");
+        log.purge(request(Matcher::url(long, vec![5], 100), PurgeMode::Hard)).await;
+        let named = entry("http://h100/a?y", 5, "", before);
+        let of_path = ["http://h200/a", "http://h200/a?other"].map(|uri| entry(uri, 6, "", before));
+        let others = ["http://h200/ab", "http://h200/", "http://h100/a"]
+            .map(|uri| entry(uri, 7, "", before));
+        assert_eq!(log.verdict(&named), Verdict::Purged);
+        for entry in of_path.iter().chain(&others) {
+            assert_eq!(log.verdict(entry), Verdict::Valid, "{:?}", entry.uri());
+        }
         log.follow_policy(Arc::new(Adds(200)), || {});
-        assert_eq!(log.verdict(&other), Verdict::Purged);
-        assert_eq!(log.verdict(&entry("http://other/", 1, "", log.applied())), Verdict::Valid);
+        for entry in &of_path {
+            assert_eq!(log.verdict(entry), Verdict::Purged, "the next policy: {:?}", entry.uri());
+        }
+        for entry in &others {
+            assert_eq!(log.verdict(entry), Verdict::Valid, "the next policy: {:?}", entry.uri());
+        }
+        let younger = entry("http://h200/a", 6, "", log.applied());
+        assert_eq!(log.verdict(&younger), Verdict::Valid);
+    }
+
+    #[tokio::test]
+    async fn a_uri_that_was_cut_under_other_rules_counts_by_its_path_at_once() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let older = url(&format!("http://h/a?{}…", "x".repeat(501)), 5);
+        let newer = Matcher::url(format!("http://h/b?{}", "x".repeat(3000)), vec![5], 1);
+        for (matcher, path) in [(older, "a"), (newer, "b")] {
+            let hit = entry(&format!("http://h100/{path}?z"), 6, "", log.applied());
+            let other = entry(&format!("http://h100/{path}b"), 7, "", log.applied());
+            log.mirror().hold(&matcher, crate::holds::Ends::Released(1));
+            assert_eq!([&hit, &other].map(|e| log.verdict(e)), [Verdict::Purged, Verdict::Valid]);
+            log.mirror().release(1);
+            assert_eq!(log.verdict(&hit), Verdict::Valid);
+            log.purge(request(matcher, PurgeMode::Hard)).await;
+            assert_eq!([&hit, &other].map(|e| log.verdict(e)), [Verdict::Purged, Verdict::Valid]);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_uri_of_a_client_purges_everything_at_the_next_policy() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let other = entry("http://h200/other", 1, "", log.applied());
+        for uri in ["http://h/…".to_owned(), format!("http://h/{}…", "x".repeat(503))] {
+            log.purge(request(Matcher::url(uri, vec![5], 100), PurgeMode::Hard)).await;
+        }
+        for n in 0..300 {
+            let long = format!("http://h/{n}?{}", "x".repeat(3000));
+            log.purge(request(Matcher::url(long, vec![5], 100), PurgeMode::Hard)).await;
+        }
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!((log.verdict(&other), log.mirror().collapses()), (Verdict::Valid, 0));
+    }
+
+    #[tokio::test]
+    async fn a_prefix_counts_under_every_policy_and_as_it_is_written() {
+        let log = PurgeLog::local();
+        log.follow_policy(Arc::new(Adds(100)), || {});
+        let before = log.applied();
+        let entries =
+            [("http://h/a", 1), ("http://h100/a", 2), ("http://h200/a", 3), ("http://h200/b", 4)]
+                .map(|(uri, digest)| entry(uri, digest, "", before));
+        let verdicts = || [0, 1, 2, 3].map(|at| log.verdict(&entries[at]) == Verdict::Purged);
+        let prefix = Matcher::Prefix("http://h/a".to_owned());
+        let ends = crate::holds::Ends::Released(1);
+        log.mirror().hold(&prefix, ends);
+        assert_eq!(verdicts(), [true, true, false, false], "held");
+        log.mirror().release(1);
+        assert_eq!(verdicts(), [false; 4]);
+        log.purge(request(prefix.clone(), PurgeMode::Hard)).await;
+        assert_eq!(verdicts(), [true, true, false, false]);
+        log.mirror().hold(&Matcher::Prefix("http://h/b".to_owned()), ends);
+        log.follow_policy(Arc::new(Adds(200)), || {});
+        assert_eq!(verdicts(), [true; 4]);
+        log.mirror().release(1);
+        assert_eq!(verdicts(), [true, true, true, false]);
     }
 
     #[tokio::test]

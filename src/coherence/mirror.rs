@@ -12,7 +12,7 @@ use outrigger_store::Entry;
 use parking_lot::RwLock;
 
 use crate::Seq;
-use crate::canonical::{Canonicaliser, SentUris};
+use crate::canonical::{Canonicaliser, Meaning, SentUris, path_of};
 use crate::event::{Action, Content, Matcher, PurgeMode};
 use crate::holds::{Ends, Holds};
 use crate::marks::Marks;
@@ -21,8 +21,11 @@ use crate::marks::Marks;
 pub const MATCHERS_MAX: usize = 65_536;
 /// A hold whose pod does not end it ends by itself after this, milliseconds.
 pub const HOLD_MS_MAX: u64 = 120_000;
-/// Prefixes are compared one by one; with more than this the older half is shed.
+/// Prefixes are compared one by one; with more than this the older half is shed. Operators alone
+/// purge by prefix.
 pub const PREFIXES_MAX: usize = 256;
+/// Canonical forms that these may have altogether.
+const PREFIX_FORMS_MAX: usize = 4 * PREFIXES_MAX;
 
 /// What the log says about a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,11 +38,27 @@ pub enum Verdict {
     Purged,
 }
 
+/// A prefix by which was purged.
+#[derive(Debug)]
+struct Prefix {
+    matcher: Matcher,
+    meaning: Meaning,
+    marks: Marks,
+}
+
+impl Prefix {
+    fn covers(&self, uri: &[u8]) -> bool {
+        self.meaning.prefixes.iter().any(|form| uri.starts_with(form.as_bytes()))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tables {
     urls: HashMap<u128, Marks>,
     tags: HashMap<Box<str>, Marks>,
-    prefixes: Vec<(Box<str>, Marks)>,
+    /// Hosts and paths of URIs that were cut.
+    paths: HashMap<Box<[u8]>, Marks>,
+    prefixes: Vec<Prefix>,
     all: Marks,
     /// The latest event for any tag.
     latest_tag: Seq,
@@ -52,7 +71,7 @@ struct Tables {
 
 impl Tables {
     fn len(&self) -> usize {
-        self.urls.len() + self.tags.len()
+        self.urls.len() + self.tags.len() + self.paths.len()
     }
 
     /// Forgets the older half of the matchers, and counts everything born before them as purged.
@@ -61,7 +80,8 @@ impl Tables {
             .urls
             .values()
             .chain(self.tags.values())
-            .chain(self.prefixes.iter().map(|(_, marks)| marks))
+            .chain(self.paths.values())
+            .chain(self.prefixes.iter().map(|prefix| &prefix.marks))
             .map(Marks::latest)
             .collect();
         let middle = positions.len() / 2;
@@ -69,21 +89,10 @@ impl Tables {
         let until = *until;
         self.urls.retain(|_, marks| marks.latest() > until);
         self.tags.retain(|_, marks| marks.latest() > until);
-        self.prefixes.retain(|(_, marks)| marks.latest() > until);
+        self.paths.retain(|_, marks| marks.latest() > until);
+        self.prefixes.retain(|prefix| prefix.marks.latest() > until);
         self.sent.purged(until);
         self.all.set(PurgeMode::Hard, until);
-    }
-
-    /// A matcher with the canonical URIs that it has in this pod as well.
-    fn completed(&self, matcher: &Matcher) -> Matcher {
-        let Matcher::Url { uri, digests } = matcher else { return matcher.clone() };
-        let mut all = digests.clone();
-        for digest in self.policies.iter().flat_map(|policy| policy.digests(uri)) {
-            if !all.contains(&digest) {
-                all.push(digest);
-            }
-        }
-        Matcher::Url { uri: uri.clone(), digests: all }
     }
 
     fn purge_all(&mut self, mode: PurgeMode, seq: Seq) {
@@ -110,9 +119,14 @@ impl Tables {
         if let Some(found) = self.urls.get(&uri_digest) {
             marks.join(found);
         }
-        for (prefix, found) in &self.prefixes {
-            if uri.starts_with(prefix.as_bytes()) {
-                marks.join(found);
+        if !self.paths.is_empty()
+            && let Some(found) = self.paths.get(path_of(uri))
+        {
+            marks.join(found);
+        }
+        for prefix in &self.prefixes {
+            if prefix.covers(uri) {
+                marks.join(&prefix.marks);
             }
         }
         marks
@@ -164,7 +178,8 @@ impl Mirror {
     pub fn apply(&self, seq: Seq, content: &Content, now: u64) {
         let mut tables = self.tables.write();
         tables.holds.end(|have| matches!(have, Ends::Applied(at) if at <= seq));
-        let matcher = tables.completed(&content.matcher);
+        let matcher = &content.matcher;
+        let meaning = Meaning::of(matcher, &tables.policies);
         let mode = match content.action {
             Action::Purge { mode, ends } => {
                 tables.holds.end(|have| matches!(have, Ends::Event(at, _) if Some(at) == ends));
@@ -172,30 +187,34 @@ impl Mirror {
             }
             Action::Hold => {
                 let ends = Ends::Event(seq, now.saturating_add(HOLD_MS_MAX));
-                tables.holds.place(matcher.clone(), ends);
+                tables.holds.place(matcher.clone(), meaning.clone(), ends);
                 PurgeMode::Hard
             }
             Action::Reset => PurgeMode::Hard,
         };
         self.held.store(tables.holds.len(), Ordering::Release);
-        match &matcher {
-            Matcher::Url { uri, digests } => {
-                for digest in digests {
+        match matcher {
+            Matcher::Url { uri, rules, .. } => {
+                for digest in &meaning.digests {
                     tables.urls.entry(*digest).or_default().set(mode, seq);
                 }
-                tables.sent.note(uri, mode, seq);
+                for path in meaning.paths {
+                    tables.paths.entry(path).or_default().set(mode, seq);
+                }
+                tables.sent.note(uri, *rules, mode, seq);
             }
             Matcher::Tag(tag) => {
                 tables.tags.entry(tag.as_str().into()).or_default().set(mode, seq);
                 tables.latest_tag = tables.latest_tag.max(seq);
             }
-            Matcher::Prefix(prefix) => {
-                match tables.prefixes.iter_mut().find(|(have, _)| **have == **prefix) {
-                    Some((_, marks)) => marks.set(mode, seq),
+            Matcher::Prefix(_) => {
+                match tables.prefixes.iter_mut().find(|have| have.matcher == *matcher) {
+                    Some(have) => have.marks.set(mode, seq),
                     None => {
                         let mut marks = Marks::default();
                         marks.set(mode, seq);
-                        tables.prefixes.push((prefix.as_str().into(), marks));
+                        let matcher = matcher.clone();
+                        tables.prefixes.push(Prefix { matcher, meaning, marks });
                     }
                 }
             }
@@ -220,19 +239,21 @@ impl Mirror {
                 drop(tables);
                 return put_in_force();
             }
-            tables.holds.extend(|uri| policy.digests(uri));
+            tables.holds.extend(&*policy);
+            for prefix in &mut tables.prefixes {
+                let _ = prefix.meaning.extend(&prefix.matcher, &*policy);
+            }
             tables.policies.push(Arc::clone(&policy));
-            tables.sent.all()
+            tables.sent.copy()
         };
         // There may be many; requests that look into the tables do not wait for this.
-        let of_uri = |(uri, marks): &(Box<str>, Marks)| {
-            let marks = *marks;
-            policy.digests(uri).into_iter().map(move |digest| (digest, marks))
-        };
-        let found: Vec<(u128, Marks)> = sent.iter().flat_map(of_uri).collect();
+        let (digests, paths) = (sent.digests(&*policy), sent.paths(&*policy));
         let mut tables = self.tables.write();
-        for (digest, marks) in &found {
+        for (digest, marks) in &digests {
             tables.urls.entry(*digest).or_default().join(marks);
+        }
+        for (path, marks) in paths {
+            tables.paths.entry(path).or_default().join(&marks);
         }
         let forgotten = tables.sent.forgotten();
         tables.all.set(PurgeMode::Hard, forgotten);
@@ -248,7 +269,11 @@ impl Mirror {
     }
 
     fn shed_if_full(&self, tables: &mut Tables) {
-        if tables.len() > MATCHERS_MAX || tables.prefixes.len() > PREFIXES_MAX {
+        let forms: usize = tables.prefixes.iter().map(|have| have.meaning.prefixes.len()).sum();
+        if tables.len() > MATCHERS_MAX
+            || tables.prefixes.len() > PREFIXES_MAX
+            || forms > PREFIX_FORMS_MAX
+        {
             tables.shed();
             self.collapses.fetch_add(1, Ordering::Relaxed);
         }
@@ -267,8 +292,8 @@ impl Mirror {
         if matches!(ends, Ends::Applied(seq) if seq <= self.applied()) {
             return;
         }
-        let matcher = tables.completed(matcher);
-        tables.holds.place(matcher, ends);
+        let meaning = Meaning::of(matcher, &tables.policies);
+        tables.holds.place(matcher.clone(), meaning, ends);
         self.held.store(tables.holds.len(), Ordering::Release);
     }
 

@@ -35,6 +35,14 @@ pub enum Purged {
     Queued,
 }
 
+impl Purged {
+    /// What became of a purge that took a further event: queued if one of them is.
+    #[must_use]
+    pub fn and(self, later: Purged) -> Self {
+        if self == Self::Queued { self } else { later }
+    }
+}
+
 /// Who has applied an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acks {
@@ -147,5 +155,20 @@ impl State {
         let mut applied = self.applied.subscribe();
         let reached = applied.wait_for(|applied| *applied >= seq);
         tokio::time::timeout(limit, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_purge_of_several_events_is_queued_if_one_of_them_is() {
+        let at =
+            |seq| Purged::Applied(Event { seq, at_unix_millis: 0, content: Content::reset("") });
+        assert_eq!(at(1).and(at(2)), at(2));
+        for queued in [Purged::Queued.and(at(2)), at(1).and(Purged::Queued)] {
+            assert_eq!(queued, Purged::Queued);
+        }
     }
 }

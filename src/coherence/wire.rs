@@ -1,8 +1,13 @@
 //! The form of events in the log.
 //!
-//! Pods of two versions read one log during a rollout. A pod from before `also` existed takes
-//! `uri_digest` as the one canonical URI that an event names; what such a pod has written has no
-//! `also`, and a URL that is canonical under its own policy and may be cut off.
+//! Pods of two versions read one log during a rollout. A pod from before `also` existed sees of an
+//! event for a URL the text, which it shows and does not interpret, and `uri_digest`, which it takes
+//! as the one canonical URI that is purged. That is the first digest of the writer: the one that such
+//! a pod would have found itself, for a request without further header fields, or with those of the
+//! write. What was stored under other routes, such a pod keeps. A prefix it compares as it is written.
+//!
+//! What such a pod has written has no `also` and no `rules`, and a URL that is canonical under its own
+//! policy and may be cut.
 
 use std::borrow::Cow;
 
@@ -25,6 +30,9 @@ struct WireContent {
     /// Digests of further canonical URIs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     also: Vec<HexDigest>,
+    /// Where the URL may be cut: the rules under which the digests were found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rules: Option<HexDigest>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,11 +75,11 @@ impl<'de> Deserialize<'de> for Content {
 
 impl From<Content> for WireContent {
     fn from(content: Content) -> Self {
-        let (matcher, digests) = match content.matcher {
-            Matcher::Url { uri, digests } => (WireMatcher::Url(uri), digests),
-            Matcher::Tag(tag) => (WireMatcher::Tag(tag), Vec::new()),
-            Matcher::Prefix(prefix) => (WireMatcher::Prefix(prefix), Vec::new()),
-            Matcher::All => (WireMatcher::All, Vec::new()),
+        let (matcher, digests, rules) = match content.matcher {
+            Matcher::Url { uri, digests, rules } => (WireMatcher::Url(uri), digests, rules),
+            Matcher::Tag(tag) => (WireMatcher::Tag(tag), Vec::new(), None),
+            Matcher::Prefix(prefix) => (WireMatcher::Prefix(prefix), Vec::new(), None),
+            Matcher::All => (WireMatcher::All, Vec::new(), None),
         };
         let mut digests = digests.into_iter().map(HexDigest);
         WireContent {
@@ -82,6 +90,7 @@ impl From<Content> for WireContent {
             reason: content.reason,
             uri_digest: digests.next(),
             also: digests.collect(),
+            rules: rules.map(HexDigest),
         }
     }
 }
@@ -90,7 +99,10 @@ impl From<WireContent> for Content {
     fn from(wire: WireContent) -> Self {
         let digests = wire.uri_digest.iter().chain(&wire.also).map(|digest| digest.0);
         let matcher = match wire.matcher {
-            WireMatcher::Url(uri) => Matcher::Url { uri, digests: digests.collect() },
+            WireMatcher::Url(uri) => {
+                let rules = wire.rules.map(|rules| rules.0);
+                Matcher::Url { uri, digests: digests.collect(), rules }
+            }
             WireMatcher::Tag(tag) => Matcher::Tag(tag),
             WireMatcher::Prefix(prefix) => Matcher::Prefix(prefix),
             WireMatcher::All => Matcher::All,
@@ -109,7 +121,8 @@ mod tests {
     fn an_event_of_a_pod_that_names_one_digest_is_understood() {
         let text = r#"{"matcher":{"url":"http://a/b"},"action":{"purge":{"mode":"soft"}},"by":"admin","pod":"cart-0","uri_digest":"ff"}"#;
         let content: Content = serde_json::from_str(text).unwrap();
-        let matcher = Matcher::Url { uri: "http://a/b".to_owned(), digests: vec![255] };
+        let matcher =
+            Matcher::Url { uri: "http://a/b".to_owned(), digests: vec![255], rules: None };
         assert_eq!(content.matcher, matcher);
         assert_eq!(content.action, Action::Purge { mode: PurgeMode::Soft, ends: None });
         assert_eq!(serde_json::to_string(&content).unwrap(), text);
@@ -119,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_knows_one_digest_finds_the_first() {
-        let matcher = Matcher::Url { uri: "http://a/b?c".to_owned(), digests: vec![1, 255] };
+        let uri = "http://a/b?c".to_owned();
+        let matcher = Matcher::Url { uri, digests: vec![1, 255], rules: None };
         let content = Content { matcher, ..Content::reset("cart-0") };
         let value = serde_json::to_value(&content).unwrap();
         assert_eq!(value["matcher"]["url"], "http://a/b?c");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use outrigger_diagnostic::Diagnostic;
 
-use crate::uri::{Authority, canonical_host};
+use crate::uri::Authority;
 use crate::values::HostPattern;
 
 /// The aliases of each host, as they are written.
@@ -26,8 +26,7 @@ impl Aliases {
         for (host, aliases) in document {
             let Ok(service) = exact(host) else { continue };
             let all = std::iter::once(host).chain(aliases).filter_map(|name| exact(name).ok());
-            let service = canonical_host(service);
-            names.extend(all.map(|name| (canonical_host(name).into(), Box::from(&*service))));
+            names.extend(all.map(|name| (Box::from(name), Box::from(service))));
         }
         Aliases { names }
     }
@@ -100,6 +99,12 @@ mod tests {
     fn a_name_stands_for_one_service() {
         let refused = |text: &str| aliases(text).unwrap_err().to_string();
         assert_eq!(refused("{a: [x], b: [x]}"), "b: x is taken for a already; leave one out");
+        for spelled in ["x.", "X", "X."] {
+            let text = format!("{{a: ['{spelled}'], b: [x]}}");
+            assert_eq!(refused(&text), "b: x is taken for a already; leave one out", "{spelled}");
+        }
+        let same = "{a: ['[0::1]'], b: ['[::1]']}";
+        assert_eq!(refused(same), "b: [::1] is taken for a already; leave one out");
         assert_eq!(refused("{a: ['*.x']}"), "a: \"*.x\" stands for many; write each name");
     }
 }

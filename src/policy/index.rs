@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use crate::aliases::Aliases;
 use crate::document::{MatchDocument, PathDocument};
 use crate::mesh::{IdentityPattern, Peer};
-use crate::uri::{Authority, canonical_host};
+use crate::uri::Authority;
 use crate::values::HostPattern;
 
 /// The parts of a request by which a route is chosen.
@@ -187,9 +187,7 @@ impl RouteIndex {
                     let service = aliases.resolve(Authority::of_valid(name)).host();
                     self.exact.entry(service.into_owned()).or_default()
                 }
-                HostPattern::Below(name) => {
-                    self.below.entry(canonical_host(name).into_owned()).or_default()
-                }
+                HostPattern::Below(name) => self.below.entry(name.clone()).or_default(),
                 HostPattern::Any => &mut self.any,
             };
             insert_path(tree, conditions.path.as_ref(), candidate.clone());

@@ -197,12 +197,16 @@ impl Snapshot {
 
     /// Every canonical URI that a stored response for a target can have, each once: under the query
     /// rules of every route that it may have been stored by. Routes that do not cache count as well,
-    /// since they may have cached under an earlier policy.
-    pub fn canonical_uris(&self, target: RequestTarget<'_>) -> Vec<String> {
+    /// since they may have cached under an earlier policy. First comes the one of a GET with these
+    /// header fields: pods of an older version know no other.
+    pub fn canonical_uris(&self, target: RequestTarget<'_>, headers: &HeaderMap) -> Vec<String> {
         let target = RequestTarget { authority: self.service(target.authority), ..target };
+        let RequestTarget { authority, path, .. } = target;
+        let method = &Method::GET;
+        let first = self.route(RouteQuery { authority, path, method, headers, peer: None });
         let mut seen: Vec<&QueryRules> = Vec::new();
         let mut uris = Vec::new();
-        for route in self.possible_routes(target) {
+        for route in std::iter::once(first).chain(self.possible_routes(target)) {
             let rules = &route.key.query;
             if seen.contains(&rules) {
                 continue;
@@ -216,10 +220,16 @@ impl Snapshot {
         uris
     }
 
-    /// [`Snapshot::canonical_uris`] of all that a request for a URL may ask for.
+    /// Whether a route by which a response for a target may have been stored changes queries.
+    pub fn rewrites_query(&self, target: RequestTarget<'_>) -> bool {
+        self.possible_routes(target).iter().any(|route| !route.key.query.is_identity())
+    }
+
+    /// [`Snapshot::canonical_uris`] of all that a request for a URL may ask for, without header fields.
     pub fn canonical_uris_of(&self, url: &Url) -> Vec<String> {
         let mut uris = Vec::new();
-        for uri in url.targets().flat_map(|target| self.canonical_uris(target)) {
+        let of_target = |target| self.canonical_uris(target, &HeaderMap::new());
+        for uri in url.targets().flat_map(of_target) {
             if !uris.contains(&uri) {
                 uris.push(uri);
             }

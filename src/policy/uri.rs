@@ -17,6 +17,9 @@ use http::Uri;
 pub(crate) const KEY_SCHEME: &str = "http://";
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
+/// Longest authority, bytes: DNS has names of up to 253, and routes are looked up by each of their
+/// ends.
+const AUTHORITY_BYTES_MAX: usize = 300;
 
 /// Why a text is not an authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,10 +46,14 @@ impl<'a> Authority<'a> {
     /// Reads `host` or `host:port`.
     ///
     /// # Errors
-    /// When there is user information, no host, or a port that is not a number below 65,536.
+    /// When there is user information, no host, a port that is not a number below 65,536, a percent
+    /// escape outside an IPv6 zone, or more than 300 bytes.
     pub fn parse(text: &'a str) -> Result<Self, AuthorityError> {
         if text.contains('@') {
             return Err(AuthorityError::UserInformation);
+        }
+        if text.len() > AUTHORITY_BYTES_MAX {
+            return Err(AuthorityError::Host);
         }
         let (host, port) = split(text).ok_or(AuthorityError::Host)?;
         let port = match port {
@@ -142,7 +149,8 @@ fn split(text: &str) -> Option<(&str, &str)> {
     }
     let (host, port) = text.split_once(':').unwrap_or((text, ""));
     let host = host.strip_suffix('.').unwrap_or(host);
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&b);
+    // No URL can name a host with a percent escape, so that what is stored for it could not be purged.
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&b);
     // A second dot would be an empty label.
     let good_host = !host.is_empty() && !host.ends_with('.') && host.bytes().all(good);
     good_host.then_some((host, port))
@@ -345,9 +353,14 @@ mod tests {
             "a b",
             "a/b",
             "ä",
+            "a%2fb",
+            "a%",
         ] {
             assert_eq!(canonical(text), host, "{text}");
         }
+        let long = |bytes: usize| "a.".repeat(bytes / 2);
+        assert!(canonical(&long(AUTHORITY_BYTES_MAX)).is_ok());
+        assert_eq!(canonical(&long(AUTHORITY_BYTES_MAX + 2)), host);
         assert_eq!(canonical("user@shop.svc"), Err(AuthorityError::UserInformation));
     }
 
@@ -391,6 +404,17 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn every_authority_can_be_named_by_a_url(
+            text in "[a-cA-F.:0-9%!$&'()*+,;=_~-]{1,12}|\\[[a-fA-F.:0-9%_~-]{1,12}\\](:[0-9]{0,5})?",
+        ) {
+            if let Ok(form) = canonical(&text) {
+                let url = Url::parse(&format!("http://{form}/"));
+                proptest::prop_assert!(url.is_ok(), "{}", form);
+                proptest::prop_assert_eq!(url.unwrap().to_string(), format!("http://{form}/"));
+            }
+        }
+
         #[test]
         fn a_canonical_authority_stays_as_it_is(text in "[a-cA-C.:0-9\\[\\]%]{0,20}") {
             if let Ok(form) = canonical(&text) {

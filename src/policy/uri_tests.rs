@@ -68,7 +68,8 @@ fn a_url_has_a_form_for_every_route_that_may_have_stored_it() {
     }
     assert_eq!(
         uris(&snapshot, "http://shop.svc/h?utm_x=1&b=2&a=1"),
-        ["http://shop.svc/h?a=1&b=2", "http://shop.svc/h?utm_x=1&b=2&a=1"]
+        ["http://shop.svc/h?utm_x=1&b=2&a=1", "http://shop.svc/h?a=1&b=2"],
+        "the form of a request without fields comes first"
     );
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::error::ValueError;
 use crate::text::text_value;
+use crate::uri::canonical_host;
 
 pub use crate::sharing::{Consistency, PartitionBy};
 
@@ -161,7 +162,8 @@ pub enum HostPattern {
 }
 
 impl HostPattern {
-    /// Reads a host pattern; letter case does not matter.
+    /// Reads a host pattern, in canonical form: neither letter case, nor a dot at the end, nor the
+    /// spelling of an IPv6 address matters.
     ///
     /// # Errors
     /// What is wrong and what to write instead.
@@ -181,9 +183,9 @@ impl HostPattern {
             return Err(ValueError::form("host", text, fix));
         }
         Ok(if lower.starts_with("*.") {
-            Self::Below(name.to_owned())
+            Self::Below(canonical_host(name).into_owned())
         } else {
-            Self::Exact(name.to_owned())
+            Self::Exact(canonical_host(name).into_owned())
         })
     }
 }
@@ -339,6 +341,9 @@ mod tests {
     fn hosts_are_names_and_not_addresses_with_ports() {
         assert_eq!(HostPattern::parse("Shop.SVC"), Ok(HostPattern::Exact("shop.svc".into())));
         assert_eq!(HostPattern::parse("*.svc"), Ok(HostPattern::Below("svc".into())));
+        assert_eq!(HostPattern::parse("Shop.svc."), Ok(HostPattern::Exact("shop.svc".into())));
+        assert_eq!(HostPattern::parse("*.svc."), Ok(HostPattern::Below("svc".into())));
+        assert_eq!(HostPattern::parse("[0::1]"), Ok(HostPattern::Exact("[::1]".into())));
         assert!(HostPattern::parse("shop.svc:80").is_err());
         assert!(HostPattern::parse("http://shop").is_err());
         assert!(HostPattern::parse("[::1]").is_ok());

@@ -11,7 +11,7 @@ use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
 
 use crate::guard::RouteGuard;
-use crate::matcher::url_matchers;
+use crate::matcher::url_matcher;
 use crate::pipeline::RequestView;
 use crate::purge::{self, Matched};
 use crate::state::Shared;
@@ -112,7 +112,7 @@ pub async fn explain_live(
     let authority = target.authority.as_sent();
     let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, authority)));
     let guard = guard(shared, &route_guard, key.digest());
-    let matched = purge::count_here(shared, url_matchers(&active.snapshot, url)).await;
+    let matched = purge::count_here(shared, vec![url_matcher(&active.snapshot, url)]).await;
     Inspection { policy, tiers, matched, remembered_uncacheable, guard }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use outrigger_coherence::{Matcher, PurgeMode, PurgeRequest, Purged, TEXT_BYTES_MAX, Verdict};
 use outrigger_policy::{Snapshot, Url};
+use outrigger_semantics::tags::TAG_BYTES_MAX;
 use outrigger_store::Entry;
 
-use crate::matcher::{canonical_prefixes, url_matchers};
+use crate::matcher::{prefix_matchers, url_matcher};
 use crate::state::Shared;
 
 /// Keys of the memory tier that are looked at to count what a purge concerns.
@@ -39,7 +40,7 @@ pub struct PurgeCommand {
 /// What a purge has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeResult {
-    /// What became of its event; of the last one if it took several.
+    /// What became of its event. If it took several: of the last one, or queued if one of them is.
     pub purged: Purged,
     /// The stored responses that it met in this pod.
     pub here: Matched,
@@ -66,29 +67,55 @@ pub enum PurgeError {
     )]
     Prefix(String),
     /// It is longer than events may be.
-    #[error("a tag or prefix has at most {TEXT_BYTES_MAX} bytes")]
-    TooLong,
+    #[error("a prefix has at most {TEXT_BYTES_MAX} bytes")]
+    PrefixTooLong,
+    /// No stored response has such a tag.
+    #[error(
+        "a tag has at most {TAG_BYTES_MAX} bytes: longer ones of a response are not stored, so that nothing has this one"
+    )]
+    TagTooLong,
     /// The tag is empty.
     #[error("the tag is empty")]
     Tag,
+    /// The process ended before the purge.
+    #[error("the process is ending; purge again")]
+    Ending,
 }
 
 /// Appends a purge to the log and applies it here. Before that, every key of the memory tier is looked
-/// at to count what is concerned, at most 1,048,576, on a thread of its own.
+/// at to count what is concerned, at most 1,048,576, on a thread of its own. A caller that stops
+/// waiting does not stop the purge.
 ///
 /// # Errors
 /// When the command cannot be understood.
 pub async fn purge(shared: &Arc<Shared>, command: PurgeCommand) -> Result<PurgeResult, PurgeError> {
+    check_purge(shared, &command)?;
+    let shared = Arc::clone(shared);
+    let purging = tokio::spawn(async move { count_and_purge(&shared, command).await });
+    purging.await.unwrap_or(Err(PurgeError::Ending))
+}
+
+async fn count_and_purge(
+    shared: &Arc<Shared>,
+    command: PurgeCommand,
+) -> Result<PurgeResult, PurgeError> {
+    let counted = matchers(&shared.active().snapshot, &command.target)?;
+    let here = count_here(shared, counted).await;
+    // The policy may have changed meanwhile.
     let matchers = matchers(&shared.active().snapshot, &command.target)?;
-    let here = count_here(shared, matchers.clone()).await;
-    let mut purged = Purged::Queued;
+    let mut result: Option<Purged> = None;
     for matcher in matchers {
         shared.metrics.count_purge(matcher.kind(), command.mode.as_str());
         let reason = command.reason.clone();
         let request = PurgeRequest { matcher, mode: command.mode, by: "admin", reason };
-        purged = shared.log.purge(request).await;
+        let purged = shared.log.purge(request).await;
+        result = Some(match result {
+            Some(earlier) => earlier.and(purged),
+            None => purged,
+        });
     }
-    Ok(PurgeResult { purged, here })
+    // Each target has at least one matcher.
+    Ok(PurgeResult { purged: result.unwrap_or(Purged::Queued), here })
 }
 
 /// Whether a purge can be understood.
@@ -117,23 +144,39 @@ pub(crate) async fn count_here(shared: &Arc<Shared>, matchers: Vec<Matcher>) -> 
 }
 
 fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, PurgeError> {
-    if let PurgeTarget::Tag(text) | PurgeTarget::Prefix(text) = target
-        && text.len() > TEXT_BYTES_MAX
-    {
-        return Err(PurgeError::TooLong);
-    }
     match target {
         PurgeTarget::Url(text) => {
             let url = Url::parse(text).ok().filter(Url::has_scheme);
-            Ok(url_matchers(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?))
+            Ok(vec![url_matcher(snapshot, &url.ok_or_else(|| PurgeError::Url(text.clone()))?)])
         }
+        PurgeTarget::Prefix(text) if text.len() > TEXT_BYTES_MAX => Err(PurgeError::PrefixTooLong),
         PurgeTarget::Prefix(text) => {
-            let prefixes = canonical_prefixes(text, snapshot);
-            let prefixes = prefixes.ok_or_else(|| PurgeError::Prefix(text.clone()))?;
-            Ok(prefixes.into_iter().map(Matcher::Prefix).collect())
+            prefix_matchers(snapshot, text).ok_or_else(|| PurgeError::Prefix(text.clone()))
         }
-        PurgeTarget::Tag(tag) if tag.trim().is_empty() => Err(PurgeError::Tag),
-        PurgeTarget::Tag(tag) => Ok(vec![Matcher::Tag(tag.clone())]),
+        PurgeTarget::Tag(text) => match text.trim() {
+            "" => Err(PurgeError::Tag),
+            tag if tag.len() > TAG_BYTES_MAX => Err(PurgeError::TagTooLong),
+            tag => Ok(vec![Matcher::Tag(tag.to_owned())]),
+        },
         PurgeTarget::All => Ok(vec![Matcher::All]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_read_as_responses_carry_it() {
+        let snapshot = Snapshot::from_yaml("p", "{}").unwrap();
+        let read = |text: &str| matchers(&snapshot, &PurgeTarget::Tag(text.to_owned()));
+        for text in ["catalog", " catalog", "catalog\n"] {
+            assert_eq!(read(text), Ok(vec![Matcher::Tag("catalog".to_owned())]), "{text:?}");
+        }
+        assert_eq!(read(" "), Err(PurgeError::Tag));
+        assert!(read(&"x".repeat(TAG_BYTES_MAX)).is_ok());
+        assert_eq!(read(&"x".repeat(TAG_BYTES_MAX + 1)), Err(PurgeError::TagTooLong));
+        let prefix = PurgeTarget::Prefix(format!("http://h/{}", "x".repeat(TEXT_BYTES_MAX)));
+        assert_eq!(matchers(&snapshot, &prefix), Err(PurgeError::PrefixTooLong));
     }
 }

@@ -49,7 +49,8 @@ fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     list.iter()
         .filter_map(|entry| match entry {
             ListEntry::Item(item) => match &item.bare_item {
-                BareItem::String(text) => Some(text.as_str().to_owned()),
+                // As the other fields have tags, and as operators name them.
+                BareItem::String(text) => Some(text.as_str().trim().to_owned()),
                 _ => None,
             },
             ListEntry::InnerList(_) => None,

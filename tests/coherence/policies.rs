@@ -100,3 +100,38 @@ async fn a_write_under_an_alias_meets_what_a_pod_without_it_stored() {
         .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strong_write_to_a_very_long_url_meets_what_a_pod_with_another_policy_stored() {
+    let (_origin, cluster) = rollout().await;
+    for (writer, other) in [(0, 1), (1, 0)] {
+        let target = format!("/s/{writer}?utm_x=1&b={}&a=1", "x".repeat(3000));
+        let beside = format!("/s/{writer}b");
+        let old = cluster.pods[other].store(&target).await;
+        cluster.pods[other].store(&beside).await;
+        let length = [("content-length", "0")];
+        let written = cluster.pods[writer].proxy.fetch("POST", &target, &length).await;
+        written.assert_status(204);
+        let new = cluster.pods[other].get(&target).await;
+        assert_ne!(new.text(), old, "{writer}: {new:#?}");
+        cluster.pods[other].get(&beside).await.assert_hit();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_meets_what_a_pod_with_other_aliases_stored() {
+    let (_origin, cluster) = rollout().await;
+    for (asked, other) in [(0, 1), (1, 0)] {
+        let get = async || {
+            let target = format!("/e/{asked}");
+            cluster.pods[other].proxy.fetch("GET", &target, &[("Host", "store.test")]).await
+        };
+        let old = get().await.text();
+        get().await.assert_is(200, &old).assert_hit();
+        let prefix = json!({"prefix": format!("http://store.test/e/{asked}")});
+        let answer = cluster.pods[asked].purge_all(prefix, "5s").await;
+        assert_eq!(answer["missing"], json!([]), "{answer}");
+        let new = get().await;
+        assert_ne!(new.text(), old, "{asked}: {new:#?}");
+    }
+}

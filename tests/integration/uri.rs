@@ -360,19 +360,81 @@ routes:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_to_a_very_long_url_is_a_write_to_its_path() {
+async fn a_write_to_a_very_long_url_purges_that_url_alone() {
     let origin = counting().await;
     let proxy = Proxy::start(&origin).await;
     let long = format!("/long/{}?q={}", "p".repeat(100), "x".repeat(4000));
     proxy.get(&long).await.assert_is(200, "1");
     proxy.get(&long).await.assert_is(200, "1").assert_hit();
-    proxy.get("/long/other").await.assert_status(200);
+    let path = long.split('?').next().unwrap();
+    let others = ["/", "/long/other", path, &format!("{path}?q"), &format!("{long}y")];
+    for other in others {
+        proxy.get(other).await.assert_status(200);
+    }
     proxy.fetch("PUT", &long, &[("content-length", "0")]).await.assert_status(204);
     assert!(!proxy.get(&long).await.cache().has("hit"));
-    proxy.get("/long/other").await.assert_hit();
-    let answer = proxy.purge(json!({"url": format!("http://shop.test{long}")})).await;
+    let answer = proxy.purge(json!({"url": format!("https://shop.test{long}")})).await;
     assert_eq!(answer["matchedHere"], 1, "{answer}");
     assert!(!proxy.get(&long).await.cache().has("hit"));
+    for other in others {
+        proxy.get(other).await.assert_hit();
+    }
+    let events = proxy.admin("/purges").await.text();
+    assert_eq!(events.matches("\"url\"").count(), 2, "{events}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_to_many_very_long_urls_leave_the_rest_stored() {
+    let origin = counting().await;
+    let proxy = Setup::of(&origin).policy(SORTED).start().await;
+    for kept in ["/", "/kept"] {
+        proxy.get(kept).await.assert_status(200);
+    }
+    for n in 0..260 {
+        let long = format!("/{n}?q={}", "x".repeat(2100));
+        proxy.fetch("POST", &long, &[("content-length", "0")]).await.assert_status(204);
+    }
+    // As long as what is cut, and with the same end.
+    for fill in [2026, 493, 1] {
+        let raw = format!("/{}…", "x".repeat(fill));
+        proxy.fetch("POST", &raw, &[("content-length", "0")]).await.assert_status(204);
+    }
+    for kept in ["/", "/kept"] {
+        proxy.get(kept).await.assert_hit();
+    }
+    reload(&proxy, AS_WRITTEN, "http://shop.test/a?b=2&a=1\"").await;
+    for kept in ["/", "/kept"] {
+        proxy.get(kept).await.assert_hit();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_very_long_url_is_purged_under_the_next_policy() {
+    let origin = counting().await;
+    let proxy = Setup::of(&origin).policy(SORTED).start().await;
+    let (long, other) = (format!("/a?z={}&b=1", "x".repeat(3000)), "/ab");
+    let stored = proxy.get(&long).await.text();
+    proxy.get(other).await.assert_status(200);
+    reload(&proxy, AS_WRITTEN, "http://shop.test/a?b=2&a=1\"").await;
+    proxy.fetch("PUT", &long, &[("content-length", "0")]).await.assert_status(204);
+    reload(&proxy, SORTED, "http://shop.test/a?a=1&b=2\"").await;
+    assert_ne!(proxy.get(&long).await.text(), stored);
+    proxy.get(other).await.assert_hit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_counts_under_the_policy_before_and_after_it() {
+    const ALIAS: &str =
+        "{aliases: {shop.svc: [store]}, routes: [{name: r, cache: {key: {query: {sort: true}}}}]}";
+    let origin = counting().await;
+    let proxy = Setup::of(&origin).policy(ALIAS).start().await;
+    let get = async || proxy.fetch("GET", "/a/1?b=2&a=1", &[("Host", "store")]).await;
+    let stored = get().await.text();
+    get().await.assert_hit();
+    reload(&proxy, AS_WRITTEN, "http://shop.test/a?b=2&a=1\"").await;
+    proxy.purge(json!({"prefix": "http://store/a/1?b"})).await;
+    reload(&proxy, ALIAS, "http://shop.test/a?a=1&b=2\"").await;
+    assert_ne!(get().await.text(), stored);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -463,4 +525,17 @@ async fn a_purge_counts_under_the_policy_before_and_after_it() {
         // What was not purged is there still.
         proxy.get("/a?a=1&b=2").await.assert_is(200, now.text()).assert_hit();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_no_url_can_name_is_refused() {
+    let origin = counting().await;
+    let proxy = Proxy::start(&origin).await;
+    let long = "a.".repeat(151);
+    for host in ["shop%2ftest", "shop.test%", &long] {
+        let response = proxy.fetch("GET", "/c", &[("Host", host)]).await;
+        response.assert_status(400);
+        assert_eq!(response.cache().get("detail"), Some("host"), "{host}");
+    }
+    assert_eq!(origin.hits("/c"), 0);
 }

@@ -21,7 +21,7 @@ pub(crate) struct FetchLock {
 
 impl FetchLock {
     /// The others need not wait for what cannot be shared.
-    pub(crate) fn is_uncacheable(&self) {
+    pub(crate) fn mark_uncacheable(&self) {
         self.uncacheable.store(true, Ordering::Relaxed);
     }
 }

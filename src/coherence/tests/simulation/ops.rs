@@ -40,7 +40,7 @@ pub fn uri(key: usize) -> String {
 
 /// The URL of a key.
 pub fn url(key: usize) -> Matcher {
-    Matcher::Url { uri: uri(key), digests: vec![key as u128 + 1] }
+    Matcher::Url { uri: uri(key), digests: vec![key as u128 + 1], rules: None }
 }
 
 fn request(matcher: Matcher) -> PurgeRequest {

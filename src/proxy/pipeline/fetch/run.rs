@@ -322,7 +322,7 @@ impl Fetch {
         let shared = self.shared();
         shared.metrics.count_store(why.as_str());
         if let Some(lock) = &self.lock {
-            lock.is_uncacheable();
+            lock.mark_uncacheable();
         }
         // Only what the origin says about the response for everybody counts here: not what one
         // client brought about by its credentials, its range, or an error.

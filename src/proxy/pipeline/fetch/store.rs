@@ -173,7 +173,7 @@ impl Storing<'_> {
                 let rules = share_rules(route);
                 let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
                 if let (0, Some(lock)) = (offered, self.lock) {
-                    lock.is_uncacheable();
+                    lock.mark_uncacheable();
                 }
             }
             Err(why) => shared.metrics.count_store(why.as_str()),

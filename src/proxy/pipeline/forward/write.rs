@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use http::header::HOST;
 use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
 use outrigger_coherence::{
     Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
 };
@@ -37,6 +37,7 @@ pub(crate) struct Write {
     authority: String,
     target: PathAndQuery,
     method: Method,
+    headers: HeaderMap,
     /// How coherent what it changes has to be.
     pub(crate) consistency: Consistency,
 }
@@ -68,6 +69,7 @@ impl Write {
             authority: authority.to_owned(),
             target,
             method: request.parts.method.clone(),
+            headers: headers.clone(),
             consistency: request.route().consistency.max(strictest),
         })
     }
@@ -158,7 +160,7 @@ impl Write {
     fn url_purge(&self, path_and_query: &str) -> PurgeRequest {
         let target = RequestTarget::new(Authority::of_valid(&self.authority), path_and_query);
         PurgeRequest {
-            matcher: target_matcher(&self.active.snapshot, target),
+            matcher: target_matcher(&self.active.snapshot, target, &self.headers),
             mode: PurgeMode::Hard,
             by: "unsafe-method",
             reason: None,
