@@ -109,15 +109,7 @@ async fn serve(
         registry.register_collector(Box::new(admin::xds::Gauges(Arc::clone(xds))));
     }
     let controller = controller(&shared, &metrics);
-    if let Some((path, text)) = policy.file {
-        let source = path.display().to_string();
-        controller.offer(Layer::File, &source, &text)?;
-        let watched = Arc::clone(&controller);
-        tokio::spawn(async move { watch_file(watched, &path, text).await });
-    }
-    if let (Some(settings), Some(status)) = (plan.xds.clone(), &xds) {
-        follow_istiod(settings, &controller, status);
-    }
+    follow_policy(&plan, policy, &controller, xds.as_ref())?;
     let Ports { listeners, admin: admin_listener, metrics: metrics_listener } = ports;
     let addresses: Vec<String> = listeners.iter().map(|(bound, _)| bound.address()).collect();
     for ((bound, _), address) in plan.listeners.iter().zip(&addresses) {
@@ -159,6 +151,24 @@ async fn serve(
         redis.finish().await;
     }
     finish(shared).await;
+    Ok(())
+}
+
+/// Puts the policy file in force and watches it, and follows istiod where that is configured.
+fn follow_policy(
+    plan: &Plan,
+    policy: FirstPolicy,
+    controller: &Arc<Controller>,
+    xds: Option<&Arc<XdsStatus>>,
+) -> Result<(), CliError> {
+    if let Some((path, text)) = policy.file {
+        controller.offer(Layer::File, &path.display().to_string(), &text)?;
+        let watched = Arc::clone(controller);
+        tokio::spawn(async move { watch_file(watched, &path, text).await });
+    }
+    if let (Some(settings), Some(status)) = (plan.xds.clone(), xds) {
+        follow_istiod(settings, controller, status);
+    }
     Ok(())
 }
 

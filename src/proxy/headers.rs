@@ -222,12 +222,6 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap, version: Version) -> bool {
         && list(headers, &CONNECTION).any(|member| member.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Whether a request is a gRPC call, by its content type (gRPC over HTTP/2, "Requests").
-pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(http::header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
 /// Whether policy lists `Surrogate-Control`, which is then announced to the origin.
 pub(crate) fn announces_surrogate(targets: &[HeaderName]) -> bool {
     targets.contains(&SURROGATE_CONTROL)

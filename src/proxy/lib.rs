@@ -15,6 +15,7 @@ mod clock;
 mod coalesce;
 mod error;
 mod explain;
+mod grpc;
 mod guard;
 mod headers;
 mod interim;

@@ -43,6 +43,7 @@ const PROXY: &[Room] = &[
     Room {
         name: "pipeline",
         may: &[
+            "grpc",
             "matcher",
             "upgrade",
             "client",
@@ -109,6 +110,7 @@ const PROXY: &[Room] = &[
         may: &["error", "sync"],
         why: "needs little, since tests/model compiles it a second time",
     },
+    Room { name: "grpc", may: &[], why: "a few values of gRPC" },
     Room { name: "matcher", may: &[], why: "what a URL names in the purge log, under a policy" },
     Room { name: "body", may: &[], why: "request bodies, which upstream sends" },
     Room { name: "headers", may: &["mesh"], why: "header fields that a proxy writes" },

@@ -152,7 +152,7 @@ impl Fetch {
             match lock {
                 LockOutcome::Fetch(lock) => self.lock = lock,
                 // It was judged when it came; a purge may have met it since.
-                LockOutcome::Fetched(entry) if !lookup::is_usable(self.view(), &entry) => {}
+                LockOutcome::Fetched(entry) if !usable(&entry) => {}
                 LockOutcome::Fetched(entry) => {
                     self.shared().remember(&entry);
                     flight.resolve(Resolution::Entry(entry, Outcome::Hit));

@@ -18,7 +18,7 @@ use outrigger_policy::{Authority, RequestTarget, Url};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::error::UpstreamError;
-use crate::headers::is_grpc;
+use crate::grpc;
 use crate::matcher::target_matcher;
 use crate::pipeline::request::RequestContext;
 use crate::state::{Active, Worker};
@@ -55,7 +55,7 @@ impl Write {
     /// safe, no route caches its target, or it is a gRPC call, whose resource knows no GET.
     pub(crate) fn of(request: &RequestContext) -> Option<Self> {
         let headers = &request.parts.headers;
-        if invalidate::is_safe(&request.parts.method) || is_grpc(headers) {
+        if invalidate::is_safe(&request.parts.method) || grpc::is_call(headers) {
             return None;
         }
         let (authority, target) = (sent_authority(request), request.target());

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::response::ResponseBody;
 use crate::error::UpstreamError;
-use crate::headers::is_grpc;
+use crate::grpc;
 use crate::refusal::Refusal;
 
 /// A response of the proxy itself: a status and one line of text.
@@ -52,7 +52,7 @@ pub(super) fn upstream_failed(
     request: &HeaderMap,
     error: &UpstreamError,
 ) -> Response<ResponseBody> {
-    if matches!(error, UpstreamError::CallerDeadline { .. }) && is_grpc(request) {
+    if matches!(error, UpstreamError::CallerDeadline { .. }) && grpc::is_call(request) {
         return grpc_deadline_exceeded();
     }
     if let UpstreamError::RequestBody { .. } = error {
@@ -73,7 +73,7 @@ pub(super) fn upstream_failed(
 fn grpc_deadline_exceeded() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("4"));
+    headers.insert(CONTENT_TYPE, grpc::APPLICATION_GRPC.clone());
+    headers.insert(&grpc::STATUS, grpc::DEADLINE_EXCEEDED.clone());
     response
 }
