@@ -43,7 +43,7 @@
 //! - **A purge**: [`admin`] takes it, [`outrigger_proxy::purge`] writes it to the
 //!   [`outrigger_coherence::PurgeLog`], and every pod judges what it has stored by that log.
 //!
-//! `src/README.md` has the architecture with its reasons and measurements.
+//! `src/README.md` has the architecture, `src/decisions` the reasons and measurements.
 
 #![forbid(unsafe_code)]
 

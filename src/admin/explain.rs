@@ -11,7 +11,7 @@ use outrigger_proxy::{Live, explain_live};
 use serde_json::json;
 
 use crate::admin::error::ApiError;
-use crate::admin::explain_query::{Asked, QueryError};
+use crate::admin::explain_query::{ExplainQuery, QueryError};
 use crate::admin::purge::add_matched;
 use crate::admin::state::Admin;
 use crate::admin::{guard, reply};
@@ -34,7 +34,7 @@ fn only_side(listeners: &[Option<Side>]) -> Option<Side> {
 }
 
 async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, QueryError> {
-    let asked = Asked::parse(query)?;
+    let asked = ExplainQuery::parse(query)?;
     let url = Url::parse(&asked.url)
         .map_err(|reason| QueryError::NotAUrl { url: asked.url.clone(), reason })?;
     let active = admin.shared.active();

@@ -53,7 +53,7 @@ pub(super) enum QueryError {
 
 /// The request to explain, as the query describes it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct ExplainQuery {
     pub(super) url: String,
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
@@ -62,13 +62,13 @@ pub(super) struct Asked {
     pub(super) peer: Option<String>,
 }
 
-impl Asked {
+impl ExplainQuery {
     /// Reads a query. The URL may come last and as it is: `url=http://a/b?c=d&e=f`.
     ///
     /// # Errors
     /// What is wrong with the query.
     pub(super) fn parse(query: &str) -> Result<Self, QueryError> {
-        let mut asked = Asked {
+        let mut asked = ExplainQuery {
             url: String::new(),
             method: Method::GET,
             headers: HeaderMap::new(),
@@ -148,10 +148,14 @@ mod tests {
 
     #[test]
     fn questions_are_read_and_mistakes_named() {
-        let asked = Asked::parse("url=http%3A%2F%2Fa%2Fb&side=inbound&port=8080").unwrap();
+        let asked = ExplainQuery::parse("url=http%3A%2F%2Fa%2Fb&side=inbound&port=8080").unwrap();
         assert_eq!((asked.side, asked.port), (Some(Side::Inbound), Some(8080)));
-        assert_eq!(Asked::parse("url=http://a/b?c=d&port=1").unwrap().url, "http://a/b?c=d&port=1");
-        let last = Asked::parse("port=8080&peer=spiffe://a/ns/b/sa/c&url=http://a/b?c=d").unwrap();
+        assert_eq!(
+            ExplainQuery::parse("url=http://a/b?c=d&port=1").unwrap().url,
+            "http://a/b?c=d&port=1"
+        );
+        let last =
+            ExplainQuery::parse("port=8080&peer=spiffe://a/ns/b/sa/c&url=http://a/b?c=d").unwrap();
         assert_eq!((last.port, last.url.as_str()), (Some(8080), "http://a/b?c=d"));
         for (query, says) in [
             ("", "say which"),
@@ -160,7 +164,7 @@ mod tests {
             ("url=x&peer=frontend", "write spiffe://"),
             ("url=x&colour=red", "is not url, method"),
         ] {
-            let error = Asked::parse(query).unwrap_err().to_string();
+            let error = ExplainQuery::parse(query).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

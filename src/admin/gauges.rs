@@ -71,7 +71,7 @@ fn encode_redis(
     Ok(())
 }
 
-/// A gauge, and its value for a name.
+/// Name and help text of a gauge, and the function that reads it.
 type NamedGauge<T> = (&'static str, &'static str, fn(&T) -> i64);
 
 /// Circuit breakers, limits and budgets of requests to the upstream.

@@ -19,7 +19,7 @@ use crate::admin::state::Admin;
 /// The state that an operator wants for a circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Wanted {
+enum WantedState {
     /// Nothing is sent to the upstream.
     Open,
     /// Everything is sent to the upstream.
@@ -33,7 +33,7 @@ enum Wanted {
 #[serde(deny_unknown_fields)]
 pub(super) struct BreakerBody {
     name: Option<String>,
-    state: Wanted,
+    state: WantedState,
 }
 
 pub(super) async fn page(State(admin): State<Arc<Admin>>) -> Response {
@@ -107,9 +107,9 @@ pub(super) async fn post(
     JsonBody(body): JsonBody<BreakerBody>,
 ) -> Result<Response, ApiError> {
     let force = match body.state {
-        Wanted::Open => Some(Force::Open),
-        Wanted::Closed => Some(Force::Closed),
-        Wanted::Auto => None,
+        WantedState::Open => Some(Force::Open),
+        WantedState::Closed => Some(Force::Closed),
+        WantedState::Auto => None,
     };
     if admin.shared.force_breakers(body.name.as_deref(), force) > 0 {
         return Ok(reply::json(StatusCode::OK, &state(&admin)));

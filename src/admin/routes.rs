@@ -54,7 +54,7 @@ impl Route {
     }
 }
 
-/// All routes but the index page, in the order in which that lists them.
+/// All routes except the index page, in the order of the index.
 fn routes() -> Vec<Route> {
     vec![
         Route::get("/healthz", "whether the process lives", pages::healthz).read_only(),

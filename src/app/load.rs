@@ -4,7 +4,7 @@
 use outrigger_diagnostic::Diagnostic;
 use outrigger_policy::yaml::{locate, parse_yaml};
 
-use crate::app::build::{self, Plan};
+use crate::app::build::{self, ProcessPlan};
 use crate::app::config::{Config, RunArgs};
 use crate::app::error::CliError;
 
@@ -32,7 +32,7 @@ impl Loaded {
     /// # Errors
     /// With file and line where the value stands in the file, else with the field alone: a flag may
     /// have set it.
-    pub fn plan(self) -> Result<Plan, Diagnostic> {
+    pub fn plan(self) -> Result<ProcessPlan, Diagnostic> {
         let Loaded { config, file } = self;
         build::plan(config).map_err(|found| {
             let Some((source, text)) = file else { return found };

@@ -50,7 +50,7 @@ impl PodIdentity {
                 .map(|text| text.split(',').map(|part| part.trim().to_owned()).collect())
                 .unwrap_or_default(),
         };
-        // A file that is named is wanted; the usual place may well be empty.
+        // A file that is named must exist; the default one need not.
         let named =
             config.labels_file.clone().or_else(|| env("OUTRIGGER_POD_LABELS").map(Into::into));
         let usual = || Some(PathBuf::from(LABELS_FILE)).filter(|path| path.exists());
@@ -153,7 +153,7 @@ impl PodIdentity {
 }
 
 fn workload_of_pod(pod: &str) -> &str {
-    // Names that Kubernetes makes up have no vowels, so that they spell nothing.
+    // The random ends that Kubernetes makes have no vowels.
     let made_up = |part: &str| {
         !part.is_empty()
             && part.bytes().all(|b| b.is_ascii_digit() || b"bcdfghjklmnpqrstvwxz".contains(&b))

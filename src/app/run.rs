@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{self, Admin, AdminScope, Readiness, Ready};
-use crate::app::build::Plan;
+use crate::app::build::ProcessPlan;
 use crate::app::config::AccessLogConfig;
 use crate::app::error::CliError;
 use crate::app::redis::{self, Redis};
@@ -30,17 +30,17 @@ use crate::http_api;
 ///
 /// # Errors
 /// When something needed for the start is missing or taken.
-pub fn until_signalled(plan: Plan) -> Result<(), CliError> {
+pub fn until_signalled(plan: ProcessPlan) -> Result<(), CliError> {
     until_signalled_with(plan, |_, _| {})
 }
 
-/// The same. Calls `started` once traffic is taken, with the addresses of the listeners and that of
+/// Runs a plan until SIGTERM or SIGINT. Calls `started` once traffic is taken, with the addresses of the listeners and that of
 /// the admin port.
 ///
 /// # Errors
 /// When something needed for the start is missing or taken.
 pub fn until_signalled_with(
-    plan: Plan,
+    plan: ProcessPlan,
     started: impl FnOnce(&[String], &str),
 ) -> Result<(), CliError> {
     logging::start(plan.config.telemetry.log);
@@ -90,7 +90,7 @@ fn first_policy(file: Option<PathBuf>) -> Result<FirstPolicy, CliError> {
 }
 
 async fn serve(
-    plan: Plan,
+    plan: ProcessPlan,
     ports: Ports,
     policy: FirstPolicy,
     started: impl FnOnce(&[String], &str),
@@ -156,7 +156,7 @@ async fn serve(
 
 /// Puts the policy file in force and watches it, and follows istiod where that is configured.
 fn follow_policy(
-    plan: &Plan,
+    plan: &ProcessPlan,
     policy: FirstPolicy,
     controller: &Arc<Controller>,
     xds: Option<&Arc<XdsStatus>>,
@@ -178,9 +178,14 @@ fn follow_istiod(settings: XdsSettings, controller: &Arc<Controller>, status: &A
     tokio::spawn(client.follow());
 }
 
-/// Becomes ready: at once without Redis; with it, when connections are there or were given their
-/// time, and where that is asked for, when what is hot has been loaded.
-fn warm_up(plan: &Plan, shared: &Arc<Shared>, redis: Option<&Redis>, ready: &Arc<Readiness>) {
+/// Becomes ready: at once without Redis; otherwise when it is connected or the time for that is
+/// over, and, if configured, when the hottest keys have been loaded.
+fn warm_up(
+    plan: &ProcessPlan,
+    shared: &Arc<Shared>,
+    redis: Option<&Redis>,
+    ready: &Arc<Readiness>,
+) {
     let Some(redis) = redis.cloned() else { return ready.set(Ready::Yes) };
     let warm = plan.redis.as_ref().and_then(|redis| redis.warm);
     let (shared, ready) = (Arc::clone(shared), Arc::clone(ready));
@@ -196,7 +201,7 @@ fn warm_up(plan: &Plan, shared: &Arc<Shared>, redis: Option<&Redis>, ready: &Arc
 }
 
 async fn start_shared(
-    plan: &Plan,
+    plan: &ProcessPlan,
     metrics: &Arc<Metrics>,
     redis: Option<&Redis>,
 ) -> Result<Arc<Shared>, CliError> {
@@ -280,7 +285,7 @@ impl Signals {
     }
 }
 
-async fn drain(plan: &Plan, running: outrigger_proxy::Running) {
+async fn drain(plan: &ProcessPlan, running: outrigger_proxy::Running) {
     let lifecycle = &plan.config.lifecycle;
     tracing::info!("draining");
     let left = running

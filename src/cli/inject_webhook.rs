@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use outrigger_inject::webhook::{
-    ApiServer, Certificates, ClusterPlace, Lifetimes, SERVICE_ACCOUNT, Settings, own_namespace, run,
+    ApiServer, CertificateLifetimes, Certificates, ClusterPlace, SERVICE_ACCOUNT, Settings,
+    own_namespace, run,
 };
 use outrigger_policy::error::ValueError;
 use outrigger_policy::values::Span;
@@ -140,7 +141,7 @@ fn certificates(files: FileArgs, own: OwnArgs) -> Result<Certificates, CliError>
     Ok(Certificates::Own {
         api: api_server(own.service_account)?,
         place: ClusterPlace { namespace, service, secret, webhook_configuration },
-        lifetimes: Lifetimes { ca: own.ca_lifetime, cert: own.cert_lifetime },
+        lifetimes: CertificateLifetimes { ca: own.ca_lifetime, cert: own.cert_lifetime },
     })
 }
 

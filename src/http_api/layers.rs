@@ -58,7 +58,7 @@ mod tests {
     const LIMITS: RequestLimits =
         RequestLimits { body_bytes_max: 10, time_max: Duration::from_secs(5) };
 
-    /// A body of which nothing comes.
+    /// A body that never yields a frame.
     struct Stalled;
 
     impl hyper::body::Body for Stalled {

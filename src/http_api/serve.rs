@@ -29,7 +29,7 @@ struct Bounds {
     connections: usize,
     /// A connection that is older gets no further request.
     age: Duration,
-    /// Time for its last response to be taken. A client that reads nothing so gives its place up.
+    /// Time for its last response to be read; then the connection is closed.
     last_response: Duration,
 }
 

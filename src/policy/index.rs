@@ -432,6 +432,12 @@ mod tests {
     ];
 
     proptest::proptest! {
+        #[test]
+        fn any_path_finds_its_way(path in "[/*a-c{}]{0,40}") {
+            let index = index(&["path: {template: '/a/{b}/c'}", "path: {prefix: /a}"]);
+            let _ = find(&index, "h", &path);
+        }
+
         /// The route that the index finds is the one that looking at every route finds.
         #[test]
         fn the_index_finds_what_looking_at_all_finds(

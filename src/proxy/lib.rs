@@ -3,7 +3,7 @@
 //! Every request goes through the stages of `pipeline`, in the order that its root file shows.
 //! Client connections live on worker threads with a single-threaded runtime each (`serve`); what
 //! the workers have in common is in [`Shared`]. Configuration arrives as plain [`Settings`] and a
-//! policy snapshot: this crate reads no file.
+//! policy snapshot: this crate reads no configuration file, only trusted certificates.
 //!
 //! A process uses it so: [`bind`] the listeners, [`Shared::start`] from [`Parts`], [`run`]; later
 //! [`Shared::install`] for each new policy, and [`Running::drain`] at the end. The rest is for the

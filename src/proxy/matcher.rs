@@ -126,7 +126,9 @@ mod tests {
             let both = ["http://other.svc/a".to_owned(), "http://other.svc:443/a".to_owned()];
             assert_eq!(prefixes(text), Some(both.to_vec()), "{text}");
         }
-        assert_eq!(prefixes("https://store:443/a"), Some(vec!["http://shop.svc/a".to_owned()]));
+        for text in ["https://store:443/a", "https://Shop.svc:80/a"] {
+            assert_eq!(prefixes(text), Some(vec!["http://shop.svc/a".to_owned()]), "{text}");
+        }
         for text in ["/a", "http:///a", "http://user@shop/a", "http://shop:port/", "ftp://shop/"] {
             assert_eq!(prefixes(text), None, "{text}");
         }

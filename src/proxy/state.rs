@@ -293,6 +293,7 @@ impl Shared {
 /// What the requests of one worker thread use.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
-    /// With a connection pool of its own: sharing one between threads costs CPU (`src/README.md`).
+    /// It has its own connection pool: sharing one between threads costs CPU
+    /// (`src/decisions/001-one-runtime-per-worker.md`).
     pub(crate) upstream: Upstream,
 }

@@ -121,8 +121,8 @@ pub fn lifetimes(
         lifetime = lifetime.min(max);
     }
     let fresh_until = born + lifetime;
-    // An explicit window of the origin beats the implied proxy-revalidate of s-maxage, which it
-    // sent in the same breath; a window from policy does not.
+    // A window in the same response overrides the proxy-revalidate that s-maxage implies; a window
+    // from policy does not.
     let hard =
         directives.must_revalidate || directives.proxy_revalidate || directives.no_cache.is_whole();
     let window = |own: Option<u32>, policy: Option<i64>| match own {

@@ -69,7 +69,7 @@ pub trait Tier: Send + Sync {
     }
 
     /// Ends a claim, so that other pods need not wait until its time has passed. Must not wait.
-    fn settle(&self, _ticket: Ticket, _how: Settled) {}
+    fn settle(&self, _ticket: ClaimTicket, _how: Settled) {}
 
     /// Looks for a stored response within the tier's deadline.
     async fn lookup(&self, wanted: Wanted<'_>) -> Lookup {
@@ -102,7 +102,7 @@ pub enum Claim {
     /// The tier does not coordinate fetches, or cannot now: fetch.
     Free,
     /// Fetch on behalf of all pods, and settle the claim afterwards.
-    Lead(Ticket),
+    Lead(ClaimTicket),
     /// Another pod has fetched the response meanwhile.
     Fetched(Arc<Entry>),
     /// Another pod has found out that the response cannot be shared: fetch without waiting.
@@ -111,7 +111,7 @@ pub enum Claim {
 
 /// The right to fetch one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct ClaimTicket {
     /// The claim's name in the tier.
     pub name: Arc<[u8]>,
     /// A random number that distinguishes this claim from later ones under the name.

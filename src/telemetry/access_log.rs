@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 
 /// Lines waiting to be written before further ones are dropped.
 const QUEUE_LINES_MAX: usize = 16_384;
-/// The one control character beyond the space.
+/// The only ASCII control character above the space.
 const DEL: u8 = 0x7f;
 
 /// Writes access log lines.

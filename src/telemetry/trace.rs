@@ -2,8 +2,8 @@
 //! over OTLP.
 //!
 //! `traceparent` is read here and not by the SDK's propagator: for a request that is not sampled
-//! nothing is allocated, and the field passes through to the upstream untouched. For a sampled one the upstream gets our span as
-//! its parent.
+//! nothing is allocated, and the field passes through to the upstream untouched. For a sampled one
+//! the upstream gets our span as its parent.
 
 use std::time::{Duration, SystemTime};
 

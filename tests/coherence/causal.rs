@@ -66,6 +66,7 @@ async fn a_session_never_goes_back_in_time() {
     let run = Run::new();
     let clients = sessions(&run, &cluster.addresses, 6, 3);
     calm(Duration::from_secs(3)).await;
+    run.enough().await;
     finish(&run, clients).await;
     let seen = run.seen();
     assert_busy("causal", &seen, 10);

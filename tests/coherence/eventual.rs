@@ -193,6 +193,7 @@ async fn after_an_acknowledged_purge_nothing_older_is_served() {
     purgers(&run, &register, &floors, &cluster.addresses, &mut all);
     readers(&run, &cluster.addresses, &mut all);
     calm(Duration::from_secs(4)).await;
+    run.enough().await;
     finish(&run, all).await;
     let seen = run.seen();
     assert_busy("purges", &seen, 10);

@@ -103,13 +103,14 @@ impl Run {
     }
 
     /// Waits until so many operations have a good answer: on a busy machine a time alone is no load.
-    async fn enough(&self) {
-        eventually("enough good operations", || async {
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            let good = seen.iter().filter(|seen| seen.held.is_some()).count();
-            (good >= OPERATIONS).then_some(())
-        })
-        .await;
+    pub async fn enough(&self) {
+        eventually("enough good operations", || async { self.has_enough().then_some(()) }).await;
+    }
+
+    /// Whether there are enough good operations to conclude anything.
+    pub fn has_enough(&self) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.iter().filter(|seen| seen.held.is_some()).count() >= OPERATIONS
     }
 
     /// The record, in order of the calls.
@@ -282,10 +283,8 @@ pub fn readers_and_writers(
     all
 }
 
-/// Ends the run once enough has happened, and waits until all clients have ended; one that panicked
-/// fails the test.
+/// Ends the run, and waits until all clients have ended; one that panicked fails the test.
 pub async fn finish(run: &Run, mut clients: JoinSet<()>) {
-    run.enough().await;
     run.end();
     while let Some(ended) = clients.join_next().await {
         ended.expect("a client does not panic");

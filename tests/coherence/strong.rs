@@ -54,6 +54,7 @@ async fn a_register_is_linearizable_through_any_pods() {
     let (run, keys) = (Run::new(), Keys::new("/s", 4));
     let clients = readers_and_writers(&run, &keys, &cluster.addresses, 8, 3);
     calm(Duration::from_secs(3)).await;
+    run.enough().await;
     finish(&run, clients).await;
     let seen = run.seen();
     assert_busy("strong", &seen, 10);

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
 
-use crate::support::{Origin, Outrigger, PATIENCE, free_port, get, request, wait_until};
+use crate::support::{
+    BELOW_DEFAULT_INTERVAL, Origin, Outrigger, free_port, get, request, wait_until,
+};
 
 /// An origin that says who it is, in `served-by`, and answers its health check as told.
 struct Endpoint {
@@ -98,7 +100,7 @@ fn healthy(outrigger: &Outrigger) -> u64 {
 
 fn wait_until_healthy(outrigger: &Outrigger, count: u64) {
     let what = format!("{count} healthy endpoints");
-    wait_until(&what, PATIENCE, || healthy(outrigger) == count);
+    wait_until(&what, BELOW_DEFAULT_INTERVAL, || healthy(outrigger) == count);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::support::{
-    Outrigger, PATIENCE, Process, Reply, free_port, get, outrigger, outrigger_refuses, request,
-    tool, wait_until,
+    BELOW_DEFAULT_INTERVAL, Outrigger, PATIENCE, Process, Reply, free_port, get, outrigger,
+    outrigger_refuses, request, tool, wait_until,
 };
 
 /// An authority that nobody else trusts, and the certificates it has issued.
@@ -413,7 +413,7 @@ fn health_checks_trust_the_configured_authority() {
             ca_file.display(),
         ));
         let healthy = || outrigger.metric("outrigger_upstream_endpoints_healthy");
-        wait_until("the closed port is found", PATIENCE, || healthy() < 2);
+        wait_until("the closed port is found", BELOW_DEFAULT_INTERVAL, || healthy() < 2);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(healthy(), 1, "with {{{path}}}");
         for _ in 0..4 {
@@ -460,7 +460,7 @@ fn health_checks_speak_the_upstreams_protocol() {
     let check = "healthCheck: {path: /healthz, intervalMs: 100, unhealthyAfter: 1}";
     let outrigger = run(&format!("{upstream}, {check}"));
     assert_eq!(get(&outrigger.url("/private/file"), &[]).header("protocol"), "HTTP/2.0");
-    wait_until("three checks", PATIENCE, || nginx.requests_for("/healthz") >= 3);
+    wait_until("three checks", BELOW_DEFAULT_INTERVAL, || nginx.requests_for("/healthz") >= 3);
     assert_eq!(outrigger.metric("outrigger_upstream_endpoints_healthy"), 1);
 }
 

@@ -7,10 +7,10 @@ use crate::figures::recovery;
 use crate::load::{Asked, Class, Outcome, body_of};
 use crate::origin::Origin;
 use crate::rows::EndpointState;
-use crate::support::{Client, End, PATIENCE, eventually};
+use crate::support::{Client, End, eventually};
 
 /// Longer than answers on loopback take, and shorter than what hangs. Where a busy machine makes it
-/// too short, a check that expects an answer is made again, or waits for [`PATIENCE`].
+/// too short, a check that expects an answer is made again.
 const SHORT: Duration = Duration::from_millis(400);
 const PATH: &str = "/hot/1";
 
@@ -63,7 +63,11 @@ async fn every_mode_is_what_its_name_says() {
             (meet(&origin, 0, SHORT).await == expected).then_some(())
         })
         .await;
-        assert_eq!(meet(&origin, 1, PATIENCE).await, whole(), "the other one beside {mode:?}");
+        // Within the time in which the first one would hang: on a busy machine it may take a try.
+        eventually(&format!("the other one beside {mode:?}"), || async {
+            (meet(&origin, 1, SHORT).await == whole()).then_some(())
+        })
+        .await;
         origin.switch([EndpointState::Healthy; 2]);
         eventually(&format!("health after {mode:?}"), || async {
             (meet(&origin, 0, SHORT).await == whole()).then_some(())

@@ -175,7 +175,7 @@ async fn run(port: Port, first: Socket, mut modes: watch::Receiver<EndpointState
     }
 }
 
-/// Accepts until the acceptance is not open any more; then the listener and all connections are gone.
+/// Accepts until connections are no longer accepted any more; then the listener and all connections are gone.
 async fn serve(socket: Socket, modes: &mut watch::Receiver<EndpointState>, log: &Arc<Log>) -> bool {
     let listener = TcpListener::from_std(socket.into()).expect("a listener");
     let mode = modes.clone();

@@ -72,11 +72,13 @@ impl Trial {
     }
 
     /// Whether the control was disturbed, so that a broken promise shows nothing of Outrigger. A
-    /// wrong body is never the machine's doing.
+    /// wrong body is never the machine's doing, nor that Outrigger does not recover while the control
+    /// does.
     pub fn is_void(&self) -> bool {
         let Figures { healthy, served, slowest: [in_health, in_fault], .. } = &self.control;
         let stalled = *in_health > STALL || *in_fault > STALL + self.row.fault.delay();
-        self.outrigger.wrong == 0 && (stalled || healthy.lost() > 0 || served.lost() > 0)
+        let stuck = self.outrigger.recovery.is_none() && self.control.recovery.is_some();
+        self.outrigger.wrong == 0 && !stuck && (stalled || healthy.lost() > 0 || served.lost() > 0)
     }
 }
 

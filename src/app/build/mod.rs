@@ -24,7 +24,7 @@ const WORKERS_MAX: usize = 1024;
 
 /// Everything that a running process needs to know.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct ProcessPlan {
     /// Where to listen, and for which side of the pod; `None` for clients outside of a mesh.
     pub listeners: Vec<(ListenAddress, Option<Side>)>,
     /// The address of the admin port.
@@ -45,7 +45,7 @@ pub struct Plan {
 ///
 /// # Errors
 /// With the field, the reason and the fix.
-pub fn plan(config: Config) -> Result<Plan, Diagnostic> {
+pub fn plan(config: Config) -> Result<ProcessPlan, Diagnostic> {
     let listeners = listeners(&config.listeners)?;
     let admin = address("admin.address", &config.admin.address, "127.0.0.1:15490")?;
     let metrics = config.admin.metrics_address.as_ref();
@@ -77,7 +77,7 @@ pub fn plan(config: Config) -> Result<Plan, Diagnostic> {
         redis.map(|redis| redis::plan::plan(redis, settings.workers, &pod, env)).transpose()?;
     let xds = config.policy.xds.as_ref();
     let xds = xds.map(|xds| pod.xds_settings(xds, &config.policy)).transpose()?;
-    Ok(Plan { listeners, admin, metrics, xds, settings, redis, config })
+    Ok(ProcessPlan { listeners, admin, metrics, xds, settings, redis, config })
 }
 
 /// Bytes of the memory tier: what is written, else a quarter of what the process may use.

@@ -57,7 +57,7 @@ pub(super) fn upstream(
     })
 }
 
-/// Checks that are not made more often than ten times a second, nor believed before the first.
+/// Health checks at most ten times a second, with thresholds of at least one.
 fn bounded(check: &HealthCheckSettings) -> HealthCheckSettings {
     HealthCheckSettings {
         interval_ms: check.interval_ms.max(100),
@@ -107,7 +107,7 @@ fn tls(config: &UpstreamConfig, from_url: &FromUrl) -> Result<Option<TlsSettings
     Ok(Some(TlsSettings { server_name, ca_file: config.tls.ca_file.clone() }))
 }
 
-/// Checks a file of trusted certificates, which the connector takes for granted.
+/// Checks a file of trusted certificates, so that a mistake is reported with its field.
 fn check_certificates(path: &Path) -> Result<(), Diagnostic> {
     let wrong = |reason: String| {
         let reason = format!("{}: {reason}", path.display());
@@ -193,10 +193,10 @@ fn parse_endpoint(text: &str) -> Result<Address, Diagnostic> {
 mod tests {
     use outrigger_proxy::Protocol;
 
-    use crate::app::build::{Plan, plan};
+    use crate::app::build::{ProcessPlan, plan};
     use crate::app::config::Config;
 
-    fn with_url(url: &str) -> Result<Plan, String> {
+    fn with_url(url: &str) -> Result<ProcessPlan, String> {
         let mut config = Config::default();
         config.upstream.url = Some(url.to_owned());
         plan(config).map_err(|error| error.to_string())

@@ -1,5 +1,5 @@
-//! The identity of this pod, and where istiod is. What is not written here comes from the environment, under
-//! the names that Istio's own sidecar uses, or from the downward API's files.
+//! The identity of this pod, and where istiod is. What is not written here comes from the
+//! environment, under the names that Istio's own sidecar uses, or from the downward API's files.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use outrigger_store::redis::{Names, RedisSettings, WarmSettings};
 use crate::app::config::RedisConfig;
 use crate::app::pod::PodIdentity;
 
-/// What a value may be larger than its body: header fields and keys.
+/// Bytes by which a value may exceed its body, for header fields and keys.
 const VALUE_EXTRA_BYTES: u64 = 1 << 20;
 
 /// Everything about Redis that a running process needs to know.

@@ -90,8 +90,8 @@ impl StateFile {
         Ok(Some(kept))
     }
 
-    /// Removes the policy that is kept. An error is ignored: if the file is gone already, nothing has to be
-    /// done, and if it cannot be removed, nothing else can be done.
+    /// Removes the policy that is kept. An error is ignored: the file is gone already, or nothing
+    /// can be done about it.
     pub(crate) fn forget(&self) {
         let _ = std::fs::remove_file(self.path());
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::cluster::{Bundles, Cluster, ClusterError, Stored};
 use super::error::CertificateError;
-use super::material::{Due, Lifetimes, Material, split_pem};
+use super::material::{CertificateLifetimes, Due, Material, split_pem};
 use super::tls::Resolver;
 
 /// The time. It is passed in, so that tests can cover years.
@@ -29,7 +29,7 @@ pub(super) struct Keeper<C> {
     cluster: C,
     resolver: Arc<Resolver>,
     names: Vec<String>,
-    lifetimes: Lifetimes,
+    lifetimes: CertificateLifetimes,
     /// What the Secret held at the last pass: a deleted one is written again from it.
     material: Option<Material>,
     /// What new connections are served with.
@@ -43,7 +43,7 @@ impl<C: Cluster> Keeper<C> {
         cluster: C,
         resolver: Arc<Resolver>,
         names: Vec<String>,
-        lifetimes: Lifetimes,
+        lifetimes: CertificateLifetimes,
     ) -> Self {
         let (material, served, trusted) = (None, None, Vec::new());
         Keeper { cluster, resolver, names, lifetimes, material, served, trusted }

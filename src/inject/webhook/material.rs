@@ -26,19 +26,19 @@ const AUTHORITY: &str = "Outrigger webhook CA";
 /// How far the clock of a client may be behind.
 const SKEW: Duration = Duration::from_secs(300);
 
-/// Lifetimes of certificates. Each is replaced after two thirds of its lifetime.
+/// CertificateLifetimes of certificates. Each is replaced after two thirds of its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lifetimes {
+pub struct CertificateLifetimes {
     /// That of the authority.
     pub ca: Duration,
     /// That of the certificate which the webhook serves.
     pub cert: Duration,
 }
 
-impl Default for Lifetimes {
+impl Default for CertificateLifetimes {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(86_400);
-        Lifetimes { ca: DAY * 365, cert: DAY * 90 }
+        CertificateLifetimes { ca: DAY * 365, cert: DAY * 90 }
     }
 }
 
@@ -71,7 +71,7 @@ impl Material {
     /// A new authority, and a certificate from it.
     pub fn fresh(
         names: &[String],
-        lifetimes: Lifetimes,
+        lifetimes: CertificateLifetimes,
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         let key = KeyPair::generate()?;
@@ -101,7 +101,7 @@ impl Material {
     fn issued(
         mut self,
         names: &[String],
-        lifetimes: Lifetimes,
+        lifetimes: CertificateLifetimes,
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         let authority_key = KeyPair::from_pem(&self.authority_key)?;
@@ -131,7 +131,7 @@ impl Material {
         self,
         due: Due,
         names: &[String],
-        lifetimes: Lifetimes,
+        lifetimes: CertificateLifetimes,
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
         match due {
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_fresh_one_is_good_and_comes_back_from_the_secret() {
-        let material = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
+        let material = Material::fresh(&names(), CertificateLifetimes::default(), at(0)).unwrap();
         assert_eq!(material.due(&names(), at(0)), Due::Nothing);
         let data = material.to_data();
         let data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
@@ -342,7 +342,7 @@ mod tests {
             let error = Material::from_data(&broken).unwrap_err().to_string();
             assert_eq!(error, format!("{key} is missing"));
         }
-        let other = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
+        let other = Material::fresh(&names(), CertificateLifetimes::default(), at(0)).unwrap();
         let mut mixed = data.clone();
         mixed.insert("tls.key".to_owned(), other.key);
         let error = Material::from_data(&mixed).unwrap_err().to_string();
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn certificates_are_due_after_two_thirds_and_authorities_too() {
-        let material = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
+        let material = Material::fresh(&names(), CertificateLifetimes::default(), at(0)).unwrap();
         assert_eq!(material.due(&names(), at(59)), Due::Nothing);
         assert_eq!(material.due(&names(), at(61)), Due::Certificate);
         assert_eq!(material.due(&names(), at(244)), Due::Authority);
@@ -359,7 +359,7 @@ mod tests {
         assert_eq!(material.due(&other, at(1)), Due::Certificate, "other names");
         let renewed = material
             .clone()
-            .renewed(Due::Certificate, &names(), Lifetimes::default(), at(61))
+            .renewed(Due::Certificate, &names(), CertificateLifetimes::default(), at(61))
             .unwrap();
         assert_eq!(renewed.authority(), material.authority());
         assert_ne!(renewed.cert, material.cert);
@@ -368,8 +368,8 @@ mod tests {
 
     #[test]
     fn old_authorities_stay_until_they_expire() {
-        let first = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
-        let lifetimes = Lifetimes::default();
+        let first = Material::fresh(&names(), CertificateLifetimes::default(), at(0)).unwrap();
+        let lifetimes = CertificateLifetimes::default();
         let second = first.clone().renewed(Due::Authority, &names(), lifetimes, at(250)).unwrap();
         let bundle = second.bundle(at(250));
         assert!(bundle.contains(first.authority()) && bundle.contains(second.authority()));
@@ -379,14 +379,14 @@ mod tests {
 
     #[test]
     fn no_certificate_outlives_its_authority() {
-        let lifetimes = Lifetimes { ca: DAY * 10, cert: DAY * 90 };
+        let lifetimes = CertificateLifetimes { ca: DAY * 10, cert: DAY * 90 };
         let material = Material::fresh(&names(), lifetimes, at(0)).unwrap();
         assert_eq!(material.expires().unwrap(), at(10));
     }
 
     #[test]
     fn a_bundle_is_split_whatever_is_between() {
-        let material = Material::fresh(&names(), Lifetimes::default(), at(0)).unwrap();
+        let material = Material::fresh(&names(), CertificateLifetimes::default(), at(0)).unwrap();
         let pem = material.authority();
         let bundle = format!("# one\n{pem}\n\njunk\n{}", pem.replace('\n', "\r\n"));
         assert_eq!(split_pem(&bundle), [pem, pem]);

@@ -29,7 +29,7 @@ use self::tls::Resolver;
 use crate::config::Options;
 
 pub use self::error::{CertificateError, WebhookError};
-pub use self::material::Lifetimes;
+pub use self::material::CertificateLifetimes;
 
 /// Where the kubelet puts the token of a pod's service account.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -68,7 +68,7 @@ pub enum Certificates {
         /// The names of the webhook's objects in the cluster.
         place: ClusterPlace,
         /// How long certificates live.
-        lifetimes: Lifetimes,
+        lifetimes: CertificateLifetimes,
     },
 }
 

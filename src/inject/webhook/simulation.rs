@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::cluster::{Bundle, Bundles, Cluster, ClusterError, Stored};
 use super::keeper::Keeper;
-use super::material::Lifetimes;
+use super::material::CertificateLifetimes;
 use super::tls::Resolver;
 
 const STEP: Duration = Duration::from_secs(86_400);
@@ -99,7 +99,12 @@ fn names() -> Vec<String> {
 }
 
 fn replica(memory: &Memory) -> Keeper<Memory> {
-    Keeper::new(memory.clone(), Arc::new(Resolver::default()), names(), Lifetimes::default())
+    Keeper::new(
+        memory.clone(),
+        Arc::new(Resolver::default()),
+        names(),
+        CertificateLifetimes::default(),
+    )
 }
 
 struct World {

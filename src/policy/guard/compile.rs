@@ -7,7 +7,7 @@ use outrigger_diagnostic::Diagnostic;
 use outrigger_guard::{BackoffRules, BreakerRules, LimiterRules, MissRules};
 
 use crate::guard::{
-    BreakerDocument, CallerDeadlineDocument, ConcurrencyPolicy, Deadlines, FailureSet,
+    BreakerDocument, CallerDeadlineDocument, ConcurrencyPolicy, DeadlineRules, FailureSet,
     GuardDocument, GuardRules, MissPolicy, Own, RetryPolicy,
 };
 use crate::values::Span;
@@ -113,7 +113,7 @@ pub(crate) fn rules(route: &GuardDocument, shared: &GuardDocument) -> GuardRules
     let breaker = guard.breaker.unwrap_or_default();
     let ms = |span: Option<Span>| span.map(|span| span.0);
     GuardRules {
-        deadlines: Deadlines {
+        deadlines: DeadlineRules {
             connect_ms: ms(guard.connect_timeout),
             tls_ms: ms(guard.tls_timeout),
             total_ms: ms(guard.timeout),

@@ -15,4 +15,4 @@ pub use document::{
     MissesDocument, RefreshesDocument, RetriesDocument,
 };
 pub use kinds::{ClientBy, FailureKind, FailureSet, Priority};
-pub use rules::{ConcurrencyPolicy, Deadlines, GuardRules, MissPolicy, Own, RetryPolicy};
+pub use rules::{ConcurrencyPolicy, DeadlineRules, GuardRules, MissPolicy, Own, RetryPolicy};

@@ -11,7 +11,7 @@ use crate::guard::{FailureSet, Priority};
 #[derive(Clone, Debug, PartialEq)]
 pub struct GuardRules {
     /// How long each part of a request may take.
-    pub deadlines: Deadlines,
+    pub deadlines: DeadlineRules,
     /// Whether the time that a caller has left counts.
     pub honor_caller: bool,
     /// Which requests are given up first under overload.
@@ -38,9 +38,9 @@ pub struct GuardRules {
     pub own: Own,
 }
 
-/// Deadlines for the upstream, milliseconds; `None` leaves the bootstrap's.
+/// DeadlineRules for the upstream, milliseconds; `None` leaves the bootstrap's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deadlines {
+pub struct DeadlineRules {
     /// To connect by TCP.
     pub connect_ms: Option<u64>,
     /// For the TLS handshake.

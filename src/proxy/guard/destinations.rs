@@ -25,7 +25,7 @@ pub(crate) fn destination_name(side: Side, port: u16, authority: &str) -> String
 }
 
 #[derive(Debug)]
-struct Known {
+struct Remembered {
     guards: Arc<Guards>,
     /// Value of [`Destinations::asked`] when it was last asked for.
     used: AtomicU64,
@@ -34,7 +34,7 @@ struct Known {
 /// The guards of destinations under one policy.
 #[derive(Debug, Default)]
 pub(crate) struct Destinations {
-    known: Mutex<HashMap<Box<str>, Known>>,
+    known: Mutex<HashMap<Box<str>, Remembered>>,
     /// Number of look-ups, which serves as a clock.
     asked: AtomicU64,
 }
@@ -47,7 +47,7 @@ impl Destinations {
         for (name, before) in known.iter() {
             let guards = Arc::new(Guards::of(snapshot, &before.guards, watch, Some(name)));
             let used = AtomicU64::new(before.used.load(Ordering::Relaxed));
-            renewed.insert(name.clone(), Known { guards, used });
+            renewed.insert(name.clone(), Remembered { guards, used });
         }
         let asked = AtomicU64::new(self.asked.load(Ordering::Relaxed));
         Destinations { known: Mutex::new(renewed), asked }
@@ -74,7 +74,7 @@ impl Destinations {
         }
         let name = Some(destination);
         let guards = Arc::new(Guards::of(snapshot, &Guards::default(), watch, name));
-        let made = Known { guards: Arc::clone(&guards), used: AtomicU64::new(now) };
+        let made = Remembered { guards: Arc::clone(&guards), used: AtomicU64::new(now) };
         known.insert(destination.into(), made);
         guards
     }

@@ -15,7 +15,7 @@ use crate::error::UpstreamError;
 use crate::state::Shared;
 use crate::upstream::UpstreamResponse;
 
-/// With what a request is answered.
+/// What a request is answered with.
 pub(crate) enum Reply {
     /// A stored response.
     Stored(Arc<Entry>),
@@ -32,7 +32,7 @@ pub(crate) enum Reply {
     Failed(Arc<UpstreamError>, Option<Arc<Entry>>),
     /// Nothing is stored, and the client wants nothing else (RFC 9111 §5.2.1.7).
     OnlyIfCached,
-    /// A write that other pods must know of, and could not be announced to them. It was not sent.
+    /// A write that could not be announced to the other pods. It was not sent.
     Unannounced,
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use outrigger_policy::Url;
 use outrigger_store::tier::Usable;
-use outrigger_store::{Claim, Entry, Settled, ShareScope, Ticket, Tier};
+use outrigger_store::{Claim, ClaimTicket, Entry, Settled, ShareScope, Tier};
 
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::scope;
@@ -15,7 +15,7 @@ use crate::state::Shared;
 /// The right to fetch for all pods; given back when dropped.
 pub(crate) struct FetchLock {
     tier: Arc<dyn Tier>,
-    ticket: Ticket,
+    ticket: ClaimTicket,
     uncacheable: AtomicBool,
 }
 
@@ -43,8 +43,7 @@ pub(crate) enum LockOutcome {
 }
 
 /// Asks for the right to fetch; waits while another pod has it, and takes its response if that is
-/// `usable`. Where the response turned out not
-/// to be for others, every pod fetches for itself.
+/// `usable`. If the response turned out not to be shareable, every pod fetches for itself.
 pub(crate) async fn lock(request: RequestView<'_>, usable: &Usable<'_>) -> LockOutcome {
     if !request.asks_shared_tiers() {
         return LockOutcome::Fetch(None);

@@ -17,7 +17,7 @@ pub(crate) const SESSION: HeaderName = HeaderName::from_static("outrigger-sessio
 
 /// How long a request waits for this pod to know what its client has seen.
 pub(crate) const CATCH_UP_MAX: Duration = Duration::from_millis(50);
-/// A position this far ahead of the clock is none, microseconds.
+/// A position further ahead of the clock than this is ignored, microseconds.
 const FUTURE_MICROS_MAX: u64 = 3_600_000_000;
 
 /// Why the store may not answer.
@@ -70,14 +70,14 @@ pub(crate) fn session(headers: &HeaderMap, now: UnixMillis) -> Option<Seq> {
     (seq <= micros.saturating_add(FUTURE_MICROS_MAX)).then_some(seq)
 }
 
-/// Whether a client is told what it has seen: where its own route is causal, or what it wrote is.
+/// Whether the response carries a session token: the route is causal, or the write concerned one.
 fn tells_session(request: RequestView<'_>, answer: &Answer) -> bool {
     request.route.consistency == Consistency::Causal
         || answer.consistency == Some(Consistency::Causal)
 }
 
-/// Notes the position that the client's session is told, if the answer knows it: what the client
-/// has now seen, on top of what it had.
+/// Sets the session token, if the position of the answer is known: the later of that and the
+/// client's own.
 pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
     if tells_session(request, &answer) {
         let told = |seen| session(request.headers, request.now).unwrap_or(0).max(seen);
@@ -86,7 +86,7 @@ pub(crate) fn at_once(request: RequestView<'_>, mut answer: Answer) -> Answer {
     answer
 }
 
-/// The same for every answer: where it does not know its position, the log does.
+/// The same for every answer. If its position is not known, the log is asked.
 pub(crate) async fn with_session(request: RequestView<'_>, mut answer: Answer) -> Answer {
     if answer.seen.is_none() && tells_session(request, &answer) {
         answer.seen = Some(request.shared.log.seen().await);

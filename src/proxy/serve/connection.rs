@@ -111,7 +111,7 @@ async fn protocol(
     }
 }
 
-/// Ends when a connection without a single byte is no longer waited for.
+/// Ends when a connection that has sent nothing is to be closed, in the shutdown.
 async fn grace(phase: &mut watch::Receiver<Phase>) {
     // The sender lives as long as the process serves.
     let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;

@@ -15,14 +15,14 @@ use crate::upstream::call::Upstream;
 use crate::upstream::connect::Connection;
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::endpoints::Chosen;
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::Loan;
 use crate::upstream::request::{Destination, Interim, UpstreamRequest};
 use crate::upstream::settings::HostHeader;
 
 /// Endpoints tried for one attempt, as long as none can be connected to.
 const ENDPOINTS_TRIED_MAX: usize = 3;
 
-type Answered = (Response<Incoming>, Option<Lease>);
+type Answered = (Response<Incoming>, Option<Loan>);
 
 /// A failed exchange. It holds the request if that was certainly not processed.
 struct Failed {
@@ -152,7 +152,7 @@ impl Upstream {
                 *request.uri_mut() = uri.map_or_else(Uri::default, Uri::from);
                 match sender.try_send_request(request).await {
                     Ok(response) => {
-                        let lease = Lease {
+                        let lease = Loan {
                             pool: Arc::clone(&self.pool),
                             endpoint: endpoint.clone(),
                             sender,

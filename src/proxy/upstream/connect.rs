@@ -132,7 +132,8 @@ impl Connector {
     }
 }
 
-/// Waits for the socket, then for the TLS handshake, each within its time.
+/// Waits for the socket, at most `connect_ms`, then for the TLS handshake; both together take at most
+/// `connect_ms + tls_ms`.
 async fn transport<S: Stream + 'static>(
     endpoint: &EndpointAddress,
     socket: impl Future<Output = io::Result<S>>,

@@ -36,7 +36,7 @@ pub(crate) struct HealthCheck {
     path: Option<PathAndQuery>,
     authority: String,
     scheme: Scheme,
-    /// The whole check's time, for each of its phases.
+    /// Limits of the phases; connecting and TLS each have the time of the whole check.
     timeouts: Timeouts,
     healthy_after: usize,
     unhealthy_after: usize,

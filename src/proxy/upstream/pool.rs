@@ -112,7 +112,7 @@ impl Pool {
 }
 
 /// Gives an HTTP/1 connection back to its pool when the response has been read to its end.
-pub(crate) struct Lease {
+pub(crate) struct Loan {
     pub(crate) pool: Arc<Pool>,
     pub(crate) endpoint: EndpointAddress,
     pub(crate) sender: Http1,
@@ -120,7 +120,7 @@ pub(crate) struct Lease {
     pub(crate) sends_body: bool,
 }
 
-impl Lease {
+impl Loan {
     pub(crate) fn give_back(mut self) {
         if !self.sends_body || self.sender.is_ready() {
             return self.pool.put_http1(&self.endpoint, self.sender);

@@ -18,7 +18,7 @@ use crate::body::BodyError;
 use crate::guard::Report;
 use crate::headers::{ProxyIdentity, from_upstream};
 use crate::upstream::deadlines::Deadlines;
-use crate::upstream::pool::Lease;
+use crate::upstream::pool::Loan;
 
 /// Head and body of a response.
 pub(crate) struct UpstreamResponse {
@@ -50,7 +50,7 @@ impl UpstreamResponse {
 /// guard learns from how it ends.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
-    lease: Option<Lease>,
+    lease: Option<Loan>,
     idle: Duration,
     deadline: Option<Instant>,
     /// Whether the deadline is the caller's: then it says nothing about the upstream.
@@ -63,7 +63,7 @@ pub(crate) struct UpstreamBody {
 impl UpstreamBody {
     pub(crate) fn new(
         incoming: Incoming,
-        lease: Option<Lease>,
+        lease: Option<Loan>,
         deadlines: &Deadlines,
         report: Report,
     ) -> Self {

@@ -91,9 +91,8 @@ enum TrustError {
     Certificate(#[from] tokio_rustls::rustls::Error),
 }
 
-/// The certificates of a file, all of which must be readable, or else those of the system, of which
-/// some must be: a file there that this user may not read is reported, and does not keep the process
-/// from starting.
+/// The trusted certificates. Of `ca_file` all must be readable. Without it those of the system are
+/// taken: one that cannot be read is logged, and only a store without any is an error.
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
     let certificates = match ca_file {
         Some(path) => CertificateDer::pem_file_iter(path)

@@ -11,7 +11,7 @@ use super::commands::UNCACHEABLE;
 use super::tier::RedisTier;
 use crate::entry::Entry;
 use crate::lookup::{Lookup, Wanted};
-use crate::tier::{Claim, Settled, Ticket, Tier, Usable};
+use crate::tier::{Claim, ClaimTicket, Settled, Tier, Usable};
 
 /// First pause between two looks at the claim.
 const PAUSE: Duration = Duration::from_millis(4);
@@ -22,7 +22,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(32);
 /// changes nothing.
 struct GivingUp<'a> {
     tier: &'a RedisTier,
-    ticket: Option<Ticket>,
+    ticket: Option<ClaimTicket>,
 }
 
 impl GivingUp<'_> {
@@ -60,7 +60,7 @@ impl RedisTier {
         let mut pause = PAUSE;
         let mut waited = false;
         // The claim may have been won although the answer was lost.
-        let mut giving_up = GivingUp { tier: self, ticket: Some(Ticket { name, token }) };
+        let mut giving_up = GivingUp { tier: self, ticket: Some(ClaimTicket { name, token }) };
         loop {
             match self.try_claim(giving_up.name(), token, limit).await {
                 None => return Claim::Free,

@@ -10,7 +10,7 @@ use super::tier::RedisTier;
 use crate::entry::Entry;
 use crate::envelope::seal::{Keyring, Keys};
 use crate::lookup::ShareScope;
-use crate::tier::{Settled, Ticket};
+use crate::tier::{ClaimTicket, Settled};
 
 /// What a claim says once it is known that the response cannot be shared.
 pub(super) const UNCACHEABLE: &str = "-";
@@ -114,7 +114,7 @@ fn descriptor(
 }
 
 /// Ends a claim, if it is still the one that was won.
-fn settle(ticket: &Ticket, how: Settled) -> Cmd {
+fn settle(ticket: &ClaimTicket, how: Settled) -> Cmd {
     let mut cmd = client::cmd("EVAL");
     let token = ticket.token.to_string();
     match how {

@@ -33,7 +33,7 @@ use outrigger_redis::{HealthSettings, Ring, Target, Topology};
 use crate::entry::Entry;
 use crate::envelope::seal::Keys;
 use crate::lookup::{Lookup, ShareRules, Wanted};
-use crate::tier::{Claim, Counted, Settled, Ticket, Tier, Usable};
+use crate::tier::{Claim, ClaimTicket, Counted, Settled, Tier, Usable};
 pub use counts::{Counts, LookupResult, WriteResult};
 use hot::HotKeys;
 pub use names::{NameError, Names};
@@ -164,7 +164,7 @@ impl Tier for RedisTier {
         }
     }
 
-    fn settle(&self, ticket: Ticket, how: Settled) {
+    fn settle(&self, ticket: ClaimTicket, how: Settled) {
         self.shard(&ticket.name).queue.settle(ticket, how);
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::entry::Entry;
 use crate::lookup::ShareScope;
-use crate::tier::{Settled, Ticket};
+use crate::tier::{ClaimTicket, Settled};
 
 /// Commands that may wait, whatever their size.
 const COMMANDS_MAX: usize = 16_384;
@@ -19,7 +19,7 @@ pub(super) enum WriteCommand {
     /// Store an entry under a name.
     Put { name: Vec<u8>, entry: Arc<Entry>, scope: ShareScope },
     /// End the claim to fetch a key.
-    Settle { ticket: Ticket, how: Settled },
+    Settle { ticket: ClaimTicket, how: Settled },
 }
 
 impl WriteCommand {
@@ -65,7 +65,7 @@ impl Queue {
     }
 
     /// Queues the end of a claim. If there is no room, the claim ends when its time has passed.
-    pub(super) fn settle(&self, ticket: Ticket, how: Settled) {
+    pub(super) fn settle(&self, ticket: ClaimTicket, how: Settled) {
         self.push(WriteCommand::Settle { ticket, how });
     }
 

@@ -5,6 +5,10 @@ mod process;
 mod python;
 
 pub(crate) use http::{Origin, Reply, get, request};
+/// Less than the default interval of health checks (5 s): only a configured one is done by then.
+pub(crate) const BELOW_DEFAULT_INTERVAL: std::time::Duration =
+    std::time::Duration::from_millis(4_500);
+
 pub(crate) use outrigger_test_support::{PATIENCE, free_port, outrigger, tool};
 pub(crate) use process::{Outrigger, Process, outrigger_refuses};
 pub(crate) use python::PythonProgram;

@@ -85,7 +85,8 @@ fn entry_of(key: usize, born: Seq, seen: Seq) -> Entry {
     })
 }
 
-/// Asks the origin, where a read is a matter of an eighth of the time. It does what it was asked also when the pod dies meanwhile.
+/// Asks the origin, where a read takes an eighth of the time. It does what it was asked also when
+/// the pod dies meanwhile.
 async fn at_origin<T: 'static>(sim: &Sim, hurry: u64, run: impl FnOnce(&Sim) -> T + 'static) -> T {
     let answer: Rc<RefCell<Option<T>>> = Rc::default();
     let bell = Bell::default();

@@ -15,7 +15,7 @@ use crate::error::UpstreamError;
 use crate::guard::Urgency;
 use crate::pipeline::answer::{Answer, Reply};
 use crate::pipeline::exchange::with_interims;
-use crate::pipeline::fetch::run::{Fetch, Own};
+use crate::pipeline::fetch::run::{Fetch, ForLeader};
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::plan::{FetchPlan, Forward};
 use crate::pipeline::request::{RequestContext, RequestView};
@@ -127,8 +127,8 @@ fn is_overtaken(request: RequestView<'_>, flight: &Flight) -> bool {
     log.mirror().may_concern(uri, digest, tags.as_deref(), flight.born_seq())
 }
 
-/// Whether what a fetch brings has grown stale while its body is on the way. Who comes only now may
-/// not have it, and all who do begin one further fetch together, rather than each its own.
+/// Whether what a fetch brings has grown stale while its body is on the way. A request that
+/// arrives now may not have it; all such requests share one further fetch.
 fn has_expired(request: RequestView<'_>, flight: &Flight) -> bool {
     let Some(head) = flight.head() else { return false };
     let times = &head.lifetimes;
@@ -219,10 +219,10 @@ async fn lead(
         Ok(Resolution::Released) => {
             drop(reader);
             Fetched::Answer(match own.await {
-                Ok(Own::Response(upstream, refused)) => {
+                Ok(ForLeader::Response(upstream, refused)) => {
                     Answer::upstream(upstream, Outcome::Miss, plan.why, Some(refused.as_str()))
                 }
-                Ok(Own::Entry(entry)) => Answer::stored(entry, Outcome::Revalidated),
+                Ok(ForLeader::Entry(entry)) => Answer::stored(entry, Outcome::Revalidated),
                 Err(_) => Answer::failed(Arc::new(UpstreamError::Aborted), None, plan.why),
             })
         }

@@ -50,7 +50,7 @@ fn place(context: &RequestContext) -> Result<(RegisteredFlight, Slot), &'static 
     if context.guard.refusal().is_some() {
         return Err("breaker-open");
     }
-    // A refresh that carries credentials is nobody else's to join.
+    // A refresh that carries credentials must not be joined by other requests.
     let key = (digest, if context.collapsible { 0 } else { UNJOINED });
     let slot = context.guard.begin_refresh().ok_or("too-many")?;
     let flight = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
@@ -59,7 +59,7 @@ fn place(context: &RequestContext) -> Result<(RegisteredFlight, Slot), &'static 
 
 async fn run(fetch: Fetch, flight: RegisteredFlight, slot: Slot) {
     let _slot = slot;
-    // What expired together is not fetched together.
+    // Spreads refreshes of responses that expired together.
     let jitter = fetch.refresh_jitter();
     tokio::time::sleep(jitter.mul_f64(fastrand::f64())).await;
     // Another pod may have refreshed it already.

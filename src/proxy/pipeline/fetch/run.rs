@@ -32,16 +32,16 @@ use crate::state::Shared;
 use crate::upgrade::UNREQUESTED;
 use crate::upstream::{InterimSender, UpstreamRequest, UpstreamResponse};
 
-/// What belongs to the leader alone, with the reason.
-pub(crate) enum Own {
+/// A response that only the leader gets, with the reason why it is not shared.
+pub(crate) enum ForLeader {
     /// The response itself.
     Response(Box<UpstreamResponse>, NotStored),
     /// What is stored, under the fields of a 304 that may not be stored.
     Entry(Arc<Entry>),
 }
 
-/// Where it goes.
-type Direct = oneshot::Sender<Own>;
+/// The channel to the leader.
+type Direct = oneshot::Sender<ForLeader>;
 
 /// A fetch for the store, for the request with whose fields it is made.
 pub(crate) struct Fetch {
@@ -63,7 +63,7 @@ pub(crate) struct Fetch {
 }
 
 /// What the upstream said.
-enum Asked {
+enum Said {
     /// 304: what is stored is good, under these fields.
     Confirmed(Arc<Entry>, HeaderMap, Exchange),
     /// A response.
@@ -140,7 +140,7 @@ impl Fetch {
         flight: RegisteredFlight,
         direct: Option<Direct>,
     ) {
-        // No other pod is waited for, and no question asked, where the answer is no.
+        // Where the guard refuses the request, no other pod is asked or waited for.
         let refused = self.request.guard.refusal();
         if self.for_peers && refused.is_none() {
             let view = self.view();
@@ -175,15 +175,15 @@ impl Fetch {
         let log = LogSpan { born, seen: self.seen(born).await };
         match asked {
             Err(error) => self.failed(&flight, error),
-            Ok(Asked::Confirmed(stored, newer, exchange)) => {
+            Ok(Said::Confirmed(stored, newer, exchange)) => {
                 self.shared().watch.answered(self.request.key.digest());
                 self.confirmed(flight, &stored, &newer, exchange, log, direct);
             }
-            Ok(Asked::Response(upstream)) => self.responded(flight, *upstream, log, direct).await,
+            Ok(Said::Response(upstream)) => self.responded(flight, *upstream, log, direct).await,
         }
     }
 
-    async fn ask(&self, request: UpstreamRequest) -> Result<Asked, UpstreamError> {
+    async fn ask(&self, request: UpstreamRequest) -> Result<Said, UpstreamError> {
         let again = request.again();
         let mut upstream = self.request.worker.upstream.call(request).await?;
         if upstream.head.status == StatusCode::NOT_MODIFIED
@@ -192,7 +192,7 @@ impl Fetch {
         {
             if update::selects(&upstream.head.headers, &stored.headers) {
                 let stored = Arc::clone(stored);
-                return Ok(Asked::Confirmed(stored, upstream.head.headers, upstream.exchange));
+                return Ok(Said::Confirmed(stored, upstream.head.headers, upstream.exchange));
             }
             // It speaks of a representation that we do not have (RFC 9111 §4.3.4).
             let mut again = again;
@@ -203,10 +203,10 @@ impl Fetch {
             let endpoint = "the upstream".to_owned();
             return Err(UpstreamError::Invalid { endpoint, reason: UNREQUESTED.to_owned() });
         }
-        Ok(Asked::Response(Box::new(upstream)))
+        Ok(Said::Response(Box::new(upstream)))
     }
 
-    /// What the response may reflect: only where clients carry sessions it costs a question.
+    /// The log position that the response may reflect. Asks the log on causal routes only.
     async fn seen(&self, born: Seq) -> Seq {
         match self.request.route().consistency {
             Consistency::Causal => self.shared().log.seen().await.max(born),
@@ -296,14 +296,14 @@ impl Fetch {
                 flight.resolve(Resolution::Entry(entry, Outcome::Revalidated));
             }
             Err((entry, why)) => {
-                // It answers the request that was sent, and nobody else's.
+                // It answers only the request that was sent.
                 let shared = self.shared();
                 shared.metrics.count_store(why.as_str());
                 shared.memory.remove(self.request.key.digest());
                 flight.unlist();
                 if let Some(direct) = direct {
                     // A leader that has left needs no answer.
-                    let _ = direct.send(Own::Entry(entry));
+                    let _ = direct.send(ForLeader::Entry(entry));
                 }
                 flight.resolve(Resolution::Released);
             }
@@ -340,7 +340,7 @@ impl Fetch {
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.
-            let _ = direct.send(Own::Response(Box::new(upstream), why));
+            let _ = direct.send(ForLeader::Response(Box::new(upstream), why));
         }
         flight.resolve(Resolution::Released);
     }

@@ -100,7 +100,7 @@ async fn send(context: &RequestContext, call: UpstreamRequest, write: Option<Wri
     }
 }
 
-/// Other pods must know of the write and could not be told: it was not sent.
+/// The write could not be announced to the other pods, and was not sent.
 fn unannounced(error: &LogError, reported: Reported) -> Answer {
     tracing::debug!(%error, "a write that others must know of was refused");
     let answer = Answer::new(Reply::Unannounced, Outcome::Unwritten);

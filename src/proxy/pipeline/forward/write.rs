@@ -24,9 +24,9 @@ use crate::pipeline::request::RequestContext;
 use crate::state::{Active, Worker};
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
 
-/// A write that others were told of must be over before they stop waiting for its end.
+/// Time limit of a write that was announced; shorter than the hold, which ends by itself.
 const HELD_MAX: Duration = Duration::from_secs(90);
-/// A write without an answer may still be carried out; for so long it is taken to be under way.
+/// How long a write without an answer is taken to be under way, since it may still be carried out.
 const LINGER: Duration = Duration::from_secs(25);
 
 /// A write, with all that it needs when its client has left.
@@ -44,7 +44,7 @@ pub(crate) struct Write {
 
 /// What became of a write.
 pub(crate) enum Written {
-    /// The others must know and could not be told: it was not made.
+    /// It could not be announced to the other pods, and was not sent.
     Refused(LogError),
     /// It was sent. With the position of the log that tells of it, if there is one.
     Sent(Result<Box<UpstreamResponse>, UpstreamError>, Option<Seq>),

@@ -31,7 +31,7 @@ pub(super) fn only_if_cached() -> Response<ResponseBody> {
     own(StatusCode::GATEWAY_TIMEOUT, "nothing stored, and only-if-cached\n".to_owned())
 }
 
-/// Whether this instance wants requests.
+/// The answer to a health check of Envoy: 200 when ready, else 503.
 pub(crate) fn health(ready: bool) -> Response<ResponseBody> {
     if ready {
         return own(StatusCode::OK, "ready\n".to_owned());
