@@ -164,7 +164,78 @@ fn matchers(snapshot: &Snapshot, target: &PurgeTarget) -> Result<Vec<Matcher>, P
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use outrigger_coherence::PurgeLog;
+    use outrigger_telemetry::Metrics;
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::mesh::MeshSettings;
+    use crate::settings::{CoalesceSettings, ConnectionLimits, Settings};
+    use crate::state::Parts;
+    use crate::upstream::{
+        Balance, EjectionSettings, HostHeader, PoolSettings, Protocol, Timeouts, UpstreamSettings,
+    };
+
+    async fn process() -> Arc<Shared> {
+        let upstream = UpstreamSettings {
+            endpoints: Vec::new(),
+            tls: None,
+            protocol: Protocol::Http1,
+            balance: Balance::default(),
+            host_header: HostHeader::default(),
+            authority: String::new(),
+            health_check: None,
+            ejection: EjectionSettings::default(),
+            timeouts: Timeouts::default(),
+            pool: PoolSettings::default(),
+            header_count_max: 100,
+            header_bytes_max: 1 << 16,
+        };
+        let settings = Settings {
+            limits: ConnectionLimits::default(),
+            upstream,
+            mesh: MeshSettings::default(),
+            memory_bytes_max: 1 << 20,
+            object_bytes_max: 1 << 10,
+            variants_max: 4,
+            coalesce: CoalesceSettings::default(),
+            workers: 1,
+            show_key: false,
+        };
+        let parts = Parts {
+            settings,
+            snapshot: Arc::new(Snapshot::built_in()),
+            tiers: Vec::new(),
+            log: PurgeLog::local(),
+            metrics: Metrics::new(&mut Registry::default()),
+            tracing: None,
+            access_log: None,
+            clock: Clock::system(),
+            instance: "test".to_owned(),
+        };
+        Shared::start(parts).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_does_not_lose_its_purge() {
+        let shared = process().await;
+        let command =
+            PurgeCommand { target: PurgeTarget::All, mode: PurgeMode::Hard, reason: None };
+        let mut purging = Box::pin(purge(&shared, command));
+        let begun = std::future::poll_fn(|cx| Poll::Ready(purging.as_mut().poll(cx).is_pending()));
+        assert!(begun.await, "it waits for the count");
+        drop(purging);
+        let appended = async {
+            while shared.log().recent().is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), appended).await.unwrap();
+    }
 
     #[test]
     fn a_tag_is_read_as_responses_carry_it() {

@@ -330,30 +330,3 @@ async fn a_purge_by_a_web_page_is_refused() {
     client.response("POST").await.assert_status(415);
     assert_kept(&proxy, "/a").await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_leaves_does_not_lose_its_purge() {
-    let (_origin, proxy) = tagged().await;
-    let paths: Vec<String> = (0..400).map(|n| format!("/{n}")).collect();
-    for path in &paths {
-        proxy.get(path).await.assert_status(200);
-    }
-    for n in 0..30 {
-        let body = json!({"tag": format!("leaving-{n}-")}).to_string();
-        let mut client = Client::connect(proxy.admin).await;
-        let length = body.len();
-        client
-            .send(format!(
-                "POST /purge HTTP/1.1\r\nHost: admin\r\nContent-Type: application/json\r\n\
-                 Content-Length: {length}\r\n\r\n{body}"
-            ))
-            .await;
-        // Until the process has begun with it.
-        tokio::time::sleep(std::time::Duration::from_micros(100 * n)).await;
-        drop(client);
-        eventually("the purge is in the log", || async {
-            proxy.admin("/purges").await.text().contains(&format!("leaving-{n}-")).then_some(())
-        })
-        .await;
-    }
-}
