@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Gate, Origin, Proxy, Reply, Script, Setup, eventually, head};
+use crate::support::{Gate, Origin, Proxy, Reply, Script, Setup, head};
 
 /// Answers everything with a cacheable body that tells how often it was asked,
 /// tagged by the path.
