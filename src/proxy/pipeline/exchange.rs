@@ -88,11 +88,12 @@ pub(crate) async fn with_interims<F: Future>(
     send: impl FnOnce(Option<InterimSender>) -> F,
 ) -> F::Output {
     let queue = context.client.interim.as_ref();
+    // The future is large. In a box it is not copied with each future that waits for it.
     let Some(queue) = queue.filter(|_| context.parts.version == Version::HTTP_11) else {
-        return send(None).await;
+        return Box::pin(send(None)).await;
     };
     let (sender, mut interims) = mpsc::channel(INTERIM_QUEUE);
-    let mut work = std::pin::pin!(send(Some(sender)));
+    let mut work = Box::pin(send(Some(sender)));
     loop {
         tokio::select! {
             biased;
