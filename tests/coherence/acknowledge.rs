@@ -30,9 +30,7 @@ async fn all_pods_acknowledge_soon() {
     }
     times.sort_unstable();
     println!("acknowledged by four pods: median {:?}, slowest {:?}", times[10], times[19]);
-    // A single one may find the machine busy.
-    assert!(times[10] < Duration::from_secs(1), "{times:?}");
-    assert!(times[19] < Duration::from_secs(4), "{times:?}");
+    assert!(times[19] < Duration::from_secs(1), "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
