@@ -170,7 +170,7 @@ impl Shared {
         let uris = CanonicalUris(Arc::clone(&parts.snapshot));
         parts.log.follow_policy(Arc::new(uris), || {});
         let active = Active::new(parts.snapshot, None, &watch);
-        Ok(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             settings: parts.settings,
             policy: ArcSwap::from_pointee(active),
             memory,
@@ -190,7 +190,16 @@ impl Shared {
             clock: parts.clock,
             watch,
             open: AtomicUsize::new(0),
-        }))
+        });
+        for tier in &shared.tiers {
+            let memory = Arc::downgrade(&shared);
+            tier.on_overtaken(Box::new(move |entry| {
+                if let Some(shared) = memory.upgrade() {
+                    shared.memory.remove_if_same(entry);
+                }
+            }));
+        }
+        Ok(shared)
     }
 
     /// Puts a policy in force. Requests under way keep the one they began with.
@@ -220,7 +229,7 @@ impl Shared {
         if !valid(entry) {
             return Err(NotStored::Overtaken);
         }
-        self.memory.put(entry, valid)
+        self.memory.put(entry, self.clock.now(), valid)
     }
 
     /// The tier in memory, which is always there.

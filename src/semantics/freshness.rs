@@ -63,6 +63,8 @@ pub struct Lifetimes {
     pub stale_if_error_until: UnixMillis,
     /// `no-cache`: every use needs validation.
     pub no_cache: bool,
+    /// A later answer of the upstream has ended its use (`supersede`); `no_cache` is set as well.
+    pub invalid: bool,
     /// The response may not be served stale on the cache's own decision (RFC 9111 §4.2.4).
     pub forbids_stale: bool,
     /// RFC 8246: a reload does not need validation while fresh.
@@ -138,6 +140,7 @@ pub fn lifetimes(
         stale_if_error_until: fresh_until
             + window(directives.stale_if_error, rules.stale_if_error_ms),
         no_cache: directives.no_cache.is_whole(),
+        invalid: false,
         forbids_stale: directives.forbids_stale(),
         immutable: directives.immutable,
         source,

@@ -113,6 +113,7 @@ mod tests {
             stale_while_revalidate_until: T0 + 20_000,
             stale_if_error_until: T0 + 30_000,
             no_cache: false,
+            invalid: false,
             forbids_stale: false,
             immutable: false,
             source: FreshnessSource::MaxAge,

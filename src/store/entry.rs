@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use outrigger_semantics::partial::Part;
-use outrigger_semantics::{Lifetimes, UnixMillis, Variant, fields, tags};
+use outrigger_semantics::storable::has_validator;
+use outrigger_semantics::{Lifetimes, Recency, UnixMillis, Variant, fields, tags};
 
 /// A stored response, shared by all requests that it is served to.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Entry {
     pub seen_seq: u64,
     /// Hash of the caching rules by which it was stored. Values in Redis carry it as a field.
     pub rules_fingerprint: u64,
+    /// How recent it is: which of two responses under a key stays (RFC 9111 §4).
+    pub recency: Recency,
     /// When it was stored, by the proxy's clock.
     pub stored_at: UnixMillis,
     /// How long the upstream took for it, milliseconds.
@@ -90,6 +93,8 @@ pub struct Draft<'a> {
     pub log: LogSpan,
     /// Hash of the caching rules by which it is stored.
     pub rules_fingerprint: u64,
+    /// How recent the response is (RFC 9111 §4).
+    pub recency: Recency,
     /// The time of storing, by the proxy's clock.
     pub now: UnixMillis,
     /// How long the upstream took for it, milliseconds.
@@ -124,39 +129,50 @@ impl Entry {
             born_seq: draft.log.born,
             seen_seq: draft.log.seen.max(draft.log.born),
             rules_fingerprint: draft.rules_fingerprint,
+            recency: draft.recency,
             stored_at: draft.now,
             fetch_millis: draft.fetch_millis,
             checked: AtomicU64::new(0),
         }
     }
 
-    /// The same body under new header fields and lifetimes, as a 304 asks for (RFC 9111 §4.3.4).
-    pub fn freshened(
-        &self,
-        headers: &HeaderMap,
-        omit: &[HeaderName],
-        variant: Variant,
-        lifetimes: Lifetimes,
-        log: LogSpan,
-        now: UnixMillis,
-    ) -> Self {
-        Entry::new(Draft {
+    /// A draft of the same response: what changes it replaces fields of this.
+    pub fn draft(&self) -> Draft<'_> {
+        Draft {
             key: &self.key,
             digest: self.digest,
             uri_len: self.uri_len,
             uri_digest: self.uri_digest,
             status: self.status,
-            headers,
-            omit,
+            headers: &self.headers,
+            omit: &[],
             body: self.body.clone(),
             part: self.part,
-            variant,
-            lifetimes,
-            log,
+            variant: self.variant.clone(),
+            lifetimes: self.lifetimes,
+            log: LogSpan { born: self.born_seq, seen: self.seen_seq },
             rules_fingerprint: self.rules_fingerprint,
-            now,
+            recency: self.recency,
+            now: self.stored_at,
             fetch_millis: self.fetch_millis,
-        })
+        }
+    }
+
+    /// The same response after an answer that ended some of its uses: `lifetimes` say which. It is as
+    /// recent as that answer, so that it takes the place of copies in other tiers. The body is
+    /// dropped where no validation can bring it back.
+    pub fn superseded(&self, lifetimes: Lifetimes, recency: Recency, now: UnixMillis) -> Self {
+        let body = match lifetimes.invalid && !has_validator(&self.headers) {
+            true => Bytes::new(),
+            false => self.body.clone(),
+        };
+        Entry::new(Draft { body, lifetimes, recency, now, ..self.draft() })
+    }
+
+    /// Whether a validation or a failure of the upstream can bring it into use. What is invalid and
+    /// has no validator is kept only to outlast older copies in other tiers.
+    pub fn is_of_use(&self) -> bool {
+        !self.lifetimes.invalid || has_validator(&self.headers)
     }
 
     /// The canonical URI, as bytes of the key.
@@ -176,16 +192,10 @@ impl Entry {
         FIXED + self.key.len() + headers + tags + self.variant.weight() + self.body.len()
     }
 
-    /// Whether the entry may replace a good one: neither a server error nor a 200 without a body.
-    pub fn is_good_enough(&self) -> bool {
-        // Responses with other statuses mean something without a body.
-        let empty = self.status == StatusCode::OK && self.body.is_empty();
-        self.status.as_u16() < 500 && !empty
-    }
-
-    /// Whether this is worth protecting from being replaced by an error or an empty body.
+    /// Whether this is no server error: those never replace other responses, and are not served in
+    /// place of an upstream that fails.
     pub fn is_good(&self) -> bool {
-        self.status.as_u16() < 400 && !self.body.is_empty()
+        !self.status.is_server_error()
     }
 
     /// Up to which change of the purge log's mirror the entry was found valid, with a mark whether a
@@ -254,12 +264,14 @@ pub(crate) mod tests {
                 stale_while_revalidate_until: UnixMillis(1000),
                 stale_if_error_until: UnixMillis(1000),
                 no_cache: false,
+                invalid: false,
                 forbids_stale: false,
                 immutable: false,
                 source: FreshnessSource::MaxAge,
             },
             log: LogSpan::default(),
             rules_fingerprint: 0,
+            recency: Recency::default(),
             now: UnixMillis(0),
             fetch_millis: 1,
         })

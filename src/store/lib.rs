@@ -19,4 +19,4 @@ pub use entry::Entry;
 pub use lookup::{Lookup, Miss, ShareRules, ShareScope, Unavailable, Wanted};
 pub use memory::MemoryTier;
 pub use redis::RedisTier;
-pub use tier::{Claim, ClaimTicket, Counted, Settled, Tier, Usable};
+pub use tier::{Claim, ClaimTicket, Counted, OnOvertaken, Settled, Tier, Usable};

@@ -14,8 +14,9 @@ use std::time::Duration;
 use moka::Expiry;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
-use outrigger_semantics::NotStored;
 use outrigger_semantics::storable::has_validator;
+use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
+use outrigger_semantics::{Lifetimes, NotStored, Recency, UnixMillis};
 use smallvec::SmallVec;
 
 use crate::entry::Entry;
@@ -98,6 +99,23 @@ fn useful_for(entry: &Entry) -> Duration {
     (usable + kept).clamp(Duration::from_secs(1), Duration::from_secs(86_400 * 3650))
 }
 
+/// What a stored response is to an answer of this recency.
+pub fn held(
+    have: &Entry,
+    answer: Recency,
+    now: UnixMillis,
+    still_valid: impl Fn(&Entry) -> bool,
+) -> Held {
+    let valid = still_valid(have);
+    if !valid || !have.is_good() {
+        return Held::Nothing;
+    }
+    match answer.is_older_than(have.recency, have.lifetimes.is_fresh(now)) {
+        true => Held::Newer,
+        false => Held::Older,
+    }
+}
+
 /// Numbers that the memory tier counts itself.
 #[derive(Debug, Default)]
 pub struct MemoryCounts {
@@ -146,23 +164,25 @@ impl MemoryTier {
         }
     }
 
-    /// Stores a response, replacing the one with the same selecting values.
+    /// Stores a response, replacing the one with the same selecting values as the table of
+    /// [`supersede`](outrigger_semantics::supersede) says.
     ///
-    /// `still_valid` tells whether an entry is untouched by purges: a good valid entry is not
-    /// replaced by an error or by an empty body.
+    /// `still_valid` tells whether an entry is untouched by purges: one that is not gives way to all.
     ///
     /// # Errors
-    /// [`NotStored::KeptGood`] if the existing entry stays, [`NotStored::Overtaken`] if it is newer.
+    /// [`NotStored::KeptGood`] if a server error would have replaced it, [`NotStored::Overtaken`] if
+    /// what is there is more recent.
     pub fn put(
         &self,
         entry: &Arc<Entry>,
+        now: UnixMillis,
         still_valid: impl Fn(&Entry) -> bool,
     ) -> Result<(), NotStored> {
         let mut refused = None;
         let mut dropped = 0;
         self.cache.entry(entry.digest).and_compute_with(|old| {
             let old = old.map(|found| found.into_value());
-            match self.merged(old.as_deref(), entry, &still_valid) {
+            match self.merged(old.as_deref(), entry, now, &still_valid) {
                 Ok((slot, over)) => {
                     dropped = over;
                     Op::Put(Arc::new(slot))
@@ -181,24 +201,18 @@ impl MemoryTier {
         &self,
         old: Option<&Slot>,
         entry: &Arc<Entry>,
+        now: UnixMillis,
         still_valid: impl Fn(&Entry) -> bool,
     ) -> Result<(Slot, u64), NotStored> {
         let mut variants: SmallVec<[Arc<Entry>; 1]> = SmallVec::new();
         variants.push(Arc::clone(entry));
         let mut dropped = 0;
         for have in old.filter(|slot| slot.key == entry.key).iter().flat_map(|s| &s.variants) {
-            if have.variant == entry.variant {
-                let replaces_good = have.is_good() && !entry.is_good_enough();
-                if replaces_good && still_valid(have) {
-                    return Err(NotStored::KeptGood);
-                }
-                // A copy from another tier may have been read before this one was stored.
-                if (have.born_seq, have.stored_at) > (entry.born_seq, entry.stored_at) {
-                    return Err(NotStored::Overtaken);
-                }
-            } else if !have.variant.names().eq(entry.variant.names()) {
-                // The response now varies by other fields; the newest response says by which.
-                dropped += 1;
+            let same_names = have.variant.names().eq(entry.variant.names());
+            if have.variant == entry.variant || !same_names {
+                self.gives_way(have, entry, now, &still_valid)?;
+                // The response now varies by other fields; the most recent one says by which.
+                dropped += u64::from(!same_names);
             } else if variants.len() < self.variants_max {
                 variants.push(Arc::clone(have));
             } else {
@@ -206,6 +220,71 @@ impl MemoryTier {
             }
         }
         Ok((Slot { key: Arc::clone(&entry.key), variants }, dropped))
+    }
+
+    /// Whether a stored response gives way to another one for the same requests.
+    fn gives_way(
+        &self,
+        have: &Entry,
+        entry: &Entry,
+        now: UnixMillis,
+        still_valid: impl Fn(&Entry) -> bool,
+    ) -> Result<(), NotStored> {
+        let answer = Answer::of(entry.status, Ok(()));
+        let held = held(have, entry.recency, now, still_valid);
+        match supersede::cell(held, answer, Asker::Anyone).effect {
+            Effect::Store | Effect::Replace => Ok(()),
+            Effect::StandIn => Err(NotStored::KeptGood),
+            _ => Err(NotStored::Overtaken),
+        }
+    }
+
+    /// Ends uses of a stored response, if it is not more recent than the answer that does so: `change`
+    /// makes its new lifetimes of the old ones. Returns what is stored now; `None` if it was left
+    /// alone.
+    pub fn supersede(
+        &self,
+        wanted: Wanted<'_>,
+        recency: Recency,
+        now: UnixMillis,
+        change: impl Fn(Lifetimes) -> Lifetimes,
+    ) -> Option<Arc<Entry>> {
+        let mut ended = None;
+        self.cache.entry(wanted.digest).and_compute_with(|old| {
+            let old = old.map(moka::Entry::into_value).filter(|slot| *slot.key == *wanted.key);
+            let Some(slot) = old else { return Op::Nop };
+            let mut variants = slot.variants.clone();
+            let found = variants.iter_mut().find(|entry| entry.variant.matches(wanted.headers));
+            let Some(entry) = found.filter(|entry| entry.part.is_none()) else { return Op::Nop };
+            if recency.is_older_than(entry.recency, entry.lifetimes.is_fresh(now)) {
+                return Op::Nop;
+            }
+            *entry = Arc::new(entry.superseded(change(entry.lifetimes), recency, now));
+            ended = Some(Arc::clone(entry));
+            Op::Put(Arc::new(Slot { key: Arc::clone(&slot.key), variants }))
+        });
+        ended
+    }
+
+    /// Removes a response if it is still the one that is stored.
+    pub fn remove_if_same(&self, entry: &Entry) {
+        self.cache.entry(entry.digest).and_compute_with(|old| {
+            let Some(slot) = old.map(moka::Entry::into_value) else { return Op::Nop };
+            let is_it = |have: &Entry| {
+                have.recency == entry.recency
+                    && have.variant == entry.variant
+                    && have.stored_at == entry.stored_at
+            };
+            if slot.key != entry.key || !slot.variants.iter().any(|have| is_it(have)) {
+                return Op::Nop;
+            }
+            let mut variants = slot.variants.clone();
+            variants.retain(|have| !is_it(have));
+            if variants.is_empty() {
+                return Op::Remove;
+            }
+            Op::Put(Arc::new(Slot { key: Arc::clone(&slot.key), variants }))
+        });
     }
 
     /// Removes everything stored under a key.
@@ -264,7 +343,7 @@ mod tests {
     fn a_digest_collision_is_a_miss() {
         let tier = MemoryTier::new(1 << 20, 4);
         let stored = Arc::new(entry("ab", None, "body"));
-        tier.put(&stored, |_| true).unwrap();
+        tier.put(&stored, UnixMillis(0), |_| true).unwrap();
         assert!(matches!(get(&tier, &stored, &HeaderMap::new()), Lookup::Hit(_)));
         let other = entry("xy", None, "body");
         assert_eq!(other.digest, stored.digest);
@@ -277,7 +356,7 @@ mod tests {
         let mut last = None;
         for value in ["1", "2", "3"] {
             let stored = Arc::new(entry("k", Some(("vary", "x-v")), value));
-            tier.put(&stored, |_| true).unwrap();
+            tier.put(&stored, UnixMillis(0), |_| true).unwrap();
             last = Some(stored);
         }
         let last = last.unwrap();
@@ -296,24 +375,118 @@ mod tests {
     fn entries_are_counted_up_to_a_bound_of_keys() {
         let tier = MemoryTier::new(1 << 20, 4);
         for key in ["a", "ab", "abc"] {
-            tier.put(&Arc::new(entry(key, None, "body")), |_| true).unwrap();
+            tier.put(&Arc::new(entry(key, None, "body")), UnixMillis(0), |_| true).unwrap();
         }
         for body in ["1", "2"] {
-            tier.put(&Arc::new(entry("abcd", Some(("vary", "x-v")), body)), |_| true).unwrap();
+            tier.put(&Arc::new(entry("abcd", Some(("vary", "x-v")), body)), UnixMillis(0), |_| {
+                true
+            })
+            .unwrap();
         }
         assert_eq!(tier.count(4, |_| true), (5, false));
         assert_eq!(tier.count(9, |entry| entry.body.len() == 1), (2, false));
         assert!(tier.count(3, |_| true).1);
     }
 
+    /// A response under one key, as recent as `date` and `requested_at` say, milliseconds.
+    fn recent(date: i64, requested_at: i64, body: &str) -> Entry {
+        let mut entry = entry("k", None, body);
+        entry.recency = Recency { date: UnixMillis(date), requested_at: UnixMillis(requested_at) };
+        entry
+    }
+
+    fn body(tier: &MemoryTier, like: &Entry) -> String {
+        match get(tier, like, &HeaderMap::new()) {
+            Lookup::Hit(found) => String::from_utf8_lossy(&found.body).into_owned(),
+            _ => "nothing".to_owned(),
+        }
+    }
+
     #[test]
-    fn an_empty_body_does_not_replace_a_good_entry() {
+    fn an_older_response_does_not_replace_a_more_recent_one() {
         let tier = MemoryTier::new(1 << 20, 2);
-        let good = Arc::new(entry("k", None, "good"));
-        let empty = Arc::new(entry("k", None, ""));
-        tier.put(&good, |_| true).unwrap();
-        assert_eq!(tier.put(&empty, |_| true), Err(NotStored::KeptGood));
-        assert_eq!(tier.put(&empty, |_| false), Ok(()));
+        let newer = Arc::new(recent(5_000, 5_100, "newer"));
+        tier.put(&newer, UnixMillis(0), |_| true).unwrap();
+        for (date, requested_at) in [(4_000, 4_000), (4_000, 6_000), (5_000, 5_099)] {
+            let older = Arc::new(recent(date, requested_at, "older"));
+            let refused = tier.put(&older, UnixMillis(0), |_| true);
+            assert_eq!(refused, Err(NotStored::Overtaken), "{date} {requested_at}");
+        }
+        assert_eq!(body(&tier, &newer), "newer");
+        let next = Arc::new(recent(5_000, 5_100, "next"));
+        tier.put(&next, UnixMillis(0), |_| true).unwrap();
+        assert_eq!(body(&tier, &newer), "next");
+    }
+
+    #[test]
+    fn what_a_purge_has_met_gives_way_to_an_older_response() {
+        let tier = MemoryTier::new(1 << 20, 2);
+        tier.put(&Arc::new(recent(5_000, 5_100, "purged")), UnixMillis(0), |_| true).unwrap();
+        let older = Arc::new(recent(4_000, 4_000, "older"));
+        assert_eq!(tier.put(&older, UnixMillis(0), |_| false), Ok(()));
+        assert_eq!(body(&tier, &older), "older");
+    }
+
+    #[test]
+    fn an_older_response_with_other_vary_fields_does_not_drop_newer_variants() {
+        let tier = MemoryTier::new(1 << 20, 4);
+        let mut newer = entry("k", Some(("vary", "x-v")), "newer");
+        newer.recency.requested_at = UnixMillis(9);
+        let newer = Arc::new(newer);
+        tier.put(&newer, UnixMillis(0), |_| true).unwrap();
+        let older = Arc::new(recent(0, 1, "older"));
+        assert_eq!(tier.put(&older, UnixMillis(0), |_| true), Err(NotStored::Overtaken));
+        assert_eq!(tier.count(9, |_| true), (1, false));
+    }
+
+    #[test]
+    fn a_newer_empty_response_replaces_the_old_body() {
+        let tier = MemoryTier::new(1 << 20, 2);
+        tier.put(&Arc::new(recent(1_000, 1_000, "good")), UnixMillis(0), |_| true).unwrap();
+        let empty = Arc::new(recent(2_000, 2_000, ""));
+        assert_eq!(tier.put(&empty, UnixMillis(0), |_| true), Ok(()));
+        assert_eq!(body(&tier, &empty), "");
+    }
+
+    #[test]
+    fn a_server_error_replaces_only_what_a_purge_has_met_and_other_errors() {
+        let tier = MemoryTier::new(1 << 20, 2);
+        let error = |at, body| {
+            let mut error = recent(at, at, body);
+            error.status = http::StatusCode::SERVICE_UNAVAILABLE;
+            Arc::new(error)
+        };
+        tier.put(&Arc::new(recent(1_000, 1_000, "good")), UnixMillis(0), |_| true).unwrap();
+        let refused = tier.put(&error(2_000, "error"), UnixMillis(0), |_| true);
+        assert_eq!(refused, Err(NotStored::KeptGood));
+        tier.put(&error(3_000, "error"), UnixMillis(0), |_| false).unwrap();
+        tier.put(&error(4_000, "next error"), UnixMillis(0), |_| true).unwrap();
+        assert_eq!(body(&tier, &error(0, "")), "next error");
+    }
+
+    #[test]
+    fn a_superseded_response_keeps_its_body_only_for_validation() {
+        let tier = MemoryTier::new(1 << 20, 2);
+        let mut validated = entry("k", Some(("etag", "\"a\"")), "body");
+        validated.recency = Recency { date: UnixMillis(5_000), requested_at: UnixMillis(5_000) };
+        let validated = Arc::new(validated);
+        tier.put(&validated, UnixMillis(0), |_| true).unwrap();
+        let headers = HeaderMap::new();
+        let wanted = Wanted::of(validated.digest, &validated.key, &headers);
+        let at = |at| Recency { date: UnixMillis(at), requested_at: UnixMillis(at) };
+        // An answer that was asked for before says nothing about it.
+        let late = tier.supersede(wanted, at(4_000), UnixMillis(0), Lifetimes::invalidated);
+        assert!(late.is_none());
+        let ended = tier.supersede(wanted, at(6_000), UnixMillis(0), Lifetimes::invalidated);
+        let ended = ended.unwrap();
+        assert!(ended.lifetimes.invalid && ended.is_of_use() && ended.recency == at(6_000));
+        assert_eq!(body(&tier, &validated), "body");
+        let plain = Arc::new(recent(7_000, 7_000, "body"));
+        tier.put(&plain, UnixMillis(0), |_| true).unwrap();
+        let ended = tier.supersede(wanted, at(8_000), UnixMillis(0), Lifetimes::invalidated);
+        assert!(ended.is_some_and(|ended| !ended.is_of_use() && ended.body.is_empty()));
+        tier.remove_if_same(&plain);
+        assert_eq!(body(&tier, &plain), "");
     }
 
     #[test]
@@ -322,7 +495,7 @@ mod tests {
         let body = "x".repeat(5_000);
         for n in 0..200 {
             let key = format!("{}{}", "k".repeat(n), n);
-            tier.put(&Arc::new(entry(&key, None, &body)), |_| true).unwrap();
+            tier.put(&Arc::new(entry(&key, None, &body)), UnixMillis(0), |_| true).unwrap();
         }
         tier.run_pending_tasks();
         assert!(tier.bytes() <= 100_000, "{}", tier.bytes());

@@ -10,8 +10,9 @@
 //! above it nor copies between tiers.
 //!
 //! **Copy down.** What is stored in memory is offered to every tier. [`Tier::offer`] must not wait: a
-//! tier queues the write behind the response, or drops it. An error or an empty body must not replace
-//! a good response in a tier ([`Entry::is_good_enough`]).
+//! tier queues the write behind the response, or drops it. A server error must not replace another
+//! response in a tier ([`Entry::is_good`]), and an older response must not replace a more recent one
+//! ([`Recency`](outrigger_semantics::Recency)).
 //!
 //! **Validity.** A tier deletes nothing because of a purge, and judges no freshness: an entry keeps
 //! the log positions of its fetch, and the caller compares them when it has been read. What a tier
@@ -49,6 +50,10 @@ pub trait Tier: Send + Sync {
     /// Hands a stored response to the tier; `false` if the tier does not take it. Must not wait.
     fn offer(&self, entry: &Arc<Entry>, rules: &ShareRules) -> bool;
 
+    /// Names who is told of an entry that the tier did not take since it has a more recent one: the
+    /// copy in memory is then out of date. Called once, before the tier is used.
+    fn on_overtaken(&self, _tell: OnOvertaken) {}
+
     /// Called once on each worker's runtime before the worker takes traffic, so that connections can
     /// live on the runtime that uses them. Workers are numbered from zero.
     fn attach(&self, _worker: usize) {}
@@ -79,6 +84,9 @@ pub trait Tier: Send + Sync {
         }
     }
 }
+
+/// Is told of an entry that is out of date.
+pub type OnOvertaken = Box<dyn Fn(&Entry) + Send + Sync>;
 
 /// Decides whether a stored response answers the request that waits for it.
 pub type Usable<'a> = dyn Fn(&Arc<Entry>) -> bool + Send + Sync + 'a;

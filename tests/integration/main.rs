@@ -32,6 +32,7 @@ mod stale;
 mod startup;
 mod storing;
 mod streaming;
+mod supersede;
 mod trailers;
 mod upgrade;
 mod uri;

@@ -213,11 +213,6 @@ async fn a_good_stale_entry_is_not_replaced_by_an_error() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_good_stale_entry_is_not_replaced_by_an_empty_response() {
-    assert_good_entry_survives(Reply::cached("max-age=60", "")).await;
-}
-
 async fn assert_back_pressure(control: &str, length: &str) {
     let origin = Origin::start().await;
     let lines = [("Cache-Control", control), ("Content-Length", length)];

@@ -17,6 +17,7 @@ mod pods;
 mod quota;
 mod sealing;
 mod sharing;
+mod supersede;
 mod topologies;
 mod warm;
 

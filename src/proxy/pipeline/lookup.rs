@@ -128,13 +128,22 @@ async fn below(request: RequestView<'_>, found: Found) -> Found {
         return found;
     }
     match (shared_copy(request).await, found) {
-        (Some(copy), Found::Nothing(_)) => copy,
-        (Some(Found::Validate(theirs, why)), Found::Validate(ours, _)) => {
-            let newer = if theirs.stored_at > ours.stored_at { theirs } else { ours };
-            Found::Validate(newer, why)
+        (Some(copy), Found::Validate(ours, why)) if is_older(&copy, &ours) => {
+            Found::Validate(ours, why)
         }
         (Some(Found::Nothing(_)) | None, found) => found,
         (Some(copy), _) => copy,
+    }
+}
+
+/// Whether a copy from a tier is older than what memory has (RFC 9111 §4). What memory has is not
+/// fresh, or the tier would not have been asked.
+fn is_older(copy: &Found, ours: &Entry) -> bool {
+    match copy {
+        Found::Serve(theirs, _)
+        | Found::ServeAndRefresh(theirs, _)
+        | Found::Validate(theirs, _) => theirs.recency.is_older_than(ours.recency, false),
+        Found::Nothing(_) | Found::Bypass(_) | Found::Distrusted(_) => false,
     }
 }
 

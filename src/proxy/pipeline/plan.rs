@@ -63,6 +63,7 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
         Found::Nothing(why) => (None, why, None),
         Found::Distrusted(why) => (None, Forwarded::Bypass, Some(why)),
     };
+    let stored = stored.filter(|entry| entry.is_of_use());
     if let Some(answer) = stored.as_ref().and_then(|entry| from_part(request, entry)) {
         return Plan::Answer(answer);
     }
@@ -74,7 +75,8 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
     }
     let stored = stored.filter(|entry| entry.part.is_none());
     let hit_for_miss = || request.shared.hit_for_miss.contains_key(&request.key.digest());
-    if stored.is_none() && distrust.is_none() && hit_for_miss() {
+    let out_of_date = stored.as_ref().is_none_or(|entry| entry.lifetimes.invalid);
+    if out_of_date && distrust.is_none() && hit_for_miss() {
         return Plan::Forward(Forward::Pass(why));
     }
     let ranged = stored.is_none() && range::parse(request.headers).is_some();

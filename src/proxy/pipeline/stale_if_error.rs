@@ -6,8 +6,8 @@ use outrigger_store::Entry;
 use crate::pipeline::answer::{Answer, Reply};
 use crate::pipeline::request::RequestView;
 
-/// Whether a stored response may be served in place of a failed upstream (RFC 5861 §4): a whole,
-/// good one that no purge has met.
+/// Whether a stored response may be served in place of a failed upstream (RFC 5861 §4): a whole
+/// one, with whatever status below 500, that no purge has met.
 pub(crate) fn may_serve_on_error(request: RequestView<'_>, entry: &Entry) -> bool {
     entry.part.is_none()
         && entry.is_good()

@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use outrigger_policy::guard::FailureKind;
@@ -27,6 +27,9 @@ pub(crate) struct UpstreamResponse {
     pub(crate) body: UpstreamBody,
     /// When the request was sent and its response head came.
     pub(crate) exchange: Exchange,
+    /// Whether only the end of the connection ends the body (RFC 9112 §6.3): then a body without a
+    /// byte cannot be told from one that broke off.
+    pub(crate) ends_by_close: bool,
     /// The protocol that a 101 switches to. Its field is hop-by-hop, and so not in the head.
     pub(crate) protocol: Option<HeaderValue>,
 }
@@ -41,8 +44,12 @@ impl UpstreamResponse {
     ) -> Self {
         let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = if switches { head.headers.get(UPGRADE).cloned() } else { None };
+        let ends_by_close = head.version < Version::HTTP_2
+            && !head.headers.contains_key(CONTENT_LENGTH)
+            && !head.headers.contains_key(TRANSFER_ENCODING)
+            && !body.is_end_stream();
         from_upstream(&mut head.headers, head.version, identity, exchange.responded_at);
-        UpstreamResponse { head, body, exchange, protocol }
+        UpstreamResponse { head, body, exchange, ends_by_close, protocol }
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU64;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::Part;
 use outrigger_semantics::range::ByteRange;
-use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant, fields};
+use outrigger_semantics::{FreshnessSource, Lifetimes, Recency, UnixMillis, Variant, fields};
 
 use crate::entry::{Entry, LogSpan};
 
@@ -25,6 +26,7 @@ const STORED_AT: u8 = 10;
 const FETCH_MILLIS: u8 = 11;
 const PART: u8 = 12;
 const SELECTOR: u8 = 13;
+const RECENCY: u8 = 14;
 
 /// Bound on fields, tags and selectors of a value. No writer of ours exceeds it.
 const MANY: usize = 4096;
@@ -74,6 +76,8 @@ pub(super) fn write_entry(entry: &Entry) -> Vec<u8> {
     put(&mut out, RULES_FINGERPRINT, &[&entry.rules_fingerprint.to_le_bytes()]);
     put(&mut out, STORED_AT, &[&entry.stored_at.0.to_le_bytes()]);
     put(&mut out, FETCH_MILLIS, &[&entry.fetch_millis.to_le_bytes()]);
+    let Recency { date, requested_at } = entry.recency;
+    put(&mut out, RECENCY, &[&date.0.to_le_bytes(), &requested_at.0.to_le_bytes()]);
     if let Some(part) = &entry.part {
         let numbers = [part.range.first, part.range.last, part.complete_length];
         put(&mut out, PART, &[&numbers.map(u64::to_le_bytes).concat()]);
@@ -107,7 +111,12 @@ fn lifetimes_bytes(times: &Lifetimes) -> Vec<u8> {
     ];
     let mut out = points.map(|point| point.0.to_le_bytes()).concat();
     let flag = |set: bool, bit: u8| u8::from(set) << bit;
-    out.push(flag(times.no_cache, 0) | flag(times.forbids_stale, 1) | flag(times.immutable, 2));
+    out.push(
+        flag(times.no_cache, 0)
+            | flag(times.forbids_stale, 1)
+            | flag(times.immutable, 2)
+            | flag(times.invalid, 3),
+    );
     out.push(source_code(times.source));
     out
 }
@@ -194,6 +203,7 @@ struct Partial {
     rules_fingerprint: u64,
     stored_at: Option<UnixMillis>,
     fetch_millis: u32,
+    recency: Option<Recency>,
     part: Option<Part>,
     selectors: Vec<(HeaderName, Option<Box<[u8]>>)>,
 }
@@ -243,6 +253,10 @@ impl Partial {
                 self.stored_at = Some(UnixMillis(at.cast_signed()));
             }
             FETCH_MILLIS => self.fetch_millis = u32::from_le_bytes(field[..].try_into().ok()?),
+            RECENCY => {
+                let [date, requested_at] = u64s(&field)?.map(|at| UnixMillis(at.cast_signed()));
+                self.recency = Some(Recency { date, requested_at });
+            }
             PART => {
                 let [first, last, complete_length] = u64s(&field)?;
                 let range = ByteRange { first, last };
@@ -280,6 +294,13 @@ impl Partial {
         } else {
             outrigger_semantics::digest(&key[..uri_len])
         };
+        let stored_at = self.stored_at?;
+        // Earlier versions wrote no recency.
+        let exchange = Exchange {
+            requested_at: stored_at - i64::from(self.fetch_millis),
+            responded_at: stored_at,
+        };
+        let recency = self.recency.unwrap_or_else(|| Recency::of(&self.headers, exchange));
         Some(Entry {
             key: key[..].into(),
             digest,
@@ -295,7 +316,8 @@ impl Partial {
             born_seq: self.log?.born,
             seen_seq: self.log?.seen,
             rules_fingerprint: self.rules_fingerprint,
-            stored_at: self.stored_at?,
+            recency,
+            stored_at,
             fetch_millis: self.fetch_millis,
             checked: AtomicU64::new(0),
         })
@@ -317,6 +339,7 @@ fn read_lifetimes(field: &Bytes) -> Option<Lifetimes> {
         stale_while_revalidate_until: while_revalidate,
         stale_if_error_until: if_error,
         no_cache: flags & 1 != 0,
+        invalid: flags & 8 != 0,
         forbids_stale: flags & 2 != 0,
         immutable: flags & 4 != 0,
         source: source_of(source)?,

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use outrigger_semantics::{Recency, UnixMillis};
+
 use super::tests::{ALL, assert_same, codec, full_entry, keyring};
 use super::*;
 
@@ -24,17 +26,28 @@ fn golden(file: &str, write: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Version 1 had no recency: it is taken from the fields and from when the entry was stored.
 #[test]
 fn values_of_version_1_are_read_by_every_configuration() {
+    let mut entry = full_entry(BODY);
+    entry.recency = Recency { date: UnixMillis(2_000), requested_at: UnixMillis(1_987) };
+    every_configuration_reads("v1", &entry);
+}
+
+#[test]
+fn values_of_version_2_are_read_by_every_configuration() {
+    every_configuration_reads("v2", &full_entry(BODY));
+}
+
+fn every_configuration_reads(version: &str, entry: &Entry) {
     let keys = tempfile::tempdir().unwrap();
     let keys = keyring(keys.path(), &[(1, 1), (2, 2)]);
-    let entry = full_entry(BODY);
     for writer in ALL {
         for (sealed, ring) in [("plain", None), ("sealed", Some(&keys))] {
-            let file = format!("v1-{}-{sealed}.bin", format!("{writer:?}").to_lowercase());
-            let value = golden(&file, || codec(writer).entry(&entry, NAME, ring).unwrap());
+            let file = format!("{version}-{}-{sealed}.bin", format!("{writer:?}").to_lowercase());
+            let value = golden(&file, || codec(writer).entry(entry, NAME, ring).unwrap());
             for reader in ALL {
-                assert_same(codec(reader).read(value.clone(), NAME, ring).unwrap(), &entry);
+                assert_same(codec(reader).read(value.clone(), NAME, ring).unwrap(), entry);
             }
         }
     }
@@ -43,7 +56,7 @@ fn values_of_version_1_are_read_by_every_configuration() {
 #[test]
 fn what_is_written_without_compression_and_seal_is_the_same_to_the_byte() {
     let value = codec(Compression::None).entry(&full_entry(BODY), NAME, None).unwrap();
-    assert_eq!(value, golden("v1-none-plain.bin", || value.clone()));
+    assert_eq!(value, golden("v2-none-plain.bin", || value.clone()));
 }
 
 #[test]
@@ -60,10 +73,10 @@ fn a_descriptor_of_version_1_is_read() {
 fn fields_of_later_writers_are_skipped() {
     let entry = full_entry(BODY);
     let codec = codec(Compression::None);
-    let value = golden("v1-with-a-later-field.bin", || {
+    let value = golden("v2-with-a-later-field.bin", || {
         let mut payload = fields::write_entry(&entry);
         payload.splice(0..0, [200, 3, 0, 0, 0, b'n', b'e', b'w']);
-        codec.wrap(Kind::Entry, payload, false, NAME, None).unwrap()
+        codec.wrap((Kind::Entry, &stamp(entry.recency)), payload, false, NAME, None).unwrap()
     });
     assert_same(codec.read(value, NAME, None).unwrap(), &entry);
 }
@@ -71,9 +84,9 @@ fn fields_of_later_writers_are_skipped() {
 #[test]
 fn values_of_a_later_version_are_foreign() {
     let codec = codec(Compression::None);
-    let value = golden("v2.bin", || {
+    let value = golden("v3.bin", || {
         let mut value = codec.entry(&full_entry(BODY), NAME, None).unwrap();
-        value[2] = 2;
+        value[2] = 3;
         let crc = checksum(NAME, &value[..CRC_AT], &[], &value[HEAD_BYTES..]);
         value[CRC_AT..HEAD_BYTES].copy_from_slice(&crc.to_le_bytes());
         value

@@ -8,9 +8,12 @@
 //!
 //! ```text
 //! "OR" | version | kind | compression | sealing | 2 bytes zero | length before compression (u32)
-//!      | CRC-32 of name, head and rest (u32) | sealed only: key number (u32), nonce (12) | rest
+//!      | CRC-32 of name, head and rest (u32) | version 2 only: date (14), time of the request (14)
+//!      | sealed only: key number (u32), nonce (12) | rest
 //! ```
-//! Integers are little-endian. The checksum covers the name under which the value is stored, and so
+//! Integers are little-endian. The two times of version 2 are decimal milliseconds since the Unix
+//! epoch: they are the recency of a stored response, in a form that a script of Redis can compare.
+//! Descriptors have none, and are written in version 1. The checksum covers the name under which the value is stored, and so
 //! does the seal (as associated data): a value copied to another name is refused.
 
 mod compress;
@@ -19,6 +22,7 @@ mod rest;
 pub mod seal;
 
 use http::HeaderName;
+use outrigger_semantics::Recency;
 
 use crate::entry::Entry;
 pub use compress::Compression;
@@ -26,11 +30,16 @@ pub use rest::Refused;
 use rest::Rest;
 use seal::Keyring;
 
-/// The version that is written.
-const VERSION: u8 = 1;
+/// The version without recency.
+const PLAIN: u8 = 1;
+/// The version with recency.
+const STAMPED: u8 = 2;
 const MAGIC: [u8; 2] = *b"OR";
 const HEAD_BYTES: usize = 16;
 const CRC_AT: usize = 12;
+/// Digits of each time of the recency.
+const DIGITS: usize = 14;
+const STAMP_BYTES: usize = 2 * DIGITS;
 
 /// The content of a value.
 #[derive(Debug)]
@@ -60,13 +69,15 @@ pub struct Codec {
 impl Codec {
     /// Bytes of the largest value that can be ours.
     pub fn bytes_max(&self) -> usize {
-        self.value_bytes_max + HEAD_BYTES + seal::EXTRA_BYTES + seal::TAG_BYTES
+        self.value_bytes_max + HEAD_BYTES + STAMP_BYTES + seal::EXTRA_BYTES + seal::TAG_BYTES
     }
 
     /// A stored response as a value for `name`. `None` if it is larger than a value may be.
     pub fn entry(&self, entry: &Entry, name: &[u8], keys: Option<&Keyring>) -> Option<Vec<u8>> {
         let compressible = fields::is_compressible(entry);
-        self.wrap(Kind::Entry, fields::write_entry(entry), compressible, name, keys)
+        let stamp = stamp(entry.recency);
+        let payload = fields::write_entry(entry);
+        self.wrap((Kind::Entry, &stamp), payload, compressible, name, keys)
     }
 
     /// A descriptor as a value for `name`.
@@ -77,12 +88,13 @@ impl Codec {
         name: &[u8],
         keys: Option<&Keyring>,
     ) -> Option<Vec<u8>> {
-        self.wrap(Kind::Descriptor, fields::write_descriptor(key, names), false, name, keys)
+        let payload = fields::write_descriptor(key, names);
+        self.wrap((Kind::Descriptor, ""), payload, false, name, keys)
     }
 
     fn wrap(
         &self,
-        kind: Kind,
+        (kind, stamp): (Kind, &str),
         payload: Vec<u8>,
         compressible: bool,
         name: &[u8],
@@ -97,12 +109,14 @@ impl Codec {
             wish if wanted => wish.shrink(payload),
             _ => (Compression::None, payload),
         };
-        let mut head = Vec::with_capacity(HEAD_BYTES + seal::EXTRA_BYTES);
+        let mut head = Vec::with_capacity(HEAD_BYTES + STAMP_BYTES + seal::EXTRA_BYTES);
         head.extend_from_slice(&MAGIC);
         let sealing = u8::from(keys.is_some());
-        head.extend_from_slice(&[VERSION, kind as u8, compression.code(), sealing, 0, 0]);
+        let version = if stamp.is_empty() { PLAIN } else { STAMPED };
+        head.extend_from_slice(&[version, kind as u8, compression.code(), sealing, 0, 0]);
         head.extend_from_slice(&raw_length.to_le_bytes());
         head.extend_from_slice(&[0; 4]);
+        head.extend_from_slice(stamp.as_bytes());
         if let Some(keys) = keys {
             let extra = keys.seal(&head[..CRC_AT], name, &mut rest)?;
             head.extend_from_slice(&extra);
@@ -126,8 +140,16 @@ impl Codec {
         let Some((head, after)) = value.split_first_chunk::<HEAD_BYTES>() else {
             return Err(Refused::Foreign);
         };
-        if head[..2] != MAGIC || head[2] != VERSION {
+        let from = match head[2] {
+            PLAIN => HEAD_BYTES,
+            STAMPED => HEAD_BYTES + STAMP_BYTES,
+            _ => return Err(Refused::Foreign),
+        };
+        if head[..2] != MAGIC {
             return Err(Refused::Foreign);
+        }
+        if value.len() < from {
+            return Err(Refused::Corrupt);
         }
         let kind = Kind::of(head[3]).ok_or(Refused::Foreign)?;
         let compression = Compression::of(head[4]).ok_or(Refused::Foreign)?;
@@ -140,10 +162,10 @@ impl Codec {
         }
         let head = *head;
         let payload = match (head[5], keys) {
-            (0, None) => compression.expand(Rest::whole(value, HEAD_BYTES), raw_length),
+            (0, None) => compression.expand(Rest::whole(value, from), raw_length),
             (0, Some(_)) => return Err(Refused::Unsealed),
             (1, Some(keys)) => {
-                let opened = keys.open(&head[..CRC_AT], name, value, HEAD_BYTES)?;
+                let opened = keys.open(&head[..CRC_AT], name, value, from)?;
                 compression.expand(opened, raw_length)
             }
             (1, None) => return Err(Refused::Seal),
@@ -159,6 +181,18 @@ impl Codec {
                 .ok_or(Refused::Corrupt),
         }
     }
+}
+
+/// The recency as it stands in a value.
+fn stamp(recency: Recency) -> String {
+    let [date, requested_at] = digits(recency);
+    date + &requested_at
+}
+
+/// The two times of a recency, in digits of one length.
+pub fn digits(recency: Recency) -> [String; 2] {
+    let max = 10_i64.pow(DIGITS as u32) - 1;
+    [recency.date, recency.requested_at].map(|at| format!("{:0DIGITS$}", at.0.clamp(0, max)))
 }
 
 #[derive(Clone, Copy)]

@@ -44,12 +44,14 @@ pub(super) fn full_entry(body: &[u8]) -> Entry {
             stale_while_revalidate_until: UnixMillis(91_000),
             stale_if_error_until: UnixMillis::MAX,
             no_cache: false,
+            invalid: false,
             forbids_stale: true,
             immutable: true,
             source: FreshnessSource::SMaxage,
         },
         log: LogSpan { born: 7, seen: 9 },
         rules_fingerprint: 0xfeed,
+        recency: Recency { date: UnixMillis(1_000), requested_at: UnixMillis(1_987) },
         now: UnixMillis(2_000),
         fetch_millis: 13,
     })
@@ -82,7 +84,7 @@ pub(super) fn assert_same(value: Value, entry: &Entry) {
     assert_eq!(got.tags, entry.tags);
     assert_eq!((got.born_seq, got.seen_seq), (entry.born_seq, entry.seen_seq));
     assert_eq!((got.rules_fingerprint, got.stored_at), (entry.rules_fingerprint, entry.stored_at));
-    assert_eq!(got.fetch_millis, entry.fetch_millis);
+    assert_eq!((got.fetch_millis, got.recency), (entry.fetch_millis, entry.recency));
 }
 
 #[test]
@@ -204,9 +206,10 @@ proptest! {
         payload in proptest::collection::vec(any::<u8>(), 0..120),
         compression in 0u8..5,
         kind in 1u8..3,
+        version in 1u8..3,
         raw in 0u32..400,
     ) {
-        let mut value = vec![b'O', b'R', VERSION, kind, compression, 0, 0, 0];
+        let mut value = vec![b'O', b'R', version, kind, compression, 0, 0, 0];
         value.extend_from_slice(&raw.to_le_bytes());
         let crc = checksum(b"n", &value, &[], &payload);
         value.extend_from_slice(&crc.to_le_bytes());

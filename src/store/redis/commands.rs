@@ -1,5 +1,7 @@
 //! From what is to be written to the Redis commands that write it.
 
+use std::sync::Arc;
+
 use outrigger_redis::client::{self, Cmd};
 use outrigger_semantics::storable::has_validator;
 
@@ -8,6 +10,7 @@ use super::counts::WriteResult;
 use super::queue::WriteCommand;
 use super::tier::RedisTier;
 use crate::entry::Entry;
+use crate::envelope::digits;
 use crate::envelope::seal::{Keyring, Keys};
 use crate::lookup::ShareScope;
 use crate::tier::{ClaimTicket, Settled};
@@ -23,6 +26,16 @@ const DESCRIPTOR_MS_MIN: i64 = 3_600_000;
 /// How long pods remember that a response cannot be shared, milliseconds.
 const UNCACHEABLE_MS: u64 = 1000;
 
+/// Stores a value, unless what is there has to stay: `ARGV[3]` says that nothing may be replaced, and
+/// a value that is more recent is left too (`Recency::is_older_than` of a response that may not be
+/// usable). Replies with a status, nil, or 1.
+const STORE: &str = "local old=redis.pcall('GETRANGE',KEYS[1],0,43) \
+     if type(old)~='string' then old='' end \
+     if #old>0 and ARGV[3]=='1' then return false end \
+     if string.sub(old,1,3)=='OR\\2' then \
+     local date,at=tonumber(string.sub(old,17,30)),tonumber(string.sub(old,31,44)) \
+     if date and at and date>=tonumber(ARGV[4]) and at>tonumber(ARGV[5]) then return 1 end end \
+     return redis.call('SET',KEYS[1],ARGV[1],'PX',ARGV[2])";
 /// Marks a claim as uncacheable, if it is still the one with this token.
 const UNCACHEABLE_IF_OURS: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then \
      return redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) end return 0";
@@ -30,8 +43,10 @@ const UNCACHEABLE_IF_OURS: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then \
 const RELEASE: &str =
     "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 
-/// A value that is being stored, for the quota's account.
+/// A value that is being stored.
 pub(super) struct Put {
+    /// The stored response.
+    pub(super) entry: Arc<Entry>,
     /// Bytes of name and value.
     pub(super) bytes: usize,
     /// Bytes of the name.
@@ -69,9 +84,8 @@ pub(super) fn units(tier: &RedisTier, commands: &[WriteCommand]) -> Vec<Unit> {
     units
 }
 
-/// Stores an entry. With a quota, two questions about the value that it replaces come before its
-/// SET.
-fn put(tier: &RedisTier, ring: Option<&Keyring>, name: &[u8], entry: &Entry) -> Option<Unit> {
+/// Stores an entry. With a quota, two questions about the value that it replaces come before.
+fn put(tier: &RedisTier, ring: Option<&Keyring>, name: &[u8], entry: &Arc<Entry>) -> Option<Unit> {
     let expire_ms = expire_ms(entry);
     let value = tier.settings.codec.entry(entry, name, ring).filter(|_| expire_ms > 0)?;
     let bytes = name.len() + value.len();
@@ -87,15 +101,16 @@ fn put(tier: &RedisTier, ring: Option<&Keyring>, name: &[u8], entry: &Entry) -> 
             commands.push(cmd);
         }
     }
-    let mut set = client::cmd("SET");
-    set.arg(name).arg(value).arg("PX").arg(expire_ms);
-    if !entry.is_good_enough() {
-        // An error or an empty body never replaces what another pod has stored.
-        set.arg("NX");
-    }
-    commands.push(set);
+    // An error never replaces what another pod has stored.
+    let only_if_absent = u8::from(!entry.is_good());
+    let [date, requested_at] = digits(entry.recency);
+    let mut store = client::cmd("EVAL");
+    store.arg(STORE).arg(1).arg(name).arg(value).arg(expire_ms).arg(only_if_absent);
+    store.arg(date).arg(requested_at);
+    commands.push(store);
     let name_bytes = i64::try_from(name.len()).unwrap_or(0);
-    Some(Unit { commands, put: Some(Put { bytes, name_bytes, expire_ms }) })
+    let entry = Arc::clone(entry);
+    Some(Unit { commands, put: Some(Put { entry, bytes, name_bytes, expire_ms }) })
 }
 
 /// Stores the descriptor of an entry's key: by which fields it varies.

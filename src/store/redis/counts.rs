@@ -75,6 +75,8 @@ pub enum WriteResult {
     Quota,
     /// The body is too large for the tier.
     TooLarge,
+    /// Another pod has stored a more recent response.
+    Overtaken,
     /// The lifetime is too short for the tier.
     ShortLived,
 }
@@ -127,7 +129,8 @@ mod tests {
                         breaker error";
         assert_eq!(lookups.join(" "), expected);
         let writes: Vec<&str> = WriteResult::ALL.iter().map(|result| result.as_str()).collect();
-        let expected = "stored dropped failed out-of-memory read-only quota too-large short-lived";
+        let expected =
+            "stored dropped failed out-of-memory read-only quota too-large overtaken short-lived";
         assert_eq!(writes.join(" "), expected);
     }
 }

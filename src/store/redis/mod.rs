@@ -22,7 +22,7 @@ mod tier;
 mod warm;
 mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,7 +33,7 @@ use outrigger_redis::{HealthSettings, Ring, Target, Topology};
 use crate::entry::Entry;
 use crate::envelope::seal::Keys;
 use crate::lookup::{Lookup, ShareRules, Wanted};
-use crate::tier::{Claim, ClaimTicket, Counted, Settled, Tier, Usable};
+use crate::tier::{Claim, ClaimTicket, Counted, OnOvertaken, Settled, Tier, Usable};
 pub use counts::{Counts, LookupResult, WriteResult};
 use hot::HotKeys;
 pub use names::{NameError, Names};
@@ -84,6 +84,7 @@ impl RedisTier {
             keys,
             counts,
             quota,
+            on_overtaken: OnceLock::new(),
         });
         for shard in &tier.shards {
             write::spawn(&tier, shard);
@@ -119,7 +120,10 @@ impl Tier for RedisTier {
             return false;
         }
         let lifetime = entry.lifetimes.fresh_until.millis_since(entry.stored_at);
-        if lifetime < rules.ttl_ms_min.unwrap_or(self.settings.ttl_ms_min) {
+        // What ends the use of older copies is written whatever its own lifetime.
+        if !entry.lifetimes.invalid
+            && lifetime < rules.ttl_ms_min.unwrap_or(self.settings.ttl_ms_min)
+        {
             self.counts.write(WriteResult::ShortLived);
             return false;
         }
@@ -135,6 +139,11 @@ impl Tier for RedisTier {
             self.counts.write(WriteResult::Dropped);
         }
         queued
+    }
+
+    fn on_overtaken(&self, tell: OnOvertaken) {
+        // Set once, when the process starts.
+        let _ = self.on_overtaken.set(tell);
     }
 
     fn attach(&self, worker: usize) {

@@ -1,6 +1,6 @@
 //! The tier's parts and settings, and what it says of itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,8 +12,11 @@ use super::hot::HotKeys;
 use super::names::Names;
 use super::quota::Quota;
 use super::shard::Shard;
+use crate::entry::Entry;
 use crate::envelope::Codec;
 use crate::envelope::seal::Keys;
+use crate::tier::OnOvertaken;
+
 /// How the Redis tier works.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
@@ -64,6 +67,8 @@ pub struct RedisTier {
     pub(super) counts: Arc<Counts>,
     pub(super) hot: HotKeys,
     pub(super) quota: Option<Arc<Quota>>,
+    /// Told of each entry that was not written since a more recent one is there.
+    pub(super) on_overtaken: OnceLock<OnOvertaken>,
 }
 
 impl std::fmt::Debug for RedisTier {
@@ -73,6 +78,13 @@ impl std::fmt::Debug for RedisTier {
 }
 
 impl RedisTier {
+    /// Tells the caller that an entry was not written since a more recent one is there.
+    pub(super) fn overtaken(&self, entry: &Entry) {
+        if let Some(tell) = self.on_overtaken.get() {
+            tell(entry);
+        }
+    }
+
     /// The server that holds a name, for the tier itself.
     pub(super) fn shard(&self, name: &[u8]) -> &Arc<Shard> {
         &self.shards[self.ring.as_ref().map_or(0, |ring| ring.place(name))]

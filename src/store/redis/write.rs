@@ -114,8 +114,12 @@ impl Writer {
             return tier.counts.write(WriteResult::Failed);
         };
         let result = match replies.pop() {
-            // NX found a value under the name.
+            // A server error found a value under the name.
             Some(Value::Nil) => return release(tier, &put),
+            Some(Value::Int(_)) => {
+                tier.overtaken(&put.entry);
+                WriteResult::Overtaken
+            }
             Some(Value::ServerError(error)) => self.refused(&RedisError::from(error)),
             _ => WriteResult::Stored,
         };

@@ -33,6 +33,7 @@ pub(super) fn head(seen_seq: u64) -> Resolution {
         stale_while_revalidate_until: at,
         stale_if_error_until: at,
         no_cache: false,
+        invalid: false,
         forbids_stale: false,
         immutable: false,
         source: FreshnessSource::None,

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method, StatusCode};
-use outrigger_coherence::Seq;
+use outrigger_coherence::{Seq, Verdict};
 use outrigger_guard::MissPermit;
 use outrigger_policy::values::Consistency;
 use outrigger_semantics::freshness::Exchange;
-use outrigger_semantics::{NotStored, UnixMillis, conditional, update};
-use outrigger_store::Entry;
+use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
+use outrigger_semantics::{Lifetimes, NotStored, Recency, UnixMillis, conditional, update};
 use outrigger_store::entry::LogSpan;
+use outrigger_store::memory::held;
+use outrigger_store::{Entry, Lookup};
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
@@ -233,7 +235,7 @@ impl Fetch {
         direct: Option<Direct>,
     ) {
         let status = upstream.head.status;
-        if matches!(status.as_u16(), 500 | 502 | 503 | 504) {
+        if supersede::is_error_for_stale(status) {
             self.back_off();
             if self.serve_stale(&flight, Outcome::StaleIfError) {
                 return;
@@ -297,9 +299,8 @@ impl Fetch {
             }
             Err((entry, why)) => {
                 // It answers only the request that was sent.
-                let shared = self.shared();
-                shared.metrics.count_store(why.as_str());
-                shared.memory.remove(self.request.key.digest());
+                self.shared().metrics.count_store(why.as_str());
+                self.outdate(StatusCode::OK, entry.recency, why);
                 flight.unlist();
                 if let Some(direct) = direct {
                     // A leader that has left needs no answer.
@@ -309,6 +310,33 @@ impl Fetch {
             }
         }
         flight.finish(true);
+    }
+
+    /// Only what the origin says about the response for everybody counts for everybody: not what
+    /// one client brought about by its credentials or its range.
+    fn is_personal(&self, why: NotStored) -> bool {
+        let headers = &self.request.parts.headers;
+        let credentials = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+        self.ranged || credentials || !why.is_of_the_response()
+    }
+
+    /// Ends what uses of the stored response a complete answer ends that may not be stored.
+    fn outdate(&self, status: StatusCode, recency: Recency, why: NotStored) -> Held {
+        let Some(stored) = &self.stored else { return Held::Nothing };
+        let (storing, now) = (self.storing(), self.now());
+        let current = match self.shared().memory.get(storing.request.wanted()) {
+            Lookup::Hit(entry) => entry,
+            _ => Arc::clone(stored),
+        };
+        let valid = |entry: &Entry| self.shared().log.verdict(entry) != Verdict::Purged;
+        let held = held(&current, recency, now, valid);
+        let asker = Asker::of_get(status, self.is_personal(why));
+        match supersede::cell(held, Answer::of(status, Err(why)), asker).effect {
+            Effect::Invalidate => storing.supersede(stored, recency, Lifetimes::invalidated),
+            Effect::EndStale => storing.supersede(stored, recency, |old| old.without_stale(now)),
+            _ => {}
+        }
+        held
     }
 
     /// A response that cannot be shared goes to the leader alone; the others are sent on.
@@ -324,19 +352,16 @@ impl Fetch {
         if let Some(lock) = &self.lock {
             lock.mark_uncacheable();
         }
-        // Only what the origin says about the response for everybody counts here: not what one
-        // client brought about by its credentials, its range, or an error.
         let status = upstream.head.status;
-        let headers = &self.request.parts.headers;
-        let credentials = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
-        let general = !self.ranged && !credentials && why.is_of_the_response();
-        let good = status.as_u16() < 400;
-        if general && !status.is_server_error() && (good || self.stored.is_none()) {
+        let recency = Recency::of(&upstream.head.headers, upstream.exchange);
+        let held = self.outdate(status, recency, why);
+        let for_all = Asker::of_get(status, self.is_personal(why)) == Asker::Anyone;
+        let uncacheable = match &self.stored {
+            None => !self.is_personal(why) && !status.is_server_error(),
+            Some(_) => for_all && !status.is_server_error() && held != Held::Newer,
+        };
+        if uncacheable {
             shared.hit_for_miss.insert(self.request.key.digest(), ());
-        }
-        if general && good && self.stored.is_some() {
-            // The upstream has a newer response: what is stored is out of date.
-            shared.memory.remove(self.request.key.digest());
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.

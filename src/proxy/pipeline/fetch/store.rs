@@ -11,7 +11,7 @@ use outrigger_coherence::Verdict;
 use outrigger_policy::key::digest;
 use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::{self, Part};
-use outrigger_semantics::{NotStored, Stored, Variant, storable, update};
+use outrigger_semantics::{Lifetimes, NotStored, Recency, Stored, Variant, storable, update};
 use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
@@ -75,7 +75,7 @@ impl Storing<'_> {
     ) {
         let RequestView { shared, key, headers, route, .. } = self.request;
         let Storable { stored, bytes_max } = storable;
-        let UpstreamResponse { head, mut body, exchange, .. } = upstream;
+        let UpstreamResponse { head, mut body, exchange, ends_by_close, .. } = upstream;
         let head = Arc::new(FlightHead {
             status: head.status,
             variant: Variant::of(&head.headers, headers),
@@ -93,6 +93,7 @@ impl Storing<'_> {
             () = watched.abandoned() => return,
         };
         let not_stored = match (ended, chunks.overflowed) {
+            (true, false) if chunks.total == 0 && ends_by_close => Some(NotStored::Truncated),
             (true, false) => None,
             (_, true) => Some(NotStored::TooLarge),
             (false, false) => Some(NotStored::Truncated),
@@ -118,6 +119,7 @@ impl Storing<'_> {
             lifetimes: head.lifetimes,
             log,
             rules_fingerprint: route.rules_fingerprint,
+            recency: Recency::of(&head.headers, exchange),
             now,
             fetch_millis: u32::try_from(fetch.max(0)).unwrap_or(u32::MAX),
         };
@@ -146,18 +148,47 @@ impl Storing<'_> {
         let RequestView { shared, route, .. } = self.request;
         let headers = update::updated(&stored.headers, newer);
         let variant = Variant::of(&headers, self.request.headers);
-        let (facts, now) = (self.request.facts(), shared.clock.now());
+        let facts = self.request.facts();
+        let draft = Draft {
+            recency: Recency::of(&headers, exchange),
+            headers: &headers,
+            variant,
+            log,
+            now: shared.clock.now(),
+            ..stored.draft()
+        };
         match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
-            Ok(Stored { lifetimes, omit }) => {
-                let mut entry = stored.freshened(&headers, &omit, variant, lifetimes, log, now);
-                entry.rules_fingerprint = route.rules_fingerprint;
-                Ok(Arc::new(entry))
-            }
-            Err(why) => {
-                let times = stored.lifetimes;
-                let entry = stored.freshened(&headers, &[], variant, times, log, now);
-                Err((Arc::new(entry), why))
-            }
+            Ok(Stored { lifetimes, omit }) => Ok(Arc::new(Entry::new(Draft {
+                omit: &omit,
+                lifetimes,
+                rules_fingerprint: route.rules_fingerprint,
+                ..draft
+            }))),
+            Err(why) => Err((Arc::new(Entry::new(draft)), why)),
+        }
+    }
+
+    /// Ends uses of the stored response after an answer of this recency, here and in the tiers below:
+    /// `change` makes its new lifetimes of the old ones.
+    pub(crate) fn supersede(
+        &self,
+        stored: &Entry,
+        recency: Recency,
+        change: impl Fn(Lifetimes) -> Lifetimes,
+    ) {
+        let RequestView { shared, route, .. } = self.request;
+        let (wanted, now) = (self.request.wanted(), shared.clock.now());
+        let ended = match shared.memory.get(wanted) {
+            Lookup::Hit(_) => shared.memory.supersede(wanted, recency, now, change),
+            // Memory may have lost it meanwhile.
+            _ => Some(Arc::new(stored.superseded(change(stored.lifetimes), recency, now)))
+                .filter(|entry| shared.keep_in_memory(entry).is_ok()),
+        };
+        if let Some(entry) = ended {
+            let rules = share_rules(route);
+            shared.tiers.iter().for_each(|tier| {
+                tier.offer(&entry, &rules);
+            });
         }
     }
 

@@ -6,14 +6,17 @@ mod write;
 
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, COOKIE, ETAG};
 use http::{Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use outrigger_coherence::{LogError, Seq};
+use outrigger_coherence::{LogError, Seq, Verdict};
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
-use outrigger_semantics::update;
+use outrigger_semantics::supersede::{self, Asker, Effect};
+use outrigger_semantics::{Lifetimes, Recency, update};
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
+use outrigger_store::memory::held;
 use outrigger_telemetry::Outcome;
 
 use crate::error::UpstreamError;
@@ -22,6 +25,7 @@ use crate::pipeline::exchange::with_interims;
 use crate::pipeline::fetch::Storing;
 use crate::pipeline::plan::Forward;
 use crate::pipeline::request::{Payload, RequestContext, RequestView};
+use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::upgrade::UNREQUESTED;
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
 use write::{Write, Written};
@@ -73,6 +77,13 @@ pub(crate) async fn forward(
     };
     let answer = match sent {
         Err(error) => Answer::failed(Arc::new(error), stored, reported.fwd),
+        Ok(response) if stands_in(request, stored.as_deref(), response.head.status) => {
+            drop(response);
+            match stored {
+                Some(stored) => Answer::stored(stored, Outcome::StaleIfError),
+                None => Answer::failed(Arc::new(UpstreamError::Aborted), None, reported.fwd),
+            }
+        }
         Ok(response) if response.head.status != StatusCode::SWITCHING_PROTOCOLS => {
             if reported.outcome == Outcome::Pass {
                 learn(request, &response);
@@ -139,19 +150,48 @@ fn learn(request: RequestView<'_>, response: &UpstreamResponse) {
     }
 }
 
-/// A HEAD response updates the stored response if it agrees with it, and invalidates it if not
+/// What a HEAD response says of the stored response to GET, and what follows of that
 /// (RFC 9111 §4.3.5).
 fn update_from_head(storing: Storing<'_>, stored: &Entry, response: &UpstreamResponse, born: Seq) {
     let UpstreamResponse { head, exchange, .. } = response;
-    if stored.part.is_some() || stored.status != head.status {
+    // A 304 speaks of what the client has.
+    if stored.part.is_some() || head.status == StatusCode::NOT_MODIFIED {
         return;
     }
-    if !update::head_agrees(&head.headers, &stored.headers) {
-        storing.request.shared.memory.remove(stored.digest);
-        return;
+    let answer = if head.status.is_server_error() {
+        supersede::Answer::ServerError
+    } else if stored.status == head.status && update::head_agrees(&head.headers, &stored.headers) {
+        supersede::Answer::Confirms
+    } else {
+        supersede::Answer::Unstorable
+    };
+    let headers = storing.request.headers;
+    let personal = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+    let asker = match Asker::of_get(head.status, personal) {
+        Asker::Client => Asker::Client,
+        _ => Asker::Head,
+    };
+    let shared = storing.request.shared;
+    let (recency, now) = (Recency::of(&head.headers, *exchange), shared.clock.now());
+    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Purged;
+    let held = held(stored, recency, now, valid);
+    match supersede::cell(held, answer, asker).effect {
+        // What is invalid takes a validator to come into use again.
+        Effect::Freshen if stored.lifetimes.invalid && !head.headers.contains_key(ETAG) => {}
+        Effect::Freshen => {
+            let log = LogSpan { born, seen: stored.seen_seq.max(born) };
+            if let Ok(entry) = storing.freshened(stored, &head.headers, *exchange, log) {
+                storing.keep(&entry);
+            }
+        }
+        Effect::Invalidate => storing.supersede(stored, recency, Lifetimes::invalidated),
+        Effect::EndStale => storing.supersede(stored, recency, |old| old.without_stale(now)),
+        _ => {}
     }
-    let log = LogSpan { born, seen: stored.seen_seq.max(born) };
-    if let Ok(entry) = storing.freshened(stored, &head.headers, *exchange, log) {
-        storing.keep(&entry);
-    }
+}
+
+/// Whether the stored response is served in place of this answer to HEAD (RFC 5861 §4).
+fn stands_in(request: RequestView<'_>, stored: Option<&Entry>, status: StatusCode) -> bool {
+    supersede::is_error_for_stale(status)
+        && stored.is_some_and(|stored| may_serve_on_error(request, stored))
 }
