@@ -19,6 +19,7 @@ mod late;
 mod linear;
 mod load;
 mod policies;
+mod purges;
 mod register;
 mod rng;
 mod storm;
