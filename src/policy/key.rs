@@ -173,25 +173,51 @@ pub(crate) fn uri_text(target: RequestTarget<'_>, rules: &QueryRules) -> SmallVe
 /// Fields by which proxies and frameworks change what a URL means.
 fn changes_responses_silently(name: &HeaderName) -> bool {
     let name = name.as_str();
-    if !name.starts_with("x-") {
-        return name == "forwarded";
+    // Frameworks that hand fields on as variables (CGI, RFC 3875 §4.1.18) read `_` as `-`.
+    if !matches!(name.as_bytes(), [b'x', b'-' | b'_', ..] | [b'f', ..]) {
+        return false;
     }
+    if name.contains('_') { is_silent(&name.replace('_', "-")) } else { is_silent(name) }
+}
+
+fn is_silent(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("x-") else {
+        return matches!(name, "forwarded" | "front-end-https");
+    };
     matches!(
-        name,
-        "x-forwarded-host"
-            | "x-forwarded-proto"
-            | "x-forwarded-scheme"
-            | "x-forwarded-port"
-            | "x-forwarded-prefix"
-            | "x-forwarded-server"
-            | "x-original-url"
-            | "x-original-host"
-            | "x-rewrite-url"
-            | "x-host"
-            | "x-http-method"
-            | "x-http-method-override"
-            | "x-method-override"
-    )
+        rest,
+        "forwarded-host"
+            | "forwarded-host-override"
+            | "forwarded-path"
+            | "forwarded-port"
+            | "forwarded-prefix"
+            | "forwarded-proto"
+            | "forwarded-protocol"
+            | "forwarded-scheme"
+            | "forwarded-server"
+            | "forwarded-ssl"
+            | "forwarded-uri"
+            | "original-host"
+            | "original-method"
+            | "original-uri"
+            | "original-url"
+            | "rewrite-url"
+            | "host"
+            | "host-override"
+            | "http-host-override"
+            | "backend-host"
+            | "proxy-host"
+            | "real-host"
+            | "script-name"
+            | "scheme"
+            | "url-scheme"
+            | "http-method"
+            | "http-method-override"
+            | "method-override"
+            | "envoy-original-host"
+            | "envoy-original-path"
+    ) || rest.starts_with("middleware-")
+        || rest.starts_with("invoke-")
 }
 
 fn append_field(text: &mut SmallVec<[u8; 160]>, name: &HeaderName, headers: &HeaderMap) {

@@ -236,3 +236,38 @@ async fn h2_pseudo_fields_cannot_forge_an_http_1_request() {
         assert_eq!(seen.header("x-evil"), None);
     }
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_that_changes_a_url_silently_can_poison_an_entry() {
+    let origin = Origin::start().await;
+    let names = [
+        "forwarded",
+        "front-end-https",
+        "x-backend-host",
+        "x-envoy-original-host",
+        "x-envoy-original-path",
+        "x-forwarded-host",
+        "x-forwarded-host-override",
+        "x-forwarded-protocol",
+        "x-forwarded-ssl",
+        "x-forwarded-uri",
+        "x-http-host-override",
+        "x-invoke-path",
+        "x-middleware-subrequest",
+        "x-original-uri",
+        "x-scheme",
+        "x-url-scheme",
+    ];
+    origin.on("/a", move |r| {
+        let evil = r.head.headers.iter().find(|(_, value)| value.contains("evil"));
+        Reply::cached("max-age=60", evil.map_or("good", |_| "evil"))
+    });
+    let proxy = Proxy::start(&origin).await;
+    for name in names {
+        for name in [name.to_owned(), name.replace('-', "_")] {
+            let evil = proxy.fetch("GET", "/a", &[(&name, "evil")]).await;
+            evil.assert_is(200, "evil");
+            proxy.get("/a").await.assert_is(200, "good");
+        }
+    }
+}
+
