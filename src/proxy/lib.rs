@@ -21,6 +21,7 @@ mod headers;
 mod interim;
 mod matcher;
 mod mesh;
+mod max_forwards;
 mod pipeline;
 mod purge;
 mod refusal;

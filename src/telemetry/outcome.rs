@@ -42,6 +42,8 @@ pub enum Outcome {
     Rejected,
     /// The request came back to the instance that it had already passed.
     Loop,
+    /// Answered here, since `Max-Forwards` allows no further hop (RFC 9110 §7.6.2).
+    LastHop,
     /// A write was not made, since it could not be announced to the other pods.
     Unwritten,
     /// The upstream could not be reached or broke off.
@@ -115,6 +117,7 @@ impl Outcome {
             Self::OnlyIfCached
             | Self::Rejected
             | Self::Loop
+            | Self::LastHop
             | Self::Unwritten
             | Self::UpstreamError
             | Self::UpstreamTimeout
@@ -135,7 +138,7 @@ pub enum AnsweredBy {
     Redis,
     /// The upstream, for this request or for one that it was collapsed with.
     Upstream,
-    /// The proxy itself, with an error.
+    /// The proxy itself, mostly with an error.
     None,
 }
 
@@ -173,6 +176,7 @@ mod tests {
                 "only-if-cached",
                 "rejected",
                 "loop",
+                "last-hop",
                 "unwritten",
                 "upstream-error",
                 "upstream-timeout",

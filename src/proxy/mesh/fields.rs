@@ -52,13 +52,22 @@ pub(super) fn only<'a>(
 /// Removes these fields from a request that goes to an upstream. On the outbound side the request
 /// is marked with [`HOP`], for the Envoy that sees it again.
 pub(crate) fn strip(headers: &mut HeaderMap, side: Option<Side>) {
-    let ours = |name: &&HeaderName| name.as_str().starts_with(PREFIX);
-    while let Some(name) = headers.keys().find(ours).cloned() {
-        headers.remove(&name);
-    }
+    strip_ours(headers);
     if side == Some(Side::Outbound) {
         headers.insert(&HOP, HeaderValue::from_static("1"));
     }
+}
+
+/// Removes these fields from whatever they must not come with: a response, or a trailer section.
+pub(crate) fn strip_ours(headers: &mut HeaderMap) {
+    while let Some(name) = headers.keys().find(|name| is_ours(name)).cloned() {
+        headers.remove(&name);
+    }
+}
+
+/// Whether a field is one of the mesh.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with(PREFIX)
 }
 
 #[cfg(test)]

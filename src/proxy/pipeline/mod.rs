@@ -21,10 +21,11 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use outrigger_semantics::fields::strip_nominated;
-use outrigger_telemetry::ServerSpan;
+use outrigger_telemetry::{Outcome, ServerSpan};
 
 use crate::body::response::ResponseBody;
 use crate::client::ClientConnection;
+use crate::max_forwards;
 use crate::pipeline::answer::Answer;
 use crate::pipeline::fetch::Fetched;
 use crate::pipeline::lookup::Found;
@@ -42,6 +43,7 @@ pub(crate) async fn handle(
     mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     strip_nominated(request.headers_mut());
+    let is_last_hop = max_forwards::count_down(&mut request);
     let shared = &*worker.shared;
     let (now, active) = (shared.clock.now(), shared.policy.load());
     let span = shared.tracing.as_ref().and_then(|t| t.begin(request.headers(), request.method()));
@@ -55,6 +57,10 @@ pub(crate) async fn handle(
         }
     };
     let (route, arrival) = (admitted.route, admitted.arrived.arrival);
+    if is_last_hop {
+        let response = respond::last_hop(&request);
+        return record::record(received, route, response, Outcome::LastHop, span);
+    }
     let asked = Asked::of(&admitted, request.headers(), now);
     let view = asked.view(shared, route, &request);
     let found = lookup::at_once(view, arrival, !request.body().is_end_stream());

@@ -5,7 +5,7 @@ mod ranges;
 mod stored;
 
 use http::header::{CACHE_STATUS, CONNECTION, UPGRADE};
-use http::{HeaderName, HeaderValue, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use outrigger_semantics::UnixMillis;
 use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
 use outrigger_store::Entry;
@@ -107,6 +107,13 @@ fn status_of_stored(entry: &Entry, now: UnixMillis, outcome: Outcome) -> CacheSt
 pub(crate) fn refused(refusal: Refusal) -> Response<ResponseBody> {
     let status = CacheStatus { detail: Some(refusal.detail), ..CacheStatus::default() };
     with(own::refused(refusal), CACHE_STATUS, status.to_value())
+}
+
+/// A request that `Max-Forwards` lets go no further.
+pub(crate) fn last_hop<B>(request: &Request<B>) -> Response<ResponseBody> {
+    let detail = Some(Outcome::LastHop.as_str());
+    let status = CacheStatus { detail, ..CacheStatus::default() };
+    with(own::last_hop(request), CACHE_STATUS, status.to_value())
 }
 
 fn with(

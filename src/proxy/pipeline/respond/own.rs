@@ -1,12 +1,16 @@
 //! The few responses that the proxy makes itself: a status and one line of text.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION,
+    RETRY_AFTER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::body::response::ResponseBody;
 use crate::error::UpstreamError;
 use crate::grpc;
+use crate::mesh::is_ours;
 use crate::refusal::Refusal;
 
 /// A response of the proxy itself: a status and one line of text.
@@ -23,6 +27,38 @@ fn own(status: StatusCode, text: String) -> Response<ResponseBody> {
 pub(super) fn refused(refusal: Refusal) -> Response<ResponseBody> {
     let mut response = own(refusal.status, format!("refused: {}\n", refusal.detail));
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The answer to a TRACE or OPTIONS that may go no further (RFC 9110 §7.6.2). TRACE is told what
+/// arrived here, without credentials and what only the mesh may know (§9.3.8).
+pub(super) fn last_hop<B>(request: &Request<B>) -> Response<ResponseBody> {
+    if *request.method() != Method::TRACE {
+        let mut response = own(StatusCode::OK, String::new());
+        response.headers_mut().remove(CONTENT_TYPE);
+        return response;
+    }
+    const WITHHELD: [HeaderName; 4] = [
+        AUTHORIZATION,
+        COOKIE,
+        PROXY_AUTHORIZATION,
+        HeaderName::from_static("x-forwarded-client-cert"),
+    ];
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let mut text = format!("TRACE {target} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in request.headers() {
+        if !WITHHELD.contains(name) && !is_ours(name) {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    let mut response = Response::new(ResponseBody::Full(Bytes::from(text)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
