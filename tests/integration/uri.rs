@@ -107,6 +107,27 @@ routes:
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_spelling_of_the_host_that_is_not_in_the_key_is_not_reflected_to_others() {
+    let origin = Origin::start().await;
+    origin.on("*", |r| {
+        let location = format!("http://{}/next", r.header("host").unwrap_or_default());
+        Reply::new(302).header("Location", location).header("Cache-Control", "max-age=60")
+    });
+    let proxy = Proxy::start(&origin).await;
+    for (n, host) in ["shop.test:80", "SHOP.Test", "shop.test.", "shop.test:"].iter().enumerate() {
+        for (form, path) in [("", format!("/o{n}")), ("http", format!("/a{n}"))] {
+            let line = if form.is_empty() { path.clone() } else { format!("http://{host}{path}") };
+            let mut client = proxy.connect().await;
+            client.send(format!("GET {line} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            client.response("GET").await.assert_status(302);
+            let stored = proxy.get(&path).await;
+            stored.assert_hit();
+            assert_eq!(stored.header("location"), Some("http://shop.test/next"), "{host}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_purge_of_https_meets_a_client_that_writes_its_default_port() {
     let origin = counting().await;
     let proxy = Proxy::start(&origin).await;

@@ -50,7 +50,7 @@ impl RequestContext {
         }
     }
 
-    /// The request as the client sent it, body included.
+    /// The request as the client sent it, body included; its host in the spelling of the key.
     pub(crate) fn plain_request(&self, body: Option<Incoming>) -> UpstreamRequest {
         let mut request = self.keyed_request(self.upstream_headers());
         request.target = self.target();

@@ -124,8 +124,11 @@ impl Asked {
 /// Where a request goes, owned.
 pub(crate) struct Routing {
     pub(crate) route: Arc<Route>,
-    /// Host and port that the client asked for, or the service that they are a name of.
+    /// Host and port that the client asked for, or the service that they are a name of, as the key
+    /// has them.
     pub(crate) authority: String,
+    /// The same in the client's own spelling, if that is another.
+    sent_authority: Option<String>,
     /// Side and port of the pod by which it came in; `None` outside a mesh.
     pub(crate) entry: Option<(Side, u16)>,
     /// The address that Envoy named; `None` for the configured upstream.
@@ -138,13 +141,21 @@ impl Routing {
     pub(crate) fn of(admitted: &Admitted<'_>, version: Version) -> Self {
         let http2 = version == Version::HTTP_2;
         let arrived = admitted.arrived;
+        let authority = admitted.target.authority.to_string();
+        let sent = admitted.target.authority.as_sent();
         Routing {
             route: Arc::clone(admitted.route),
-            authority: admitted.target.authority.as_sent().to_owned(),
+            sent_authority: (sent != authority).then(|| sent.to_owned()),
+            authority,
             entry: arrived.arrival.entry,
             to: arrived.destination.map(|address| Destination { address, http2 }),
             upgrade: admitted.upgrade,
         }
+    }
+
+    /// Host and port in the client's own spelling, for requests that the store has no part in.
+    pub(crate) fn sent_authority(&self) -> &str {
+        self.sent_authority.as_deref().unwrap_or(&self.authority)
     }
 }
 
@@ -242,11 +253,14 @@ impl RequestContext {
         }
     }
 
-    /// Path and query as the client sent them.
+    /// Path and query as the client sent them. A URI without a path has an empty one, which is sent
+    /// as `/` (RFC 9112 §3.2.1).
     pub(crate) fn target(&self) -> PathAndQuery {
+        let slash = || PathAndQuery::from_static("/");
         match self.parts.uri.path_and_query() {
-            Some(target) if !target.path().is_empty() => target.clone(),
-            _ => PathAndQuery::from_static("/"),
+            Some(target) if target.as_str().starts_with(['/', '*']) => target.clone(),
+            Some(target) => format!("/{}", target.as_str()).parse().unwrap_or_else(|_| slash()),
+            None => slash(),
         }
     }
 

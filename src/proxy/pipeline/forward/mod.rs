@@ -60,7 +60,8 @@ pub(crate) async fn forward(
     forward: Forward,
 ) -> Answer {
     let reported = Reported::of(&forward);
-    let write = if let Forward::Bypass(_) = forward { Write::of(context) } else { None };
+    let bypasses = matches!(forward, Forward::Bypass(_));
+    let write = bypasses.then(|| Write::of(context)).flatten();
     let consistency = write.as_ref().map(|write| write.consistency);
     // Before the request is sent, so that a purge that comes meanwhile is not missed.
     let (born, unheard) = (request.shared.log.applied(), request.may_miss_holds());
@@ -69,8 +70,12 @@ pub(crate) async fn forward(
         Forward::Bypass(_) | Forward::Pass(_) => None,
     };
     let body = payload.body.take();
-    let sending =
-        |interim| send(context, UpstreamRequest { interim, ..context.plain_request(body) }, write);
+    let mut call = context.plain_request(body);
+    if bypasses {
+        // A signature may cover it, and what comes back is not stored.
+        context.routing.sent_authority().clone_into(&mut call.authority);
+    }
+    let sending = |interim| send(context, UpstreamRequest { interim, ..call }, write);
     let (sent, seen) = match with_interims(context, sending).await {
         Written::Sent(sent, seen) => (sent, seen),
         Written::Refused(error) => return Answer { consistency, ..unannounced(&error, reported) },
