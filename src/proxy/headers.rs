@@ -201,10 +201,6 @@ pub(crate) fn from_upstream(
     now: UnixMillis,
 ) {
     let trailer = headers.get(http::header::TRAILER).cloned();
-    if headers.contains_key(http::header::TRANSFER_ENCODING) {
-        // `Transfer-Encoding` has framed the message, so this length is wrong (RFC 9112 §6.3).
-        headers.remove(CONTENT_LENGTH);
-    }
     strip_hop_by_hop(headers);
     if let Some(trailer) = trailer {
         headers.insert(http::header::TRAILER, trailer);

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 
+use crate::mesh;
 use crate::upstream::Interim;
 
 #[derive(Debug, Default)]
@@ -70,6 +71,9 @@ impl InterimQueue {
 fn head_of(interim: &Interim) -> Vec<u8> {
     let mut headers = interim.headers.clone();
     outrigger_semantics::fields::strip_hop_by_hop(&mut headers);
+    // It has no content, and so no length of it (RFC 9110 §8.6).
+    headers.remove(http::header::CONTENT_LENGTH);
+    mesh::strip_ours(&mut headers);
     let reason = interim.status.canonical_reason().unwrap_or("");
     let mut out = format!("HTTP/1.1 {} {reason}\r\n", interim.status.as_u16()).into_bytes();
     for (name, value) in &headers {

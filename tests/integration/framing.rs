@@ -137,6 +137,11 @@ async fn a_transfer_coding_that_is_not_chunked_is_refused() {
         "chunked, gzip",
         "chunked\r\nTransfer-Encoding: identity",
         "\x0bchunked",
+        "gzip, chunked",
+        "chunked, chunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "gzip\r\nTransfer-Encoding: Chunked",
+        "chunked;q=1",
     ] {
         let request = format!(
             "POST /a HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"
@@ -148,6 +153,126 @@ async fn a_transfer_coding_that_is_not_chunked_is_refused() {
         assert!(refused, "{coding:?} was answered by {text:?}");
         assert_eq!(origin.hits("/smuggled"), 0, "{coding:?}");
     }
+    assert_eq!(origin.hits("/a"), 0);
+    // What says the same as `chunked` is that (RFC 9110, 5.6.1).
+    for coding in ["Chunked", ", chunked", "chunked ,"] {
+        let lines = format!("Transfer-Encoding: {coding}");
+        let mut client = proxy.connect().await;
+        client.send(post(&lines, "3\r\nabc\r\n0\r\n\r\n")).await;
+        let response = client.response("POST").await;
+        if coding != "chunked ," || response.status == 200 {
+            response.assert_is(200, "/a");
+            assert_eq!(origin.last("/a").body, b"abc", "{coding:?}");
+        }
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PATCH", "REPORT"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunked_body_reaches_the_origin_with_every_method() {
+    let origin = origin().await;
+    let proxy = Proxy::start(&origin).await;
+    for method in METHODS {
+        for (chunks, body, trailer) in
+            [("4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n", "body", Some("42")), ("0\r\n\r\n", "", None)]
+        {
+            let mut client = proxy.connect().await;
+            let lines = "Host: shop.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked";
+            client.send(format!("{method} /a HTTP/1.1\r\n{lines}\r\n\r\n{chunks}{NEXT}")).await;
+            client.response(method).await.assert_status(200);
+            let seen = origin.last("/a");
+            assert_eq!((seen.method(), &*seen.body), (method, body.as_bytes()), "{seen:#?}");
+            assert_eq!(seen.head.all("transfer-encoding"), ["chunked"], "{seen:#?}");
+            assert_eq!(seen.header("content-length"), None, "{seen:#?}");
+            let sum = seen.trailers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-sum"));
+            assert_eq!(sum.map(|(_, value)| value.as_str()), trailer, "{seen:#?}");
+            client.response("GET").await.assert_is(200, "/smuggled");
+        }
+    }
+    assert_eq!(origin.hits("/smuggled"), 2 * METHODS.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_body_has_no_part_in_what_is_stored() {
+    let origin = origin().await;
+    origin.on("/q", |r| Reply::cached("max-age=60", format!("{} {}", r.nth, r.body.len())));
+    let proxy = Proxy::start(&origin).await;
+    let with_body = async |lines: &str, body: &str| {
+        let mut client = proxy.connect().await;
+        client.send(format!("GET /q HTTP/1.1\r\nHost: shop.test\r\n{lines}\r\n\r\n{body}")).await;
+        client.response("GET").await
+    };
+    let chunked = async || with_body("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n").await;
+    // Neither is it stored,
+    chunked().await.assert_is(200, "1 3").assert_fwd("bypass");
+    proxy.get("/q").await.assert_is(200, "2 0");
+    // nor is it answered from the store.
+    chunked().await.assert_is(200, "3 3").assert_fwd("bypass");
+    with_body("Content-Length: 4", "body").await.assert_is(200, "4 4").assert_fwd("bypass");
+    proxy.get("/q").await.assert_is(200, "2 0").assert_hit();
+
+    // It does not wait for a fetch of others, and they do not wait for it.
+    let gate = crate::support::Gate::new();
+    let held = gate.clone();
+    origin.on("/w", move |r| {
+        let reply = Reply::cached("max-age=60", format!("{}", r.body.len()));
+        let script = crate::support::Script::new();
+        if r.body.is_empty() { script.gate(&held).reply(reply) } else { script.reply(reply) }
+    });
+    let fetch = proxy.get("/w");
+    let other = async {
+        origin.arrived("/w", 1).await;
+        let mut client = proxy.connect().await;
+        let lines = "Host: shop.test\r\nTransfer-Encoding: chunked";
+        client.send(format!("GET /w HTTP/1.1\r\n{lines}\r\n\r\n3\r\nabc\r\n0\r\n\r\n")).await;
+        client.response("GET").await.assert_is(200, "3");
+        gate.open();
+    };
+    let (fetched, ()) = tokio::join!(fetch, other);
+    fetched.assert_is(200, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_no_path_is_never_sent_on_as_nothing() {
+    let origin = Origin::start().await;
+    origin.on("*", |r| Reply::cached("max-age=60", format!("{} {}", r.method(), r.target())));
+    let proxy = Proxy::start(&origin).await;
+    let ask = async |line: &str| {
+        let mut client = proxy.connect().await;
+        client.send(format!("{line} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        client.response("GET").await
+    };
+    for line in ["GET http://shop.test#x", "GET *", "POST *", "GET ftp://shop.test/", "GET ?x"] {
+        ask(line).await.assert_status(400);
+    }
+    assert!(origin.all_requests().is_empty(), "{:#?}", origin.all_requests());
+    // An absolute URI without a path has an empty one.
+    ask("GET http://shop.test?x=1").await.assert_is(200, "GET /?x=1");
+    proxy.get("/?x=1").await.assert_is(200, "GET /?x=1").assert_hit();
+    ask("GET HTTP://shop.test").await.assert_is(200, "GET /");
+    proxy.get("/").await.assert_is(200, "GET /").assert_hit();
+    ask("OPTIONS *").await.assert_is(200, "OPTIONS *");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_is_none_is_refused_in_every_place() {
+    let origin = Origin::start().await;
+    origin.on("*", |r| Reply::ok(r.target()));
+    let proxy = Proxy::start(&origin).await;
+    for host in
+        ["[::1", "::1]", ":80", "a:80:80", "a:99999", "%zz", "x[::1]:80", "a b", "", "user@a", "."]
+    {
+        for head in [
+            format!("GET /a HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+            format!("GET http://{host}/a HTTP/1.1\r\nHost: shop.test\r\n\r\n"),
+        ] {
+            let mut client = proxy.connect().await;
+            client.send(&head).await;
+            client.response("GET").await.assert_status(400);
+        }
+    }
+    assert!(origin.all_requests().is_empty(), "{:#?}", origin.all_requests());
 }
 
 #[tokio::test(flavor = "multi_thread")]

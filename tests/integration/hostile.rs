@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{End, Origin, Proxy, Reply, Script, Setup, within};
+use crate::support::{End, Gate, H2Client, Origin, Proxy, Reply, Script, Setup, within};
 
 /// The origin sends these bytes and closes: what does the client get?
 async fn upstream_says(bytes: &[u8]) -> (Origin, Proxy, crate::support::Response) {
@@ -44,6 +44,134 @@ async fn an_upstream_with_two_lengths_is_a_bad_gateway() {
     assert_bad_gateway(format!("HTTP/1.1 200 OK\r\n{list}\r\nabcde").as_bytes()).await;
     let bad = "Cache-Control: max-age=60\r\nContent-Length: -5\r\n";
     assert_bad_gateway(format!("HTTP/1.1 200 OK\r\n{bad}\r\nabcde").as_bytes()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_with_a_transfer_coding_that_is_not_chunked_is_a_bad_gateway() {
+    for coding in [
+        "gzip, chunked",
+        "gzip",
+        "identity",
+        "chunked, chunked",
+        "xchunked",
+        "chunked\r\nTransfer-Encoding: chunked",
+        "gzip\r\nTransfer-Encoding: chunked",
+    ] {
+        let lines = format!("Cache-Control: max-age=60\r\nTransfer-Encoding: {coding}");
+        let bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert_bad_gateway(bytes.as_bytes()).await;
+    }
+    let lines = "Cache-Control: max-age=60\r\nTransfer-Encoding: , Chunked";
+    let bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    upstream_says(bytes.as_bytes()).await.2.assert_is(200, "abc");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_lengths_of_an_upstream_are_one() {
+    for lines in ["Content-Length: 5, 5", "Content-Length: 5\r\nContent-Length: 5"] {
+        let bytes = format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{lines}\r\n\r\nhello");
+        let (_origin, proxy, response) = upstream_says(bytes.as_bytes()).await;
+        response.assert_is(200, "hello");
+        assert_eq!(response.head.all("content-length"), ["5"], "{response:#?}");
+        let hit = proxy.get("/a").await;
+        hit.assert_is(200, "hello").assert_hit();
+        assert_eq!(hit.head.all("content-length"), ["5"], "{hit:#?}");
+        let h2 = H2Client::connect(proxy.addr).await.get("/a").await;
+        assert_eq!((h2.header("content-length"), &*h2.body), (Some("5"), &b"hello"[..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_without_content_says_no_length_of_it() {
+    for control in ["no-store", "max-age=60"] {
+        let lines = format!("Cache-Control: {control}\r\nContent-Length: 5");
+        let interim = "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </a>\r\n\r\n";
+        let bytes = format!("{interim}HTTP/1.1 204 No Content\r\n{lines}\r\n\r\n");
+        let (_origin, proxy, response) = upstream_says(bytes.as_bytes()).await;
+        for response in [response, proxy.get("/a").await] {
+            response.assert_status(204);
+            assert_eq!(response.header("content-length"), None, "{response:#?}");
+            let interim = response.interim.iter().find_map(|head| head.get("content-length"));
+            assert_eq!(interim, None, "{response:#?}");
+        }
+        let client = H2Client::connect(proxy.addr).await;
+        for _ in 0..2 {
+            let response = client.get("/a").await;
+            assert_eq!((response.status(), response.header("content-length")), (204, None));
+        }
+    }
+}
+
+/// What an upstream sends that breaks off within the beginning of its response.
+const CUT: [&str; 3] = [
+    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 5\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 5\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_breaks_off_before_the_body_is_a_bad_gateway_every_time() {
+    for head in CUT {
+        let origin = Origin::start().await;
+        origin.always("/a", Script::new().send(head).reset());
+        origin.always("/b", Script::new().send(head).close());
+        for path in ["/a", "/b"] {
+            let proxy = Proxy::start(&origin).await;
+            let h2 = H2Client::connect(proxy.addr).await;
+            // Fewer than open the circuit breaker.
+            for _ in 0..9 {
+                let response = proxy.get(path).await;
+                response.assert_status(502);
+                assert!(!response.cache().is_absent(), "{response:#?}");
+                assert_eq!(h2.get(path).await.status(), 502);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_who_wait_for_a_response_that_breaks_off_get_the_same_error() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    origin.always("/a", Script::new().gate(&gate).send(CUT[0]).reset());
+    let proxy = Proxy::start(&origin).await;
+    let ask = || proxy.get("/a");
+    let open = async {
+        origin.arrived("/a", 1).await;
+        gate.open();
+    };
+    let (a, b, c, d, ()) = tokio::join!(ask(), ask(), ask(), ask(), open);
+    for response in [a, b, c, d] {
+        response.assert_status(502);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_response_stands_in_for_one_that_breaks_off_before_its_body() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| match r.nth {
+        1 => Reply::cached("max-age=0, stale-if-error=60", "stored").header("ETag", "\"1\"").into(),
+        _ => Script::new().send(CUT[0]).reset(),
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/a").await.assert_is(200, "stored");
+    let stale = proxy.get("/a").await;
+    stale.assert_is(200, "stored");
+    assert_eq!(stale.cache().get("detail"), Some("stale-if-error"), "{stale:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_off_before_its_first_byte_shows_its_head() {
+    let origin = Origin::start().await;
+    let lines = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked";
+    let head = format!("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n{lines}\r\n\r\n");
+    origin.always("/a", Script::new().send(&head).reset());
+    let proxy = Proxy::start(&origin).await;
+    for _ in 0..10 {
+        let response = proxy.get("/a").await;
+        response.assert_status(200);
+        assert_eq!(response.end, End::Truncated, "{response:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,6 +306,63 @@ async fn rapid_resets_end_the_connection() {
             bytes
         }
     );
+/// HEADERS of a GET whose scheme and length are literal too.
+fn headers_of(scheme: &[u8], path: &[u8], authority: &[u8], length: Option<&[u8]>) -> Vec<u8> {
+    let mut block = vec![0x82];
+    for (index, value) in [(0x06, scheme), (0x04, path), (0x01, authority)] {
+        block.extend([index, u8::try_from(value.len()).unwrap()]);
+        block.extend(value);
+    }
+    if let Some(length) = length {
+        block.extend([0x0f, 0x0d, u8::try_from(length.len()).unwrap()]);
+        block.extend(length);
+    }
+    frame(1, 0x05, 1, &block)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_h2_requests_reach_nobody() {
+    let origin = Origin::start().await;
+    origin.on("*", |_| Reply::cached("max-age=60", "x"));
+    let proxy = Proxy::start(&origin).await;
+    let mut malformed = vec![
+        headers_of(b"", b"/a", b"shop.test", None),
+        headers_of(b"ftp", b"/a", b"shop.test", None),
+        headers_of(b"http", b"*", b"shop.test", None),
+        headers_of(b"http", b"#x", b"shop.test", None),
+        headers_of(b"http", b"?x", b"shop.test", None),
+        headers_of(b"http", b"", b"shop.test", None),
+        headers_of(b"http", b"/a", b"shop.test", Some(b"")),
+        headers_of(b"http", b"/a", b"shop.test", Some(b"+0")),
+    ];
+    let hosts = ["[::1", "::1]", ":80", "a:80:80", "a:99999", "%zz", "x[::1]:80", "user@a"];
+    malformed.extend(hosts.map(|host| headers_of(b"http", b"/a", host.as_bytes(), None)));
+    for request in malformed {
+        let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+        let ping = frame(6, 0, 0, b"12345678");
+        stream.write_all(&[PREFACE, &request, &ping].concat()).await.unwrap();
+        judged(&mut stream).await;
+    }
+    assert!(origin.all_requests().is_empty(), "{:#?}", origin.all_requests());
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    let good = headers_of(b"http", b"/a", b"shop.test", Some(b"0"));
+    stream.write_all(&[PREFACE, &good].concat()).await.unwrap();
+    origin.arrived("/a", 1).await;
+}
+
+/// Waits for the answer to the ping, or the end: the request has been judged.
+async fn judged(stream: &mut TcpStream) {
+    let mut seen = Vec::new();
+    within("an answer", async {
+        while !seen.windows(8).any(|w| w == b"12345678") {
+            if !matches!(stream.read_buf(&mut seen).await, Ok(n) if n > 0) {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
     assert!(!ended.is_empty());
     assert!(origin.hits("/r") < 1000, "{} of 2000 went upstream", origin.hits("/r"));
     proxy.get("/alive").await.assert_is(200, "alive");
@@ -219,16 +404,7 @@ async fn h2_pseudo_fields_cannot_forge_an_http_1_request() {
         let ping = frame(6, 0, 0, b"12345678");
         let bytes = [PREFACE, &headers(1, path, authority), &ping].concat();
         stream.write_all(&bytes).await.unwrap();
-        // The answer to the ping, or the end: the request has been judged.
-        let mut seen = Vec::new();
-        within("an answer", async {
-            while !seen.windows(8).any(|w| w == b"12345678") {
-                if !matches!(stream.read_buf(&mut seen).await, Ok(n) if n > 0) {
-                    break;
-                }
-            }
-        })
-        .await;
+        judged(&mut stream).await;
     }
     proxy.get("/alive").await.assert_status(200);
     for seen in origin.all_requests() {

@@ -59,6 +59,45 @@ async fn an_h2_request_becomes_a_plain_http_1_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_h2_body_of_undeclared_length_reaches_the_origin_with_every_method() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| Reply::ok(&r.body).header("Cache-Control", "no-store"));
+    let h2_origin = H2Origin::start(|_| Response::new(ChannelBody::of("", &[]))).await;
+    let proxy = Proxy::start(&origin).await;
+    let h2_proxy = Setup::upstream(h2_origin.url()).start().await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "REPORT"] {
+        for proxy in [&proxy, &h2_proxy] {
+            let client = H2Client::connect(proxy.addr).await;
+            let body = ChannelBody::of("body", &[]);
+            let request = client.to(method, "/a").body(body).unwrap();
+            assert_eq!(read(client.send(request).await.unwrap()).await.status(), 200);
+        }
+        let seen = origin.last("/a");
+        assert_eq!((seen.method(), &*seen.body), (method, &b"body"[..]), "{seen:#?}");
+        let seen = h2_origin.requests().pop().unwrap();
+        assert_eq!((&*seen.method, &seen.body[..]), (method, &b"body"[..]), "{seen:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2_trailers_bring_nothing_of_the_mesh_and_no_credentials() {
+    const EVIL: [(&str, &str); 5] = [
+        ("x-outrigger-peer", "evil"),
+        ("authorization", "evil"),
+        ("content-length", "1"),
+        ("set-cookie", "evil"),
+        ("x-sum", "42"),
+    ];
+    let origin = H2Origin::start(|_| Response::new(ChannelBody::of("x", &EVIL))).await;
+    let proxy = Setup::upstream(origin.url()).start().await;
+    let client = H2Client::connect(proxy.addr).await;
+    let request = client.to("POST", "/a").body(ChannelBody::of("body", &EVIL)).unwrap();
+    let response = read(client.send(request).await.unwrap()).await;
+    assert_eq!(response.trailers, fields(&[("x-sum", "42")]));
+    assert_eq!(origin.requests()[0].trailers, fields(&[("x-sum", "42")]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_h2_streams_do_not_wait_for_each_other() {
     let origin = Origin::start().await;
     let gate = Gate::new();

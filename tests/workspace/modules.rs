@@ -89,7 +89,7 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "interim",
-        may: &["upstream"],
+        may: &["upstream", "mesh"],
         why: "1xx responses between the upstream and a client",
     },
     Room {
@@ -99,7 +99,7 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "upstream",
-        may: &["guard", "body", "headers", "error", "clock"],
+        may: &["guard", "body", "headers", "framing", "error", "clock"],
         why: "sends requests; knows neither clients nor what is stored",
     },
     Room {
@@ -114,7 +114,7 @@ const PROXY: &[Room] = &[
     },
     Room { name: "grpc", may: &[], why: "a few values of gRPC" },
     Room { name: "matcher", may: &[], why: "what a URL names in the purge log, under a policy" },
-    Room { name: "body", may: &[], why: "request bodies, which upstream sends" },
+    Room { name: "body", may: &["headers"], why: "request bodies, which upstream sends" },
     Room { name: "headers", may: &["mesh"], why: "header fields that a proxy writes" },
     Room { name: "framing", may: &["refusal"], why: "lengths and transfer codings of messages" },
     Room { name: "max_forwards", may: &[], why: "counts the hops of TRACE and OPTIONS" },

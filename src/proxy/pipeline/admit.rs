@@ -1,15 +1,17 @@
 //! The first stage: is this a request that we pass on at all, and which route is it for?
 //!
-//! Framing is checked by hyper; here is what hyper leaves to its user (RFC 9112 §3.2, §6).
+//! Most is checked by hyper; here is what hyper leaves to its user (RFC 9112 §3.2).
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{Method, Request, StatusCode, Version};
+use http::header::HOST;
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri, Version};
 use outrigger_policy::snapshot::RouteQuery;
 use outrigger_policy::uri::AuthorityError;
 use outrigger_policy::{Authority, RequestTarget, Route, Side, Snapshot};
 
+use crate::framing;
 use crate::headers::{ProxyIdentity, wants_upgrade};
 use crate::mesh::{self, Arrived, MeshSettings};
 use crate::refusal::Refusal;
@@ -55,21 +57,10 @@ pub(crate) fn admit<'a, B>(
     if *request.method() == Method::CONNECT {
         return Err(Refusal::rejected(StatusCode::NOT_IMPLEMENTED, "connect"));
     }
-    let framing = headers.get_all(CONTENT_LENGTH).iter().count();
-    if framing > 1 {
-        return Err(Refusal::bad_request("several-content-lengths"));
-    }
-    if framing == 1 && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::bad_request("content-length-and-transfer-encoding"));
-    }
+    framing::check_request(headers)?;
+    check_target(request)?;
     let authority = snapshot.service(authority(request)?);
-    let path = match request.uri().path() {
-        "" => "/",
-        path => path,
-    };
-    if !path.starts_with('/') && path != "*" {
-        return Err(Refusal::bad_request("request-target"));
-    }
+    let path = request.uri().path();
     if listener.identity.is_looping(headers, listener.side) {
         return Err(Refusal::looping("loop"));
     }
@@ -85,12 +76,46 @@ pub(crate) fn admit<'a, B>(
     })
 }
 
+/// Checks scheme, path and query of the target (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn check_target<B>(request: &Request<B>) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let scheme = uri.scheme_str();
+    let known = |scheme: &str| ["http", "https"].iter().any(|s| scheme.eq_ignore_ascii_case(s));
+    if scheme.is_some_and(|scheme| !known(scheme)) {
+        return Err(Refusal::bad_request("scheme"));
+    }
+    let is_absolute = scheme.is_some() && request.version() < Version::HTTP_2;
+    let target = uri.path_and_query();
+    // `Uri` cuts fragments off. Where nothing else was, it says `/`, and would be sent as nothing.
+    let is_nothing = |target: &PathAndQuery| Uri::from(target.clone()).path().is_empty();
+    let text = target.map_or("", |target| target.as_str());
+    let good = match text.as_bytes().first() {
+        Some(b'/') => text.len() > 1 || !target.is_some_and(is_nothing),
+        // An absolute URI may have no path (RFC 3986 §3.3).
+        Some(b'?') => is_absolute,
+        Some(b'*') => *request.method() == Method::OPTIONS && text.len() == 1 && !is_absolute,
+        _ => false,
+    };
+    if good { Ok(()) } else { Err(Refusal::bad_request("request-target")) }
+}
+
 /// The host that the request is for: an absolute target before `Host` (RFC 9112 §3.2.2).
 fn authority<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Refusal::bad_request("several-hosts"));
+    }
+    // It is checked also where the target's authority takes its place.
+    let host = match host {
+        None => None,
+        Some(host) => {
+            let text = host.to_str().map_err(|_| Refusal::bad_request("host"))?.trim();
+            Some(Authority::parse(text).map_err(|_| Refusal::bad_request("host"))?)
+        }
+    };
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return Err(Refusal::bad_request("no-host"));
     }
     if let Some(authority) = request.uri().authority() {
         // Without a scheme it is the authority form, which only CONNECT may use.
@@ -102,15 +127,12 @@ fn authority<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
             AuthorityError::Host => Refusal::bad_request("host"),
         });
     }
-    let Some(host) = host else {
+    match host {
+        Some(host) => Ok(host),
         // HTTP/1.0 knows no Host; a probe may well be one.
-        if request.version() <= Version::HTTP_10 {
-            return Ok(Authority::of_valid("localhost"));
-        }
-        return Err(Refusal::bad_request("no-host"));
-    };
-    let host = host.to_str().map_err(|_| Refusal::bad_request("host"))?.trim();
-    Authority::parse(host).map_err(|_| Refusal::bad_request("host"))
+        None if request.version() <= Version::HTTP_10 => Ok(Authority::of_valid("localhost")),
+        None => Err(Refusal::bad_request("no-host")),
+    }
 }
 
 #[cfg(test)]
@@ -162,5 +184,18 @@ mod tests {
         ] {
             assert_eq!(admitted(&request("/", fields)), Err(why));
         }
+        for (uri, fields, why) in [
+            ("http://a/", &[][..], "no-host"),
+            ("http://a/", &[("host", "[::1")], "host"),
+            ("http://a#x", &[("host", "a")], "request-target"),
+            ("ftp://a/", &[("host", "a")], "scheme"),
+            ("*", &[("host", "a")], "request-target"),
+            ("a", &[("host", "a")], "request-target"),
+        ] {
+            assert_eq!(admitted(&request(uri, fields)), Err(why), "{uri}");
+        }
+        let mut http2 = request("http://a#x", &[]);
+        *http2.version_mut() = Version::HTTP_2;
+        assert_eq!(admitted(&http2), Err("request-target"));
     }
 }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use crate::body::request::RequestBody;
 use crate::error::UpstreamError;
+use crate::framing::declare_body;
 use crate::guard::Report;
 use crate::upstream::address::EndpointAddress;
 use crate::upstream::call::Upstream;
@@ -150,6 +151,10 @@ impl Upstream {
                 let sends_body = !request.body().is_empty();
                 let uri = request.uri().path_and_query().cloned();
                 *request.uri_mut() = uri.map_or_else(Uri::default, Uri::from);
+                if sends_body {
+                    let method = request.method().clone();
+                    declare_body(&method, request.headers_mut());
+                }
                 match sender.try_send_request(request).await {
                     Ok(response) => {
                         let lease = Loan {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::error::UpstreamError;
+use crate::framing::settle_response;
 use crate::guard::{Pass, Report};
 use crate::headers::ProxyIdentity;
 use crate::upstream::address::EndpointAddress;
@@ -99,7 +100,14 @@ impl Upstream {
                 return Err(error);
             }
         };
-        self.metrics.count_upstream("answered");
+        let (mut head, incoming) = response.into_parts();
+        if let Err(reason) = settle_response(head.status, &mut head.headers) {
+            let endpoint = tried.last().map_or_else(String::new, ToString::to_string);
+            let error = UpstreamError::Invalid { endpoint, reason: reason.to_owned() };
+            self.metrics.count_upstream(error.code());
+            pass.failed(&error);
+            return Err(error);
+        }
         let exchange = Exchange { requested_at, responded_at: self.clock.now() };
         let (head, incoming) = response.into_parts();
         let report = reported(pass, &head);
