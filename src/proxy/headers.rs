@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, DATE, FORWARDED, HeaderMap, HeaderName, TE, UPGRADE, VIA,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, COOKIE, DATE, FORWARDED, HOST, HeaderMap, HeaderName, MAX_FORWARDS, SET_COOKIE,
+    TE, UPGRADE, VIA,
 };
 use http::{HeaderValue, Version};
 use outrigger_policy::Side;
 use outrigger_semantics::UnixMillis;
-use outrigger_semantics::fields::{list, strip_hop_by_hop};
+use outrigger_semantics::fields::{is_hop_by_hop, list, strip_hop_by_hop};
 use outrigger_semantics::targeted::{SURROGATE_CONTROL, SURROGATE_DEVICE};
 
 use crate::mesh;
@@ -202,12 +204,36 @@ pub(crate) fn from_upstream(
 ) {
     let trailer = headers.get(http::header::TRAILER).cloned();
     strip_hop_by_hop(headers);
+    mesh::strip_ours(headers);
     if let Some(trailer) = trailer {
         headers.insert(http::header::TRAILER, trailer);
     }
     headers.append(VIA, identity.via(version).clone());
     if !headers.contains_key(DATE) {
         headers.insert(DATE, now.to_http_date());
+    }
+}
+
+/// Removes what may not come in a trailer section, in either direction: fields that framing,
+/// routing, credentials, caching or the reading of the content rest on (RFC 9110 §6.5.1), and those
+/// of the mesh. hyper does so for HTTP/1.1 alone.
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    const BARRED: [HeaderName; 10] = [
+        AUTHORIZATION,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        CONTENT_RANGE,
+        CONTENT_TYPE,
+        COOKIE,
+        HOST,
+        MAX_FORWARDS,
+        SET_COOKIE,
+    ];
+    mesh::strip_ours(trailers);
+    let barred = |name: &&HeaderName| is_hop_by_hop(name) || BARRED.contains(name);
+    while let Some(name) = trailers.keys().find(barred).cloned() {
+        trailers.remove(&name);
     }
 }
 

@@ -95,6 +95,8 @@ fn may_be_nominated(name: &HeaderName) -> bool {
     ];
     !PROTECTED.contains(name)
         && !name.as_str().starts_with("x-forwarded-")
+        // By these the mesh says where a request goes and who sends it.
+        && !name.as_str().starts_with("x-outrigger-")
         && name.as_str() != "forwarded"
         && name.as_str() != "cdn-loop"
 }

@@ -1,6 +1,6 @@
 //! What is added to and taken from messages on their way.
 
-use crate::support::{Origin, Proxy, Reply, Setup, head};
+use crate::support::{H2Client, Origin, Proxy, Reply, Script, Setup, chunk, head, last_chunk};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hop_by_hop_fields_of_a_request_stay_behind() {
@@ -97,6 +97,84 @@ async fn a_response_cannot_nominate_its_own_protection_away() {
     let second = proxy.get("/a").await;
     second.assert_is(200, "2");
     assert_eq!(second.header("cache-control"), Some("private"), "{second:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_426_says_which_protocol_it_asks_for() {
+    let origin = Origin::start().await;
+    let lines = [("Upgrade", "HTTP/3"), ("Connection", "Upgrade"), ("Cache-Control", "max-age=60")];
+    let head = head(426, &[&lines[..], &[("Content-Length", "0")]].concat());
+    origin.always("/a", Script::new().send(head));
+    let proxy = Proxy::start(&origin).await;
+    for _ in 0..2 {
+        let response = proxy.get("/a").await;
+        response.assert_status(426);
+        assert_eq!(response.header("upgrade"), Some("HTTP/3"), "{response:#?}");
+        assert!(response.head.lists("connection", "upgrade"), "{response:#?}");
+    }
+    // HTTP/2 has no such field (RFC 9113, 8.2.2).
+    let response = H2Client::connect(proxy.addr).await.get("/a").await;
+    assert_eq!((response.status(), response.header("upgrade")), (426, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn max_forwards_of_options_and_trace_counts_down() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| Reply::ok(r.header("max-forwards").unwrap_or("none")));
+    let proxy = Proxy::start(&origin).await;
+    for (method, sent, seen) in [
+        ("OPTIONS", "10", "9"),
+        ("OPTIONS", "1", "0"),
+        ("TRACE", "3", "2"),
+        ("GET", "0", "0"),
+        ("POST", "0", "0"),
+        ("TRACE", "x", "x"),
+    ] {
+        proxy.fetch(method, "/a", &[("Max-Forwards", sent)]).await.assert_is(200, seen);
+    }
+    let seen = origin.hits("/a");
+    let fields =
+        [("Max-Forwards", "0"), ("X-Mine", "1"), ("Authorization", "secret"), ("Cookie", "secret")];
+    let options = proxy.fetch("OPTIONS", "/a", &fields).await;
+    options.assert_is(200, "");
+    assert_eq!(options.cache().get("detail"), Some("last-hop"), "{options:#?}");
+    let trace = proxy.fetch("TRACE", "/a?b", &fields).await;
+    trace.assert_status(200);
+    assert_eq!(trace.header("content-type"), Some("message/http"), "{trace:#?}");
+    let text = trace.text().to_lowercase();
+    assert!(text.starts_with("trace /a?b http/1.1\r\n"), "{text}");
+    assert!(text.contains("\r\nx-mine: 1\r\n") && !text.contains("secret"), "{text}");
+    assert_eq!(origin.hits("/a"), seen, "sent on although no hop was left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_the_mesh_come_neither_in_trailers_nor_from_the_application() {
+    let origin = Origin::start().await;
+    let lines = [("Transfer-Encoding", "chunked"), ("Trailer", "X-Outrigger-Peer, X-Sum")];
+    let reply = Script::new()
+        .send(head(200, &[&lines[..], &[("X-Outrigger-Peer", "evil")]].concat()))
+        .send(chunk("content"))
+        .send(last_chunk(&[("X-Outrigger-Peer", "evil"), ("X-Sum", "42")]));
+    origin.always("/a", reply);
+    let proxy = Proxy::start(&origin).await;
+    let mut client = proxy.connect().await;
+    let trailer = "TE: trailers\r\nTrailer: X-Outrigger-Peer, X-Outrigger-Hop, Cookie, X-Sum";
+    let chunks =
+        "0\r\nX-Outrigger-Peer: evil\r\nX-Outrigger-Hop: 1\r\nCookie: a\r\nX-Sum: 42\r\n\r\n";
+    client
+        .send(format!(
+            "POST /a HTTP/1.1\r\nHost: shop.test\r\n{trailer}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n{chunks}"
+        ))
+        .await;
+    let response = client.response("POST").await;
+    response.assert_is(200, "content");
+    assert_eq!(response.header("x-outrigger-peer"), None, "{response:#?}");
+    let names = |trailers: &[(String, String)]| {
+        trailers.iter().map(|(name, _)| name.to_lowercase()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&response.trailers), ["x-sum"], "{response:#?}");
+    assert_eq!(names(&origin.last("/a").trailers), ["x-sum"], "{:#?}", origin.last("/a"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

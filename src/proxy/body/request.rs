@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::body::BodyError;
+use crate::headers::clean_trailers;
 
 /// Bytes of an unread request body that are read and dropped before its connection is closed.
 const DRAIN_BYTES_MAX: usize = 8 << 20;
@@ -76,10 +77,18 @@ impl ClientBody {
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Ready(frame), _) => {
                 self.timer = None;
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
+                Poll::Ready(frame.map(|frame| frame.map(cleaned).map_err(BodyError::Client)))
             }
         }
     }
+}
+
+/// A frame, without trailer fields that may not come as such.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        clean_trailers(trailers);
+    }
+    frame
 }
 
 impl Drop for ClientBody {

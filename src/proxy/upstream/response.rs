@@ -1,11 +1,11 @@
 //! A response of the upstream, whose body keeps its connection and its deadlines.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderValue, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
@@ -16,9 +16,23 @@ use tokio::time::{Instant, Sleep};
 
 use crate::body::BodyError;
 use crate::guard::Report;
-use crate::headers::{ProxyIdentity, from_upstream};
+use crate::headers::{ProxyIdentity, clean_trailers, from_upstream};
 use crate::upstream::deadlines::Deadlines;
 use crate::upstream::pool::Loan;
+
+/// How long a head waits for the beginning of a body whose length is known: without it, the client
+/// can do little with the head.
+const BEGIN_COUNTED: Duration = Duration::from_millis(250);
+/// The same where the length is not known, as in a stream that may well begin with silence.
+const BEGIN_OPEN: Duration = Duration::from_millis(20);
+
+/// Whether a response is one whose head is waited for as such: events, or gRPC messages.
+fn is_stream(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE) else { return false };
+    let kind = kind.as_bytes();
+    let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|k| k.eq_ignore_ascii_case(name));
+    is(b"text/event-stream") || is(b"application/grpc")
+}
 
 /// Head and body of a response.
 pub(crate) struct UpstreamResponse {
@@ -30,7 +44,8 @@ pub(crate) struct UpstreamResponse {
     /// Whether only the end of the connection ends the body (RFC 9112 §6.3): then a body without a
     /// byte cannot be told from one that broke off.
     pub(crate) ends_by_close: bool,
-    /// The protocol that a 101 switches to. Its field is hop-by-hop, and so not in the head.
+    /// The protocol that a 101 switches to, or those that a 426 asks for (RFC 9110 §15.5.22). The
+    /// field is hop-by-hop, and so not in the head.
     pub(crate) protocol: Option<HeaderValue>,
 }
 
@@ -42,12 +57,13 @@ impl UpstreamResponse {
         exchange: Exchange,
         identity: &ProxyIdentity,
     ) -> Self {
-        let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
-        let protocol = if switches { head.headers.get(UPGRADE).cloned() } else { None };
+        let names_protocol =
+            matches!(head.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
+        let protocol = if names_protocol { head.headers.get(UPGRADE).cloned() } else { None };
         let ends_by_close = head.version < Version::HTTP_2
             && !head.headers.contains_key(CONTENT_LENGTH)
             && !head.headers.contains_key(TRANSFER_ENCODING)
-            && !body.is_end_stream();
+            && body.follows_head;
         from_upstream(&mut head.headers, head.version, identity, exchange.responded_at);
         UpstreamResponse { head, body, exchange, ends_by_close, protocol }
     }
@@ -57,6 +73,10 @@ impl UpstreamResponse {
 /// guard learns from how it ends.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
+    /// Whether there is a body at all, be it an empty one.
+    follows_head: bool,
+    /// What came while it was awaited, not yet handed on.
+    first: Option<Frame<Bytes>>,
     lease: Option<Loan>,
     idle: Duration,
     deadline: Option<Instant>,
@@ -76,7 +96,9 @@ impl UpstreamBody {
     ) -> Self {
         let (idle, deadline) = (deadlines.idle(), deadlines.deadline());
         let mut body = UpstreamBody {
+            follows_head: !incoming.is_end_stream(),
             incoming,
+            first: None,
             lease,
             idle,
             deadline,
@@ -89,6 +111,58 @@ impl UpstreamBody {
             body.end();
         }
         body
+    }
+
+    /// Waits a little for the beginning of the body. An upstream that breaks off after its head has
+    /// then given no response, and the client gets an error, a stored response or that of another
+    /// attempt: once the head has been passed on, it can only be cut off.
+    ///
+    /// # Errors
+    /// The body broke off before anything of it came.
+    pub(crate) async fn begin(&mut self, head: &Parts) -> Result<(), BodyError> {
+        let wait = match self.incoming.size_hint().exact() {
+            _ if self.ended || is_stream(&head.headers) => return Ok(()),
+            Some(_) => BEGIN_COUNTED,
+            None => BEGIN_OPEN,
+        };
+        let until = Instant::now() + wait;
+        let until = self.deadline.map_or(until, |deadline| deadline.min(until));
+        let first = std::future::poll_fn(|cx| self.poll_incoming(cx));
+        let first = tokio::select! {
+            biased;
+            first = first => first.transpose()?,
+            () = tokio::time::sleep_until(until) => None,
+        };
+        self.first = first;
+        Ok(())
+    }
+
+    /// The next frame, however long that takes.
+    fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(mut frame)) => {
+                self.timer = None;
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
+                self.look_at(&frame);
+                if self.incoming.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.fail(FailureKind::Reset);
+                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            }
+            None => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
     }
 
     fn end(&mut self) {
@@ -132,26 +206,14 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.timer = None;
-                self.look_at(&frame);
-                if self.incoming.is_end_stream() {
-                    self.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.fail(FailureKind::Reset);
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
-            }
-            Poll::Ready(None) => {
-                self.end();
-                Poll::Ready(None)
-            }
+        match self.poll_incoming(cx) {
+            ready @ Poll::Ready(_) => ready,
             Poll::Pending => {
                 // The timer is set only once the body makes us wait.
                 let deadline = self.next_deadline();
@@ -172,10 +234,18 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.first.is_none() && (self.ended || self.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let mut hint = self.incoming.size_hint();
+        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        if first > 0 {
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper.saturating_add(first));
+            }
+            hint.set_lower(hint.lower().saturating_add(first));
+        }
+        hint
     }
 }
