@@ -89,8 +89,8 @@ pub enum UpstreamError {
         /// The limit in milliseconds.
         millis: u64,
     },
-    /// The connection broke before the response head.
-    #[error("{endpoint} closed the connection before its response head: {reason}")]
+    /// The connection broke before anything of the response could be passed on.
+    #[error("{endpoint} broke off before the content of its response: {reason}")]
     Reset {
         /// The address of the endpoint.
         endpoint: String,

@@ -264,6 +264,41 @@ async fn an_unkeyed_host_override_cannot_poison_an_entry() {
     assert!(!victim.text().contains("evil.test"), "{victim:#?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_that_changes_a_url_silently_can_poison_an_entry() {
+    let origin = Origin::start().await;
+    let names = [
+        "forwarded",
+        "front-end-https",
+        "x-backend-host",
+        "x-envoy-original-host",
+        "x-envoy-original-path",
+        "x-forwarded-host",
+        "x-forwarded-host-override",
+        "x-forwarded-protocol",
+        "x-forwarded-ssl",
+        "x-forwarded-uri",
+        "x-http-host-override",
+        "x-invoke-path",
+        "x-middleware-subrequest",
+        "x-original-uri",
+        "x-scheme",
+        "x-url-scheme",
+    ];
+    origin.on("/a", move |r| {
+        let evil = r.head.headers.iter().find(|(_, value)| value.contains("evil"));
+        Reply::cached("max-age=60", evil.map_or("good", |_| "evil"))
+    });
+    let proxy = Proxy::start(&origin).await;
+    for name in names {
+        for name in [name.to_owned(), name.replace('-', "_")] {
+            let evil = proxy.fetch("GET", "/a", &[(&name, "evil")]).await;
+            evil.assert_is(200, "evil");
+            proxy.get("/a").await.assert_is(200, "good");
+        }
+    }
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -271,41 +306,6 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// HEADERS of a GET: literal fields, so that any byte can be put there.
-fn headers(stream: u32, path: &[u8], authority: &[u8]) -> Vec<u8> {
-    let mut block = vec![0x82, 0x86];
-    for (index, value) in [(0x04, path), (0x01, authority)] {
-        block.extend([index, u8::try_from(value.len()).unwrap()]);
-        block.extend(value);
-    }
-    frame(1, 0x05, stream, &block)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rapid_resets_end_the_connection() {
-    let origin = Origin::start().await;
-    origin.always("/r", Script::new().hang());
-    origin.always("/alive", Reply::ok("alive"));
-    let proxy = Setup::of(&origin).config("limits: {h2ResetsMax: 50}").start().await;
-    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
-    stream.write_all(PREFACE).await.unwrap();
-    let mut flood = Vec::new();
-    for n in 0..2000 {
-        flood.extend(headers(2 * n + 1, b"/r", b"shop.test"));
-        flood.extend(frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()));
-    }
-    let (mut from, mut to) = stream.split();
-    let (_, ended) = tokio::join!(
-        async {
-            // It may close before everything is written.
-            let _ = to.write_all(&flood).await;
-        },
-        async {
-            let mut bytes = Vec::new();
-            let _ = within("the connection ends", from.read_to_end(&mut bytes)).await;
-            bytes
-        }
-    );
 /// HEADERS of a GET whose scheme and length are literal too.
 fn headers_of(scheme: &[u8], path: &[u8], authority: &[u8], length: Option<&[u8]>) -> Vec<u8> {
     let mut block = vec![0x82];
@@ -363,6 +363,41 @@ async fn judged(stream: &mut TcpStream) {
     .await;
 }
 
+/// HEADERS of a GET: literal fields, so that any byte can be put there.
+fn headers(stream: u32, path: &[u8], authority: &[u8]) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86];
+    for (index, value) in [(0x04, path), (0x01, authority)] {
+        block.extend([index, u8::try_from(value.len()).unwrap()]);
+        block.extend(value);
+    }
+    frame(1, 0x05, stream, &block)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rapid_resets_end_the_connection() {
+    let origin = Origin::start().await;
+    origin.always("/r", Script::new().hang());
+    origin.always("/alive", Reply::ok("alive"));
+    let proxy = Setup::of(&origin).config("limits: {h2ResetsMax: 50}").start().await;
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    stream.write_all(PREFACE).await.unwrap();
+    let mut flood = Vec::new();
+    for n in 0..2000 {
+        flood.extend(headers(2 * n + 1, b"/r", b"shop.test"));
+        flood.extend(frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()));
+    }
+    let (mut from, mut to) = stream.split();
+    let (_, ended) = tokio::join!(
+        async {
+            // It may close before everything is written.
+            let _ = to.write_all(&flood).await;
+        },
+        async {
+            let mut bytes = Vec::new();
+            let _ = within("the connection ends", from.read_to_end(&mut bytes)).await;
+            bytes
+        }
+    );
     assert!(!ended.is_empty());
     assert!(origin.hits("/r") < 1000, "{} of 2000 went upstream", origin.hits("/r"));
     proxy.get("/alive").await.assert_is(200, "alive");
@@ -412,38 +447,3 @@ async fn h2_pseudo_fields_cannot_forge_an_http_1_request() {
         assert_eq!(seen.header("x-evil"), None);
     }
 }
-#[tokio::test(flavor = "multi_thread")]
-async fn no_field_that_changes_a_url_silently_can_poison_an_entry() {
-    let origin = Origin::start().await;
-    let names = [
-        "forwarded",
-        "front-end-https",
-        "x-backend-host",
-        "x-envoy-original-host",
-        "x-envoy-original-path",
-        "x-forwarded-host",
-        "x-forwarded-host-override",
-        "x-forwarded-protocol",
-        "x-forwarded-ssl",
-        "x-forwarded-uri",
-        "x-http-host-override",
-        "x-invoke-path",
-        "x-middleware-subrequest",
-        "x-original-uri",
-        "x-scheme",
-        "x-url-scheme",
-    ];
-    origin.on("/a", move |r| {
-        let evil = r.head.headers.iter().find(|(_, value)| value.contains("evil"));
-        Reply::cached("max-age=60", evil.map_or("good", |_| "evil"))
-    });
-    let proxy = Proxy::start(&origin).await;
-    for name in names {
-        for name in [name.to_owned(), name.replace('-', "_")] {
-            let evil = proxy.fetch("GET", "/a", &[(&name, "evil")]).await;
-            evil.assert_is(200, "evil");
-            proxy.get("/a").await.assert_is(200, "good");
-        }
-    }
-}
-

@@ -109,9 +109,15 @@ impl Upstream {
             return Err(error);
         }
         let exchange = Exchange { requested_at, responded_at: self.clock.now() };
-        let (head, incoming) = response.into_parts();
         let report = reported(pass, &head);
-        let body = UpstreamBody::new(incoming, lease, deadlines, report);
+        let mut body = UpstreamBody::new(incoming, lease, deadlines, report);
+        if let Err(error) = body.begin(&head).await {
+            let endpoint = tried.last().map_or_else(String::new, ToString::to_string);
+            let error = UpstreamError::Reset { endpoint, reason: error.to_string() };
+            self.metrics.count_upstream(error.code());
+            return Err(error);
+        }
+        self.metrics.count_upstream("answered");
         Ok(UpstreamResponse::new(head, body, exchange, &self.identity))
     }
 }
