@@ -179,7 +179,8 @@ fn check_status(
     headers: &HeaderMap,
     directives: &ResponseDirectives,
 ) -> Result<(), NotStored> {
-    if status.is_informational() || matches!(status.as_u16(), 304 | 416) {
+    // A 426 says in a hop-by-hop field which protocol it asks for.
+    if status.is_informational() || matches!(status.as_u16(), 304 | 416 | 426) {
         return Err(NotStored::Status);
     }
     if directives.must_understand && !is_understood(status) {

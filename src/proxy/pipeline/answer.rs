@@ -40,8 +40,6 @@ pub(crate) enum Reply {
 pub(crate) struct Upgrade {
     /// The upstream's response.
     pub(crate) upstream: UpstreamResponse,
-    /// The protocol that the upstream switches to.
-    pub(crate) protocol: http::HeaderValue,
     /// The client's connection.
     pub(crate) client: OnUpgrade,
     /// The upstream's connection.

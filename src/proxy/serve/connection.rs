@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -295,8 +295,9 @@ impl Service<Request<Incoming>> for Serving {
         let closing = ending && client.interim.is_some();
         Box::pin(async move {
             let mut response = pipeline::handle(&worker, &client, request).await;
-            if closing && !response.headers().contains_key(CONNECTION) {
-                response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+            if closing && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // Beside the `upgrade` that a 426 has there.
+                response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(response.map(|body| ServedBody::new(body, running)))
         })

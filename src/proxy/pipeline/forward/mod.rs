@@ -131,15 +131,15 @@ fn switched(
     reported: Reported,
 ) -> Answer {
     let server = response.head.extensions.remove::<OnUpgrade>();
-    let (true, Some(server), Some(client), Some(protocol)) =
-        (context.routing.upgrade, server, client, response.protocol.take())
+    let (true, Some(server), Some(client), Some(_)) =
+        (context.routing.upgrade, server, client, &response.protocol)
     else {
         let endpoint = context.routing.authority.clone();
         let error = UpstreamError::Invalid { endpoint, reason: UNREQUESTED.to_owned() };
         return Answer::failed(Arc::new(error), None, reported.fwd);
     };
     let shared = Arc::clone(&context.worker.shared);
-    let upgrade = Upgrade { upstream: response, protocol, client, server, shared };
+    let upgrade = Upgrade { upstream: response, client, server, shared };
     let answer = Answer::new(Reply::Upgraded(Box::new(upgrade)), Outcome::Upgraded);
     Answer { fwd: Some(reported.fwd), detail: reported.detail, ..answer }
 }

@@ -127,10 +127,15 @@ fn with(
 
 /// The upstream's response, whose fields are clean already.
 fn streamed(upstream: UpstreamResponse) -> Response<ResponseBody> {
-    let UpstreamResponse { mut head, body, .. } = upstream;
+    let UpstreamResponse { mut head, body, protocol, .. } = upstream;
     let mut response = Response::new(ResponseBody::Upstream(Box::new(StreamedBody(body))));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    if let Some(protocol) = protocol {
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
     if let Some(reason) = head.extensions.remove::<hyper::ext::ReasonPhrase>() {
         response.extensions_mut().insert(reason);
     }
@@ -139,11 +144,8 @@ fn streamed(upstream: UpstreamResponse) -> Response<ResponseBody> {
 
 /// A 101, after which both connections are one.
 fn upgraded(upgrade: Upgrade) -> Response<ResponseBody> {
-    let Upgrade { upstream, protocol, client, server, shared } = upgrade;
-    let mut response = streamed(upstream);
-    let headers = response.headers_mut();
-    headers.insert(UPGRADE, protocol);
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    let Upgrade { upstream, client, server, shared } = upgrade;
+    let response = streamed(upstream);
     tunnel(client, server, &shared);
     response
 }
