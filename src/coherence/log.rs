@@ -199,7 +199,7 @@ impl PurgeLog {
 mod tests {
     use super::*;
     use crate::event::{Matcher, PurgeMode};
-    use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
+    use outrigger_semantics::{FreshnessSource, Lifetimes, Recency, UnixMillis, Variant};
     use outrigger_store::entry::Draft;
 
     fn entry(uri: &str, uri_digest: u128, tag: &str, born_seq: Seq) -> Entry {

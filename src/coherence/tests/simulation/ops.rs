@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use outrigger_coherence::{Action, Content, Matcher, PurgeMode, PurgeRequest, Seq};
-use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
+use outrigger_semantics::{FreshnessSource, Lifetimes, Recency, UnixMillis, Variant};
 use outrigger_store::Entry;
 use outrigger_store::entry::{Draft, LogSpan};
 
