@@ -39,11 +39,19 @@ impl Snapshot {
 /// Compiles a checked document.
 pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
     let aliases = Aliases::of(&document.aliases);
+    let mut silent: Vec<HeaderName> =
+        document.silent_headers.iter().map(FieldName::header_name).collect();
+    silent.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    silent.dedup();
+    let keyed = |mut route: Route| {
+        route.key.silent.clone_from(&silent);
+        Arc::new(route)
+    };
     let mut index = RouteIndex::default();
     let mut routes = Vec::with_capacity(document.routes.len() + 1);
     for (id, route) in document.routes.iter().enumerate() {
         index.insert(id, &route.matches, &aliases);
-        routes.push(Arc::new(compile_route(
+        routes.push(keyed(compile_route(
             id,
             &route.name,
             &route.cache,
@@ -51,7 +59,7 @@ pub fn compile(document: &Document, sources: Vec<String>) -> Snapshot {
             &route.matches,
         )));
     }
-    routes.push(Arc::new(compile_route(
+    routes.push(keyed(compile_route(
         routes.len(),
         FALLBACK_ROUTE,
         &CacheDocument::default(),
@@ -159,6 +167,7 @@ fn key_rules(cache: &CacheDocument) -> KeyRules {
             sort: query.sort,
         },
         headers,
+        silent: Vec::new(),
         cookies,
         partition: match &cache.partition {
             PartitionBy::None => None,

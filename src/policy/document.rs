@@ -40,6 +40,11 @@ pub struct Document {
     /// the list, in the key, in purges, and towards the upstream. Ports do not count.
     #[serde(default)]
     pub aliases: AliasDocument,
+    /// Request header fields by which applications change what a URL means without naming them in
+    /// `Vary`, besides those that are known to (`X-Forwarded-Host` and its kin). They are part of
+    /// every key whenever a request carries them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_headers: Vec<FieldName>,
     /// The routes.
     #[serde(default)]
     pub routes: Vec<RouteDocument>,

@@ -121,7 +121,8 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     let has_body = question
         .headers
         .get(http::header::CONTENT_LENGTH)
-        .is_some_and(|length| length.as_bytes() != b"0");
+        .is_some_and(|length| length.as_bytes() != b"0")
+        || question.headers.contains_key(http::header::TRANSFER_ENCODING);
     let classified =
         route.classify(question.method, question.headers, &directives, has_body, question.arrival);
     let lookup = match classified {

@@ -4,7 +4,7 @@
 //! route of a later source replaces the route of the same name; new routes are added. What a
 //! particular source says about a request wins where two routes are equally specific, because its
 //! routes come first. What it says about the guard of all routes, and about ports, replaces what was
-//! said before, point by point.
+//! said before, point by point. Fields that change responses silently are added up.
 
 use crate::aliases::AliasDocument;
 use crate::document::Document;
@@ -17,6 +17,7 @@ pub fn fold<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
         folded.inbound = document.inbound.or(&folded.inbound);
         folded.outbound = document.outbound.or(&folded.outbound);
         fold_aliases(&mut folded.aliases, &document.aliases);
+        folded.silent_headers.extend(document.silent_headers.iter().cloned());
         let mut added = Vec::new();
         for route in &document.routes {
             match folded.routes.iter_mut().find(|have| have.name == route.name) {
@@ -72,14 +73,17 @@ mod tests {
 
     #[test]
     fn the_particular_replaces_and_precedes_the_general() {
-        let mesh = "guard: {timeout: 9s, idleTimeout: 8s}\nroutes: [{name: a}, {name: b}]";
+        let mesh = "guard: {timeout: 9s, idleTimeout: 8s}\nsilentHeaders: [x-a]\n\
+                    routes: [{name: a}, {name: b}]";
         let mesh: Document = parse_yaml("mesh", mesh).unwrap();
-        let own = "guard: {timeout: 1s}\nroutes: [{name: c}, {name: b, cache: {enabled: false}}]";
+        let own = "guard: {timeout: 1s}\nsilentHeaders: [x-b]\nroutes: [{name: c}, {name: b, cache: {enabled: false}}]";
         let own: Document = parse_yaml("workload", own).unwrap();
         let folded = fold([&mesh, &own]);
         let names: Vec<&str> = folded.routes.iter().map(|route| route.name.as_str()).collect();
         assert_eq!(names, ["c", "a", "b"]);
         assert!(!folded.routes[2].cache.enabled);
+        // What is unsafe to leave out in the mesh is so everywhere.
+        assert_eq!(folded.silent_headers.len(), 2);
         let (total, idle) = (folded.guard.timeout, folded.guard.idle_timeout);
         assert_eq!((total.map(|t| t.0), idle.map(|t| t.0)), (Some(1000), Some(8000)));
     }

@@ -21,6 +21,8 @@ pub struct KeyRules {
     pub query: QueryRules,
     /// Request fields that count.
     pub headers: Vec<HeaderName>,
+    /// Request fields that count where a request carries them, besides the known ones.
+    pub silent: Vec<HeaderName>,
     /// Names of the cookies that count.
     pub cookies: Vec<String>,
     /// Whose responses are kept apart.
@@ -82,11 +84,18 @@ impl CacheKey {
                 append_field(&mut text, name, headers);
             }
         }
+        let mut holds_identity = false;
+        for name in &rules.silent {
+            let is_new = !changes_responses_silently(name) && !rules.headers.contains(name);
+            if is_new && headers.contains_key(name) {
+                append_field(&mut text, name, headers);
+                holds_identity |= *name == AUTHORIZATION;
+            }
+        }
         if let Some(route) = &rules.route {
             text.extend_from_slice(b"\nroute ");
             text.extend_from_slice(route.as_bytes());
         }
-        let mut holds_identity = false;
         for name in &rules.headers {
             append_field(&mut text, name, headers);
             holds_identity |= *name == AUTHORIZATION && headers.contains_key(name);
@@ -309,6 +318,21 @@ mod tests {
         let other = build("/", &other, &KeyRules::default());
         assert_ne!(plain.digest(), other.digest());
         assert_eq!(plain.uri(), other.uri());
+    }
+
+    #[test]
+    fn a_field_that_policy_calls_silent_counts_where_it_is_there() {
+        let name = |text| HeaderName::from_static(text);
+        let silent = vec![name("x-brand"), name("x-forwarded-host"), name("x-tenant")];
+        let rules = KeyRules { silent, headers: vec![name("x-tenant")], ..KeyRules::default() };
+        let text =
+            |pairs: &[(&'static str, &'static str)]| build("/", &map(pairs), &rules).display();
+        assert_eq!(text(&[]), "http://shop.svc/ x-tenant");
+        assert_eq!(text(&[("x-brand", "a")]), "http://shop.svc/ x-brand =a x-tenant");
+        assert_eq!(
+            text(&[("x-forwarded-host", "h"), ("x-tenant", "t")]),
+            "http://shop.svc/ x-forwarded-host =h x-tenant =t"
+        );
     }
 
     #[test]

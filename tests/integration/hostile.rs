@@ -299,6 +299,19 @@ async fn no_field_that_changes_a_url_silently_can_poison_an_entry() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_policy_calls_silent_cannot_poison_an_entry() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| Reply::cached("max-age=60", r.header("x-brand").unwrap_or("none")));
+    let proxy = Setup::of(&origin).policy("silentHeaders: [X-Brand]").start().await;
+    for brand in ["one", "two"] {
+        proxy.fetch("GET", "/a", &[("X-Brand", brand)]).await.assert_is(200, brand);
+    }
+    proxy.get("/a").await.assert_is(200, "none");
+    let again = proxy.fetch("GET", "/a", &[("X-Brand", "one")]).await;
+    again.assert_is(200, "one").assert_hit();
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
