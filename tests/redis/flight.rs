@@ -154,3 +154,36 @@ async fn a_redis_that_is_gone_makes_nobody_wait() {
         assert!(took < WAIT / 2, "{took:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_fetch_different_variants_do_not_wait_for_each_other() {
+    let (origin, redis) = (Origin::start().await, RedisServer::start().await);
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/v", move |r| {
+        let language = r.header("accept-language").unwrap_or("none").to_owned();
+        let slow = language == "de";
+        let reply = Reply::cached("max-age=600", language).header("Vary", "Accept-Language");
+        if slow { Script::new().gate(&held).reply(reply) } else { reply.into() }
+    });
+    let wait = "{enabled: true, waitMsMax: 600000}";
+    let setup = pod(&origin, redis.url()).set("singleFlight", wait);
+    let (a, b) = tokio::join!(setup.start(), setup.start());
+    let in_language = |language| [("Accept-Language", language)];
+    a.fetch("GET", "/v", &in_language("en")).await.assert_is(200, "en");
+    eventually("the other pod finds it", || async {
+        let other = b.fetch("GET", "/v", &in_language("en")).await;
+        other.cache().has("hit").then_some(())
+    })
+    .await;
+    let fetched = origin.hits("/v");
+    let mut german = Client::connect(a.addr).await;
+    german.request("GET", "/v", &in_language("de")).await;
+    origin.arrived("/v", fetched + 1).await;
+    // In the same pod and in another one: the German claim concerns neither.
+    for (pod, language) in [(&a, "fr"), (&b, "it")] {
+        pod.fetch("GET", "/v", &in_language(language)).await.assert_is(200, language);
+    }
+    gate.open();
+    german.response("GET").await.assert_is(200, "de");
+}

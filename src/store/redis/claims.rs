@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use outrigger_redis::client;
+use outrigger_semantics::Variant;
 use tokio::time::Instant;
 
 use super::commands::UNCACHEABLE;
@@ -54,7 +55,13 @@ impl RedisTier {
         limit: Duration,
         usable: &Usable<'_>,
     ) -> Claim {
-        let name: Arc<[u8]> = self.settings.names.claim(wanted.scope, wanted.digest).into();
+        // Pods that fetch different variants do not wait for each other. A pod that does not know by
+        // what the responses vary fetches beside them: a claim only saves work.
+        let names = self.descriptors.get(&wanted.digest);
+        let variant = names.map(|names| Variant::of_names(names.iter(), wanted.headers));
+        let variant = variant.as_ref().map(|variant| (wanted.key, variant));
+        let name = self.settings.names.claim(wanted.scope, wanted.digest, variant);
+        let name: Arc<[u8]> = name.into();
         let token = fastrand::u64(1..);
         let until = Instant::now() + limit;
         let mut pause = PAUSE;

@@ -68,10 +68,7 @@ impl Names {
 
     /// The name of one variant of a key.
     pub(super) fn variant(&self, scope: ShareScope, key: &[u8], variant: &Variant) -> Vec<u8> {
-        let mut text = key.to_vec();
-        text.push(0);
-        text.extend_from_slice(&variant.fingerprint());
-        self.entry(scope, digest(&text))
+        self.entry(scope, variant_digest(key, variant))
     }
 
     /// The name of a stored response.
@@ -83,8 +80,15 @@ impl Names {
         }
     }
 
-    /// The name of the claim by which one pod fetches a key for all.
-    pub(super) fn claim(&self, scope: ShareScope, digest: u128) -> Vec<u8> {
+    /// The name of the claim by which one pod fetches for all: a key, or a `variant` of it, where it
+    /// is known by what its responses vary.
+    pub(super) fn claim(
+        &self,
+        scope: ShareScope,
+        digest: u128,
+        variant: Option<(&[u8], &Variant)>,
+    ) -> Vec<u8> {
+        let digest = variant.map_or(digest, |(key, variant)| variant_digest(key, variant));
         format!("{}f:{digest:032x}", self.prefix(scope)).into_bytes()
     }
 
@@ -97,6 +101,14 @@ impl Names {
     pub(super) fn ledger(&self) -> Vec<u8> {
         format!("or:{{{}}}:ledger", self.namespace).into_bytes()
     }
+}
+
+/// Tells one variant of a key apart from all other variants and keys.
+fn variant_digest(key: &[u8], variant: &Variant) -> u128 {
+    let mut text = key.to_vec();
+    text.push(0);
+    text.extend_from_slice(&variant.fingerprint());
+    digest(&text)
 }
 
 #[cfg(test)]
