@@ -144,6 +144,11 @@ impl Collector for State {
             ("memory_bytes_max", "Memory tier: bound in bytes", signed(memory.bytes_max())),
             ("memory_keys", "Memory tier: keys held", signed(memory.keys())),
             ("fetches", "Fetches under way that can be joined", signed(shared.fetches() as u64)),
+            (
+                "fetches_unread",
+                "Fetches that go on although all their clients have left",
+                signed(shared.unread_fetches() as u64),
+            ),
             ("purge_applied_seq", "Purge log: position applied", signed(shared.log().applied())),
             (
                 "purge_matchers",

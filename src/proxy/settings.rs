@@ -3,6 +3,7 @@
 //! Sections of the bootstrap file that reach the data path as they are written are defined here, once,
 //! with the names and defaults that the file has. The composition reads the file; nothing here does.
 
+use outrigger_policy::values::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,11 +60,24 @@ pub struct CoalesceSettings {
     pub waiters_max: usize,
     /// How long a request waits for another's fetch to show its head; then it fetches itself.
     pub wait_ms_max: u64,
+    /// Fetches that go on although all their clients have left, so that the next client finds the
+    /// response stored. Further ones end with their last client; so do all with 0.
+    pub unread_max: usize,
+    /// How long such a fetch goes on.
+    pub unread_ms_max: u64,
+    /// Bytes that all of them together hold.
+    pub unread_bytes_max: ByteSize,
 }
 
 impl Default for CoalesceSettings {
     fn default() -> Self {
-        CoalesceSettings { waiters_max: 10_000, wait_ms_max: 10_000 }
+        CoalesceSettings {
+            waiters_max: 10_000,
+            wait_ms_max: 10_000,
+            unread_max: 64,
+            unread_ms_max: 30_000,
+            unread_bytes_max: ByteSize(64 << 20),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use outrigger_telemetry::{AccessLog, Metrics, RouteMetrics, Tracing};
 
 use crate::clock::Clock;
 use crate::coalesce::table::FlightTable;
+use crate::coalesce::unread::UnreadFetches;
+use crate::coalesce::vary::KnownVary;
 use crate::guard::{
     Destinations, GuardState, Guards, RevalidationWatch, RouteGuard, destination_name,
 };
@@ -116,6 +118,10 @@ pub struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// Fetches under way that requests can join.
     pub(crate) flights: Arc<FlightTable>,
+    /// Fetches under way whose clients have all left.
+    pub(crate) unread: Arc<UnreadFetches>,
+    /// By which fields the responses of keys vary.
+    pub(crate) vary: KnownVary,
     /// Digests of keys whose last response was not storable (hit-for-miss).
     pub(crate) hit_for_miss: Cache<u128, ()>,
     pub(crate) identity: ProxyIdentity,
@@ -170,6 +176,8 @@ impl Shared {
         let uris = CanonicalUris(Arc::clone(&parts.snapshot));
         parts.log.follow_policy(Arc::new(uris), || {});
         let active = Active::new(parts.snapshot, None, &watch);
+        let coalesce = &parts.settings.coalesce;
+        let unread = UnreadFetches::new(coalesce.unread_max, coalesce.unread_bytes_max.0);
         let shared = Arc::new(Shared {
             settings: parts.settings,
             policy: ArcSwap::from_pointee(active),
@@ -178,6 +186,8 @@ impl Shared {
             log: parts.log,
             metrics: parts.metrics,
             flights: Arc::default(),
+            unread,
+            vary: KnownVary::new(),
             hit_for_miss: Cache::builder()
                 .max_capacity(HIT_FOR_MISS_KEYS_MAX)
                 .time_to_live(HIT_FOR_MISS_FOR)
@@ -229,6 +239,7 @@ impl Shared {
         if !valid(entry) {
             return Err(NotStored::Overtaken);
         }
+        self.vary.learn(entry.digest, &entry.variant);
         self.memory.put(entry, self.clock.now(), valid)
     }
 
@@ -265,6 +276,11 @@ impl Shared {
     /// Number of fetches under way that requests can join.
     pub fn fetches(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Number of fetches that go on although their clients have left.
+    pub fn unread_fetches(&self) -> usize {
+        self.unread.len()
     }
 
     /// The endpoints of the upstream with their states, for operators.

@@ -67,6 +67,9 @@ pub struct Metrics {
     pub coalesce_timeouts: Counter,
     /// Requests that found too many waiters.
     pub coalesce_full: Counter,
+    /// Readers that were cut loose, because they held others of the same fetch back.
+    pub coalesce_cut: Counter,
+    unread: Family<ResultLabel, Counter>,
     /// Purges that took effect in this process.
     pub purges: Family<PurgeLabels, Counter>,
     /// Policy loads by result.
@@ -104,6 +107,8 @@ impl Metrics {
             coalesce_released: Counter::default(),
             coalesce_timeouts: Counter::default(),
             coalesce_full: Counter::default(),
+            coalesce_cut: Counter::default(),
+            unread: Family::default(),
             purges: Family::default(),
             policy_loads: Family::default(),
             policy_in_force: Gauge::default(),
@@ -145,6 +150,10 @@ impl Metrics {
         r.register("coalesce_timeouts", help, self.coalesce_timeouts.clone());
         let help = "Requests that found as many waiters as there may be";
         r.register("coalesce_full", help, self.coalesce_full.clone());
+        let help = "Readers cut loose because they held back others of the same fetch";
+        r.register("coalesce_readers_cut", help, self.coalesce_cut.clone());
+        let help = "Fetches whose clients had all left, by how they ended";
+        r.register("coalesce_unread", help, self.unread.clone());
         r.register("purges", "Purges applied by matcher and mode", self.purges.clone());
         r.register("policy_loads", "Policy loads by result", self.policy_loads.clone());
         let help = "1 if the newest policy is in force, 0 if it was refused";
@@ -177,6 +186,11 @@ impl Metrics {
     /// Counts a storing decision.
     pub fn count_store(&self, result: &'static str) {
         self.store.get_or_create(&ResultLabel { result: Word(result) }).inc();
+    }
+
+    /// Counts a fetch whose clients had all left, by how it ended: by itself, or at a bound.
+    pub fn count_unread(&self, result: &'static str) {
+        self.unread.get_or_create(&ResultLabel { result: Word(result) }).inc();
     }
 
     /// Counts an upstream request.

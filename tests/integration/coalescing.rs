@@ -352,3 +352,144 @@ async fn a_leader_that_leaves_alone_leaves_nobody_stuck() {
     })
     .await;
 }
+
+/// An origin whose response varies by language: each language has a gate if it is among these.
+async fn languages(gates: &[(&'static str, Gate)], control: &'static str) -> Origin {
+    let origin = Origin::start().await;
+    let gates = gates.to_vec();
+    origin.on("/v", move |r| {
+        let language = r.header("accept-language").unwrap_or("none").to_owned();
+        let gate = gates.iter().find(|(of, _)| *of == language);
+        let reply = Reply::cached(control, &language).header("Vary", "Accept-Language");
+        let script = gate.map_or_else(Script::new, |(_, gate)| Script::new().gate(gate));
+        script.reply(reply)
+    });
+    origin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_of_a_url_that_is_known_to_vary_do_not_wait_for_each_other() {
+    let slow = Gate::new();
+    let origin = languages(&[("de", slow.clone())], "max-age=60").await;
+    let config = "coalesce: {waitMsMax: 600000}";
+    let proxy = Setup::of(&origin).config(config).start().await;
+    let in_language = |language| [("Accept-Language", language)];
+    proxy.fetch("GET", "/v", &in_language("en")).await.assert_is(200, "en");
+    let mut german = ask(&proxy, "/v", &in_language("de")).await;
+    origin.arrived("/v", 2).await;
+    // The origin holds the German variant. It may be known by which fields it varies without being
+    // stored.
+    proxy.fetch("GET", "/v", &in_language("fr")).await.assert_is(200, "fr");
+    proxy.purge(serde_json::json!({"all": true})).await;
+    let mut again = ask(&proxy, "/v", &in_language("de")).await;
+    origin.arrived("/v", 4).await;
+    proxy.fetch("GET", "/v", &in_language("en")).await.assert_is(200, "en");
+    // The same variant in another spelling is still the same fetch.
+    let mut joined = ask(&proxy, "/v", &in_language("DE")).await;
+    waiting(&[&proxy], 1).await;
+    slow.open();
+    for client in [&mut german, &mut again, &mut joined] {
+        client.response("GET").await.assert_is(200, "de");
+    }
+    assert_eq!(origin.hits("/v"), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validations_of_two_variants_do_not_wait_for_each_other() {
+    let origin = Origin::start().await;
+    let slow = Gate::new();
+    let held = slow.clone();
+    origin.on("/v", move |r| {
+        let language = r.header("accept-language").unwrap_or("none").to_owned();
+        let validates = r.header("if-none-match").is_some();
+        let vary = |reply: Reply| reply.header("Vary", "Accept-Language").header("ETag", "\"1\"");
+        match (validates, &*language) {
+            (false, _) => vary(Reply::cached("max-age=0", language)).into(),
+            (true, "de") => Script::new().gate(&held).reply(vary(Reply::new(304))),
+            (true, _) => vary(Reply::new(304)).into(),
+        }
+    });
+    let config = "coalesce: {waitMsMax: 600000}";
+    let proxy = Setup::of(&origin).config(config).start().await;
+    for language in ["en", "de"] {
+        let headers = [("Accept-Language", language)];
+        proxy.fetch("GET", "/v", &headers).await.assert_is(200, language);
+    }
+    let mut german = ask(&proxy, "/v", &[("Accept-Language", "de")]).await;
+    origin.arrived("/v", 3).await;
+    proxy.fetch("GET", "/v", &[("Accept-Language", "en")]).await.assert_is(200, "en");
+    slow.open();
+    german.response("GET").await.assert_is(200, "de");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_of_two_variants_run_side_by_side() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/v", move |r| {
+        let language = r.header("accept-language").unwrap_or("none").to_owned();
+        let control = "max-age=0, stale-while-revalidate=600";
+        let reply = Reply::cached(control, language).header("Vary", "Accept-Language");
+        if r.nth <= 2 { reply.into() } else { Script::new().gate(&held).reply(reply) }
+    });
+    let proxy = Proxy::start(&origin).await;
+    for language in ["en", "de", "en", "de"] {
+        let headers = [("Accept-Language", language)];
+        proxy.fetch("GET", "/v", &headers).await.assert_is(200, language);
+    }
+    origin.arrived("/v", 4).await;
+    gate.open();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_while_the_first_response_of_a_variant_streams_reads_along() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let open = gate.clone();
+    origin.on("/v", move |_| {
+        let lines = [
+            ("Cache-Control", "max-age=60"),
+            ("Content-Length", "10"),
+            ("Vary", "Accept-Language"),
+        ];
+        Script::new().send(head(200, &lines)).send("first ").gate(&open).send("rest")
+    });
+    let proxy = Proxy::start(&origin).await;
+    let english = [("Accept-Language", "en")];
+    let mut first = ask(&proxy, "/v", &english).await;
+    first.until("first ").await;
+    // Now it is known by what it varies, and the fetch is found by that too.
+    let mut second = ask(&proxy, "/v", &english).await;
+    second.until("first ").await;
+    assert_eq!(origin.hits("/v"), 1);
+    gate.open();
+    first.until("rest").await;
+    second.until("rest").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_another_variant_when_the_response_varies_by_other_fields_than_before() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let open = gate.clone();
+    origin.on("/v", move |r| {
+        if r.nth == 1 {
+            let old = Reply::cached("max-age=0", "old").header("ETag", "\"old\"");
+            return old.header("Vary", "Accept-Language").into();
+        }
+        let kind = r.header("accept").unwrap_or("none").to_owned();
+        Script::new().gate(&open).reply(Reply::cached("max-age=60", kind).header("Vary", "Accept"))
+    });
+    let proxy = Proxy::start(&origin).await;
+    let request = |kind| [("Accept-Language", "en"), ("Accept", kind)];
+    proxy.fetch("GET", "/v", &request("text/html")).await.assert_is(200, "old");
+    // By what is known they want the same, and so one waits for the other.
+    let mut first = ask(&proxy, "/v", &request("text/html")).await;
+    origin.arrived("/v", 2).await;
+    let mut second = ask(&proxy, "/v", &request("text/plain")).await;
+    waiting(&[&proxy], 1).await;
+    gate.open();
+    first.response("GET").await.assert_is(200, "text/html");
+    second.response("GET").await.assert_is(200, "text/plain");
+}

@@ -1,5 +1,9 @@
 //! Stale entries: when they are served, when not, and what happens behind.
 
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
 use crate::support::{Gate, Origin, Proxy, Reply, Request, Script, Setup, eventually};
 
 /// First a reply with this `Cache-Control`, then whatever the closure says.
@@ -211,4 +215,52 @@ async fn a_client_limits_the_age_it_takes() {
         .assert_is(200, "new")
         .assert_hit();
     assert_eq!(origin.hits("/s"), 2);
+}
+
+/// A response that takes its time, is stale at once and may be served so for this long; a refresh
+/// that hangs. Clients would wait for another one's fetch for ever.
+async fn hung_refresh(takes: Duration, control: &'static str) -> (Origin, Proxy) {
+    let origin = Origin::start().await;
+    origin.on("/h", move |r| match r.nth {
+        1 => Script::new().sleep(takes).reply(Reply::cached(control, "old")),
+        2 => Script::new().hang(),
+        _ => Reply::cached("max-age=600", "new").into(),
+    });
+    let config = "coalesce: {waitMsMax: 600000}";
+    let timeouts = "timeouts: {firstByteMs: 600000}";
+    let proxy = Setup::of(&origin).upstream_line(timeouts).config(config).start().await;
+    proxy.get("/h").await.assert_is(200, "old");
+    (origin, proxy)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_hangs_delays_nobody_after_the_stale_window() {
+    let control = "max-age=0, stale-while-revalidate=3";
+    let (origin, proxy) = hung_refresh(Duration::ZERO, control).await;
+    proxy.get("/h").await.assert_is(200, "old");
+    origin.arrived("/h", 2).await;
+    tokio::time::sleep(Duration::from_millis(3_100)).await;
+    proxy.get("/h").await.assert_is(200, "new");
+    proxy.get("/h").await.assert_is(200, "new").assert_hit();
+    assert_eq!(origin.hits("/h"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_all_who_waited_for_a_refresh_that_hangs_one_fetches() {
+    // It usually takes so long that the refresh is not given up before the window is over.
+    let control = "max-age=0, stale-while-revalidate=6";
+    let (origin, proxy) = hung_refresh(Duration::from_millis(1_500), control).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.get("/h").await.assert_is(200, "old");
+    origin.arrived("/h", 2).await;
+    tokio::time::sleep(Duration::from_millis(2_600)).await;
+    let mut all = JoinSet::new();
+    for _ in 0..20 {
+        let addr = proxy.addr;
+        all.spawn(async move { crate::support::get(addr, "/h").await });
+    }
+    for response in all.join_all().await {
+        response.assert_is(200, "new");
+    }
+    assert_eq!(origin.hits("/h"), 3);
 }

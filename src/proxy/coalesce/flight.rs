@@ -1,13 +1,15 @@
 //! One fetch under way, its producer and its readers.
 //!
 //! Drops make the safe behaviour the default: a producer that is dropped before the end fails its
-//! readers, and the last reader that leaves tells the producer to stop. While the response may
-//! still be stored, all its bytes are kept, so that late requests can join. Once it is too large to
-//! be stored, only a bounded window is kept, which moves along with the slowest reader.
+//! readers, and the last reader that leaves tells the producer, which stops or goes on for the next
+//! ones. While the response may still be stored, all its bytes are kept, so that late requests can
+//! join. Once it is too large to be stored, only a bounded window is kept, which moves along with
+//! the slowest reader; one that holds others back for too long is cut loose.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -16,11 +18,9 @@ use outrigger_semantics::{Lifetimes, Variant, tags};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
+use crate::coalesce::readers::{Next, Readers, Room};
 use crate::error::UpstreamError;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
-
-/// Bytes that may wait for the slowest reader of a response that is too large to store.
-pub(crate) const WINDOW_BYTES_MAX: usize = 256 * 1024;
 
 /// The response head of a fetch that may be shared.
 #[derive(Debug)]
@@ -49,32 +49,25 @@ pub(crate) enum Resolution {
     Failed(Arc<UpstreamError>),
 }
 
-#[derive(Debug)]
-struct ReaderState {
-    next: usize,
-    waker: Option<Waker>,
-}
-
 #[derive(Debug, Default)]
 struct Inner {
     resolution: Option<Resolution>,
     chunks: VecDeque<Bytes>,
     first: usize,
     buffered: usize,
+    /// Bytes handed on so far, kept or not.
+    pushed: u64,
     end: Option<bool>,
     trailers: Option<HeaderMap>,
-    readers: Vec<Option<ReaderState>>,
-    live: usize,
+    readers: Readers,
     sliding: bool,
-    detached: bool,
     producer: Option<Waker>,
 }
 
 impl Inner {
     /// Drops chunks that every reader has read. Only once late readers are no longer let in.
     fn slide(&mut self) {
-        let slowest =
-            self.readers.iter().flatten().map(|reader| reader.next).min().unwrap_or(usize::MAX);
+        let slowest = self.readers.slowest().unwrap_or(usize::MAX);
         while self.first < slowest {
             let Some(chunk) = self.chunks.pop_front() else { break };
             self.first += 1;
@@ -82,8 +75,9 @@ impl Inner {
         }
     }
 
-    fn take_wakers(&mut self) -> Vec<Waker> {
-        self.readers.iter_mut().flatten().filter_map(|reader| reader.waker.take()).collect()
+    /// Whether what is kept has to shrink before more may be handed on.
+    fn is_full(&self) -> bool {
+        self.sliding && self.buffered >= self.readers.window() && self.readers.live() > 0
     }
 }
 
@@ -92,6 +86,9 @@ impl Inner {
 pub(crate) struct Flight {
     inner: Mutex<Inner>,
     born_seq: Seq,
+    began: Instant,
+    /// Whether it is a refresh behind a response, which goes on without readers.
+    background: bool,
 }
 
 impl Flight {
@@ -121,17 +118,26 @@ impl Flight {
         lock(&self.inner)
     }
 
-    /// Waits until there is no reader left. Never ends for a detached flight.
-    pub(crate) async fn abandoned(self: Arc<Self>) {
-        poll_fn(|cx| {
-            let mut inner = self.lock();
-            if inner.live == 0 && !inner.detached {
-                return Poll::Ready(());
-            }
-            inner.producer = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// When a refresh that no client waited for at its start has taken so long that it may hang, and
+    /// who needs its response should no longer wait for it. `None` for every other fetch.
+    pub(crate) fn overdue_at(&self, patience: Duration) -> Option<Instant> {
+        self.background.then(|| self.began + patience)
+    }
+
+    /// Whether a refresh is overdue by now, without a head so far.
+    pub(crate) fn is_overdue(&self, patience: Duration, now: Instant) -> bool {
+        self.overdue_at(patience).is_some_and(|at| at <= now) && self.lock().resolution.is_none()
+    }
+
+    /// The bytes that are kept while nobody reads. `None` while somebody does, and always for a
+    /// refresh in the background. Who asks is woken when that has changed.
+    pub(crate) fn poll_unread(&self, cx: &mut Context<'_>) -> Option<usize> {
+        if self.background {
+            return None;
+        }
+        let mut inner = self.lock();
+        inner.producer = Some(cx.waker().clone());
+        (inner.readers.live() == 0).then_some(inner.buffered)
     }
 
     /// Adds a reader, unless the first bytes are no longer kept or there are `readers_max` already.
@@ -139,23 +145,15 @@ impl Flight {
         let mut inner = self.lock();
         let closed = inner.sliding
             || matches!(inner.resolution, Some(Resolution::Released | Resolution::Failed(_)));
-        if closed || inner.live >= readers_max {
+        if closed || inner.readers.live() >= readers_max {
             return None;
         }
         let late = inner.resolution.is_some();
-        let state = ReaderState { next: 0, waker: None };
-        let slot = match inner.readers.iter().position(Option::is_none) {
-            // Searching for a free slot is only worth it when some readers have left.
-            Some(free) if inner.live < inner.readers.len() => {
-                inner.readers[free] = Some(state);
-                free
-            }
-            _ => {
-                inner.readers.push(Some(state));
-                inner.readers.len() - 1
-            }
-        };
-        inner.live += 1;
+        let slot = inner.readers.add();
+        // A fetch that nobody read learns that somebody does.
+        let waker = if inner.readers.live() == 1 { inner.producer.take() } else { None };
+        drop(inner);
+        waker.into_iter().for_each(Waker::wake);
         Some(Reader { flight: Arc::clone(self), slot, late })
     }
 }
@@ -176,9 +174,7 @@ impl Reader {
             match &inner.resolution {
                 Some(resolution) => Poll::Ready(resolution.clone()),
                 None => {
-                    if let Some(Some(reader)) = inner.readers.get_mut(self.slot) {
-                        reader.waker = Some(cx.waker().clone());
-                    }
+                    inner.readers.waits(self.slot, cx.waker());
                     Poll::Pending
                 }
             }
@@ -186,24 +182,22 @@ impl Reader {
         .await
     }
 
-    /// The next bytes: `None` at the end, an error if the body broke off.
+    /// The next bytes: `None` at the end, an error if the body broke off, or if this reader has held
+    /// others back and was cut loose.
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Broken>>> {
         let mut inner = self.flight.lock();
         let inner = &mut *inner;
-        let Some(Some(reader)) = inner.readers.get_mut(self.slot) else {
-            return Poll::Ready(None);
+        let Next::Chunk(next) = inner.readers.next(self.slot) else {
+            return Poll::Ready(Some(Err(Broken)));
         };
-        if let Some(chunk) = inner.chunks.get(reader.next - inner.first) {
-            let chunk = chunk.clone();
-            reader.next += 1;
+        if let Some(chunk) = inner.chunks.get(next - inner.first).cloned() {
+            inner.readers.took(self.slot, chunk.len());
             if inner.sliding {
                 inner.slide();
-                if let Some(waker) = inner.producer.take() {
-                    waker.wake();
-                }
+                inner.producer.take().into_iter().for_each(Waker::wake);
             }
             return Poll::Ready(Some(Ok(chunk)));
         }
@@ -211,7 +205,11 @@ impl Reader {
             Some(true) => Poll::Ready(None),
             Some(false) => Poll::Ready(Some(Err(Broken))),
             None => {
-                reader.waker = Some(cx.waker().clone());
+                inner.readers.waits(self.slot, cx.waker());
+                if inner.is_full() {
+                    // From now on somebody waits for those who are behind.
+                    inner.producer.take().into_iter().for_each(Waker::wake);
+                }
                 Poll::Pending
             }
         }
@@ -221,25 +219,20 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut inner = self.flight.lock();
-        if let Some(slot) = inner.readers.get_mut(self.slot) {
-            *slot = None;
-        }
-        inner.live -= 1;
+        inner.readers.remove(self.slot);
         if inner.sliding {
             inner.slide();
         }
         let waker = inner.producer.take();
         drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
 impl Reader {
-    /// Leaves, and lets the fetch go on even without readers.
-    pub(crate) fn leave_running(self) {
-        self.flight.lock().detached = true;
+    /// See [`Flight::overdue_at`].
+    pub(crate) fn overdue_at(&self, patience: Duration) -> Option<Instant> {
+        self.flight.overdue_at(patience)
     }
 
     /// Whether the response head had arrived before this reader joined.
@@ -269,10 +262,11 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// A new flight. A `detached` one goes on without readers, as a background refresh does.
-    pub(crate) fn new(detached: bool, born_seq: Seq) -> Self {
-        let inner = Mutex::new(Inner { detached, ..Inner::default() });
-        Producer { flight: Arc::new(Flight { inner, born_seq }) }
+    /// A new flight, at the position `born_seq` of the purge log. One in the `background` is a refresh
+    /// behind a response.
+    pub(crate) fn new(background: bool, born_seq: Seq, began: Instant) -> Self {
+        let inner = Mutex::default();
+        Producer { flight: Arc::new(Flight { inner, born_seq, began, background }) }
     }
 
     /// The position of the purge log before the fetch began.
@@ -291,7 +285,7 @@ impl Producer {
         if inner.resolution.is_none() {
             inner.resolution = Some(resolution);
         }
-        let wakers = inner.take_wakers();
+        let wakers = inner.readers.wake();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -300,11 +294,12 @@ impl Producer {
     pub(crate) fn push(&self, chunk: Bytes) {
         let mut inner = self.flight.lock();
         inner.buffered += chunk.len();
+        inner.pushed += chunk.len() as u64;
         inner.chunks.push_back(chunk);
         if inner.sliding {
             inner.slide();
         }
-        let wakers = inner.take_wakers();
+        let wakers = inner.readers.wake();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -319,20 +314,43 @@ impl Producer {
 
     /// Whether there is no reader.
     pub(crate) fn is_unread(&self) -> bool {
-        self.flight.lock().live == 0
+        self.flight.lock().readers.live() == 0
     }
 
-    /// Waits until the window has room, which the slowest reader makes.
-    pub(crate) async fn room(&self) {
+    /// Waits until more may be handed on, or until somebody waits for those who are behind. It never
+    /// says [`Room::Full`].
+    pub(crate) async fn room(&self) -> Room {
+        self.window(|room| room != Room::Full).await
+    }
+
+    /// Waits until more may be handed on.
+    pub(crate) async fn free(&self) {
+        self.window(|room| room == Room::Free).await;
+    }
+
+    async fn window(&self, wanted: impl Fn(Room) -> bool) -> Room {
         poll_fn(|cx| {
             let mut inner = self.flight.lock();
-            if !inner.sliding || inner.buffered < WINDOW_BYTES_MAX || inner.live == 0 {
-                return Poll::Ready(());
+            let room = if inner.is_full() { inner.readers.room(inner.pushed) } else { Room::Free };
+            if wanted(room) {
+                return Poll::Ready(room);
             }
             inner.producer = Some(cx.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
+    }
+
+    /// Counts the time that somebody has waited for those who are behind, and cuts loose who has
+    /// held others back for too long. Returns how many were.
+    pub(crate) fn count_hold(&self, since: Instant, now: Instant) -> usize {
+        let mut inner = self.flight.lock();
+        let pushed = inner.pushed;
+        let cut = inner.readers.count_hold(pushed, since, now);
+        if cut > 0 {
+            inner.slide();
+        }
+        cut
     }
 
     /// Sets the trailers, which readers get after the body.
@@ -346,7 +364,7 @@ impl Producer {
         if inner.end.is_none() {
             inner.end = Some(complete);
         }
-        let wakers = inner.take_wakers();
+        let wakers = inner.readers.wake();
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
     }

@@ -1,8 +1,8 @@
 //! One fetch between its producer and readers that come and go.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -10,9 +10,8 @@ use outrigger_semantics::{FreshnessSource, Lifetimes, UnixMillis, Variant};
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use crate::coalesce::flight::{
-    Broken, FlightHead, Producer, Reader, Resolution, WINDOW_BYTES_MAX as WINDOW,
-};
+use crate::coalesce::flight::{Broken, Flight, FlightHead, Producer, Reader, Resolution};
+use crate::coalesce::readers::{HOLD_MAX, Room, SHARED_WINDOW_BYTES_MAX as WINDOW};
 use crate::explore::{choose, explore};
 use crate::sync::Arc;
 
@@ -22,6 +21,20 @@ static BODY: [u8; CHUNKS * WINDOW] = [0; CHUNKS * WINDOW];
 /// A chunk that fills the window of a response too large to store; told by where it lies.
 fn chunk(nth: usize) -> Bytes {
     Bytes::from_static(&BODY[nth * WINDOW..(nth + 1) * WINDOW])
+}
+
+/// A fetch that is no refresh in the background.
+fn producer() -> Producer {
+    Producer::new(false, 0, Instant::now())
+}
+
+/// Waits until nobody reads a fetch, or until somebody does.
+pub(super) async fn until_unread(flight: &Flight, unread: bool) {
+    poll_fn(|cx| match flight.poll_unread(cx).is_some() == unread {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// A head that was seen at this position of the purge log.
@@ -85,7 +98,7 @@ fn produce(producer: Producer, whole: bool, large: bool) {
 fn readers_see_all_bytes_in_order_or_an_error() {
     explore(3000, || {
         let (whole, large) = (choose(2) == 0, choose(2) == 0);
-        let producer = Producer::new(false, 0);
+        let producer = producer();
         let flight = Arc::clone(producer.flight());
         let first = flight.join(9).expect("the first joins");
         let mut readers = vec![thread::spawn(move || follow(first, whole))];
@@ -120,7 +133,7 @@ fn follow(mut reader: Reader, whole: bool) {
 #[test]
 fn a_producer_that_is_dropped_fails_all_who_wait() {
     explore(2000, || {
-        let producer = Producer::new(false, 0);
+        let producer = producer();
         let join = || producer.flight().join(9).expect("it joins");
         let readers: Vec<_> = [join(), join(), join()]
             .into_iter()
@@ -153,7 +166,7 @@ fn each_step_wakes_all_who_wait_for_it() {
         all.into_iter().map(|one| one.join().expect("it ends well")).collect()
     }
     explore(1000, || {
-        let producer = Producer::new(false, 0);
+        let producer = producer();
         let readers = (0..2).map(|_| producer.flight().join(9).expect("it joins")).collect();
         let waiting = all(readers, |reader| drop(block_on(reader.resolution())));
         producer.resolve(head(0));
@@ -172,7 +185,7 @@ fn each_step_wakes_all_who_wait_for_it() {
 #[test]
 fn the_last_reader_that_leaves_wakes_the_producer() {
     explore(3000, || {
-        let producer = Producer::new(false, 0);
+        let producer = producer();
         let join = || producer.flight().join(9).expect("it joins");
         let readers = [join(), join(), join()];
         let leaving = readers.map(|mut reader| {
@@ -186,33 +199,90 @@ fn the_last_reader_that_leaves_wakes_the_producer() {
             })
         });
         // A lost wake-up would be a deadlock.
-        block_on(Arc::clone(producer.flight()).abandoned());
+        block_on(until_unread(producer.flight(), true));
         assert!(producer.is_unread());
         leaving.into_iter().for_each(|one| one.join().expect("it ends well"));
     });
 }
 
 #[test]
-fn a_fetch_that_is_left_running_is_never_abandoned() {
+fn a_fetch_that_nobody_reads_learns_of_the_next_reader() {
     explore(3000, || {
-        let producer = Producer::new(false, 0);
+        let producer = producer();
         let join = || producer.flight().join(9).expect("it joins");
         let (stays, leaves) = (join(), join());
-        let leaving =
-            [thread::spawn(move || stays.leave_running()), thread::spawn(move || drop(leaves))];
+        let leaving = [thread::spawn(move || drop(stays)), thread::spawn(move || drop(leaves))];
+        block_on(until_unread(producer.flight(), true));
         let flight = Arc::clone(producer.flight());
-        let asking = thread::spawn(move || {
-            let mut abandoned = pin!(flight.abandoned());
-            let mut cx = Context::from_waker(Waker::noop());
-            for _ in 0..4 {
-                assert_eq!(abandoned.as_mut().poll(&mut cx), Poll::Pending);
-                thread::yield_now();
-            }
+        let next = thread::spawn(move || {
+            let mut reader = flight.join(9).expect("who comes later still joins");
+            assert_eq!(read(&mut reader, usize::MAX), Some(Ok(())));
         });
+        // A lost wake-up would be a deadlock.
+        block_on(until_unread(producer.flight(), false));
         leaving.into_iter().for_each(|one| one.join().expect("it ends well"));
-        asking.join().expect("it ends well");
-        let mut late = producer.flight().join(9).expect("who comes later still joins");
-        thread::spawn(move || produce(producer, true, false));
-        assert_eq!(read(&mut late, usize::MAX), Some(Ok(())));
+        produce(producer, true, false);
+        next.join().expect("it ends well");
+    });
+}
+
+#[test]
+fn a_refresh_in_the_background_is_never_unread() {
+    explore(1000, || {
+        let producer = Producer::new(true, 0, Instant::now());
+        let reader = producer.flight().join(9).expect("it joins");
+        let leaving = thread::spawn(move || drop(reader));
+        for _ in 0..4 {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert_eq!(producer.flight().poll_unread(&mut cx), None);
+            thread::yield_now();
+        }
+        leaving.join().expect("it ends well");
+    });
+}
+
+/// The body of a response too large to store, for readers of whom one may stall. The time of a look
+/// is as long as a reader may hold others back.
+fn produce_and_cut(producer: Producer) -> usize {
+    producer.resolve(head(0));
+    producer.stop_keeping();
+    let (mut now, mut cut) = (Instant::now(), 0);
+    for nth in 0..CHUNKS {
+        while let Room::Held { .. } = block_on(producer.room()) {
+            thread::yield_now();
+            cut += producer.count_hold(now, now + HOLD_MAX);
+            now += HOLD_MAX;
+        }
+        if producer.is_unread() {
+            return cut;
+        }
+        producer.push(chunk(nth));
+    }
+    producer.finish(true);
+    cut
+}
+
+#[test]
+fn a_stalled_reader_is_cut_loose_and_the_others_go_on() {
+    explore(3000, || {
+        let producer = producer();
+        let join = || producer.flight().join(9).expect("it joins");
+        let (mut stalled, quick) = (join(), [join(), join()]);
+        let quick = quick.map(|mut reader| {
+            thread::spawn(move || match read(&mut reader, usize::MAX) {
+                // Who is slow in this schedule may be cut loose too, but not without a word.
+                Some(Ok(())) => true,
+                Some(Err(Broken)) => false,
+                None => unreachable!("it has patience"),
+            })
+        });
+        let producing = thread::spawn(move || produce_and_cut(producer));
+        let whole = quick.map(|one| one.join().expect("a stalled reader holds nobody for ever"));
+        let whole = whole.into_iter().filter(|whole| *whole).count();
+        // The stalled one reads on: it has what was its own, and then the end or a broken body.
+        let end = read(&mut stalled, usize::MAX).expect("it has patience");
+        let cut = producing.join().expect("it ends well");
+        assert!(whole > 0, "all were cut loose");
+        assert_eq!(cut, 2 - whole + usize::from(end.is_err()));
     });
 }

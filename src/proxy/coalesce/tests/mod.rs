@@ -2,4 +2,7 @@
 //! compiles those with primitives that work in its scheduler alone.
 
 mod flight;
+mod readers;
 mod table;
+mod unread;
+mod vary;

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use outrigger_semantics::{Reuse, ValidateReason};
+use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::coalesce::flight::{Flight, Reader, Resolution};
 use crate::coalesce::table::{FlightKey, RegisteredFlight, Role};
+use crate::coalesce::vary;
 use crate::error::UpstreamError;
 use crate::guard::Urgency;
 use crate::pipeline::answer::{Answer, Reply};
@@ -24,6 +26,10 @@ use crate::pipeline::trust::Distrust;
 /// How often a waiter whose response turned out to be another variant, or had expired before it
 /// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
 const REJOINS_MAX: usize = 4;
+
+/// Shortest time after which a refresh in the background counts as hanging for those who need its
+/// response. One that usually takes long has twice its usual time.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How a fetch ended for one request.
 pub(crate) enum Fetched {
@@ -70,20 +76,28 @@ pub(crate) async fn collapse(
 async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPlan) -> Part {
     let shared = request.shared;
     let alone = || {
-        let (flight, reader) = RegisteredFlight::private(shared.log.applied());
+        let now = Instant::now().into_std();
+        let (flight, reader) = RegisteredFlight::private(shared.log.applied(), now);
         Part::Fetch(flight, reader)
     };
     // A fetch under way may have begun before a client that distrusts saw what it saw.
     if plan.ranged || plan.distrust.is_some() || !context.collapsible {
         return alone();
     }
-    let mut key: FlightKey = (request.key.digest(), 0);
+    let wait_max = Duration::from_millis(shared.settings.coalesce.wait_ms_max);
+    let patience = refresh_patience(plan).min(wait_max);
+    // The leader reads like the others, and is no waiter.
+    let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
+    let mut key = flight_key(request, plan.stored.as_deref());
     for _ in 0..=REJOINS_MAX {
-        // The leader reads like the others, and is no waiter.
-        let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
-        let closed =
-            |flight: &Flight| is_overtaken(request, flight) || has_expired(request, flight);
-        let reader = match shared.flights.join(key, readers_max, shared.log.applied(), closed) {
+        let now = Instant::now().into_std();
+        let closed = |flight: &Flight| {
+            flight.is_overdue(patience, now)
+                || is_overtaken(request, flight)
+                || has_expired(request, flight)
+        };
+        let applied = shared.log.applied();
+        let reader = match shared.flights.join(key, readers_max, applied, now, closed) {
             Role::Alone => {
                 shared.metrics.coalesce_full.inc();
                 return alone();
@@ -95,13 +109,18 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
             Role::Waiter(reader) => reader,
         };
         shared.metrics.coalesce_waiters.inc();
-        let limit = Duration::from_millis(shared.settings.coalesce.wait_ms_max);
+        let overdue = reader.overdue_at(patience).map(|at| at.saturating_duration_since(now));
+        let limit = overdue.map_or(wait_max, |left| left.min(wait_max));
         let waited = tokio::time::timeout(limit, context.in_time(reader.resolution())).await;
         let resolution = match waited {
             Ok(Ok(resolution)) => resolution,
             Ok(Err(late)) => return Part::Late(late),
             Err(_) => {
                 shared.metrics.coalesce_timeouts.inc();
+                if overdue.is_some() {
+                    // Of all who have waited for the refresh, one fetches for the others.
+                    continue;
+                }
                 return alone();
             }
         };
@@ -152,15 +171,15 @@ enum Fit {
 /// validation, under its own directives (RFC 9111 §4). Who was there before the response was may
 /// also take one that has aged on its way.
 fn fit(request: RequestView<'_>, reader: &Reader, resolution: &Resolution) -> Fit {
-    let (variant, headers, times) = match resolution {
-        Resolution::Streaming(head) => (&head.variant, &head.headers, &head.lifetimes),
-        Resolution::Entry(entry, _) => (&entry.variant, &entry.headers, &entry.lifetimes),
+    let (variant, times) = match resolution {
+        Resolution::Streaming(head) => (&head.variant, &head.lifetimes),
+        Resolution::Entry(entry, _) => (&entry.variant, &entry.lifetimes),
         Resolution::Released => return Fit::Yes,
         Resolution::Failed(error) if error.is_the_leaders_own() => return Fit::No,
         Resolution::Failed(_) => return Fit::Yes,
     };
     if !variant.matches(request.headers) {
-        return Fit::Variant(variant_hint(headers, request.headers));
+        return Fit::Variant(vary::hint(variant.names(), request.headers));
     }
     let validated = matches!(resolution, Resolution::Entry(_, Outcome::Revalidated));
     let had_lifetime = times.fresh_until > times.born || validated;
@@ -182,14 +201,22 @@ fn fit(request: RequestView<'_>, reader: &Reader, resolution: &Resolution) -> Fi
     }
 }
 
-/// Tells variants apart among fetches, once it is known what the response varies by.
-fn variant_hint(headers: &HeaderMap, request: &HeaderMap) -> u64 {
-    let variant = outrigger_semantics::Variant::of(headers, request);
-    // Zero stands for "not known yet".
-    (outrigger_policy::key::digest(&variant.fingerprint()) as u64).max(1)
+/// Which fetch a request joins: that of its own variant, where it is known by what the responses of
+/// its key vary.
+pub(super) fn flight_key(request: RequestView<'_>, stored: Option<&Entry>) -> FlightKey {
+    let digest = request.key.digest();
+    let stored = stored.map(|entry| &entry.variant);
+    (digest, request.shared.vary.hint(digest, request.headers, stored))
 }
 
-/// Runs the fetch in a task of its own, which outlives this client if others wait.
+/// How old a refresh in the background may be, still without a response head, before a request
+/// that needs its response fetches for itself.
+fn refresh_patience(plan: &FetchPlan) -> Duration {
+    let usual = plan.stored.as_ref().map_or(0, |stored| u64::from(stored.fetch_millis));
+    REFRESH_PATIENCE.max(Duration::from_millis(usual.saturating_mul(2)))
+}
+
+/// Runs the fetch in a task of its own, which outlives this client.
 async fn lead(
     context: &Arc<RequestContext>,
     plan: FetchPlan,
@@ -229,7 +256,7 @@ async fn lead(
         Ok(resolution) => resolved(plan, reader, resolution, Outcome::Miss),
         Err(late) => {
             // It goes on for those who come next, rather than being begun anew by each of them.
-            reader.leave_running();
+            drop(reader);
             failed(plan, Arc::new(late))
         }
     }

@@ -1,7 +1,9 @@
 //! Fetching for the store: who fetches (`collapse`), the fetch itself (`run`), storing what it
-//! brings (`store`), and refreshing behind a response (`refresh`).
+//! brings (`store`), how long it goes on without clients (`outlive`), and refreshing behind a
+//! response (`refresh`).
 
 mod collapse;
+mod outlive;
 mod refresh;
 mod run;
 mod store;

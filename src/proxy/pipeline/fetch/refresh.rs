@@ -9,12 +9,13 @@ use std::sync::Arc;
 use outrigger_guard::Slot;
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
+use tokio::time::Instant;
 
 use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
 use crate::guard::Urgency;
 use crate::pipeline::answer::Answer;
-use crate::pipeline::fetch::collapse::Fetched;
+use crate::pipeline::fetch::collapse::{Fetched, flight_key};
 use crate::pipeline::fetch::run::Fetch;
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::request::RequestContext;
@@ -29,7 +30,7 @@ pub(crate) fn refresh(
     answer: Answer,
 ) -> Fetched {
     let metrics = &context.shared().metrics.guard;
-    match place(context) {
+    match place(context, &stored) {
         Err(why) => metrics.count_refresh(why),
         Ok((flight, slot)) => {
             metrics.count_refresh("begun");
@@ -41,7 +42,10 @@ pub(crate) fn refresh(
 }
 
 /// A place for the refresh, or why there is none.
-fn place(context: &RequestContext) -> Result<(RegisteredFlight, Slot), &'static str> {
+fn place(
+    context: &RequestContext,
+    stored: &Entry,
+) -> Result<(RegisteredFlight, Slot), &'static str> {
     let shared = &context.worker.shared;
     let digest = context.key.digest();
     if !shared.watch.may_validate(digest) {
@@ -51,9 +55,11 @@ fn place(context: &RequestContext) -> Result<(RegisteredFlight, Slot), &'static 
         return Err("breaker-open");
     }
     // A refresh that carries credentials must not be joined by other requests.
-    let key = (digest, if context.collapsible { 0 } else { UNJOINED });
+    let joined = || flight_key(context.view(), Some(stored));
+    let key = if context.collapsible { joined() } else { (digest, UNJOINED) };
     let slot = context.guard.begin_refresh().ok_or("too-many")?;
-    let flight = shared.flights.begin_refresh(key, shared.log.applied()).ok_or("under-way")?;
+    let (applied, now) = (shared.log.applied(), Instant::now().into_std());
+    let flight = shared.flights.begin_refresh(key, applied, now).ok_or("under-way")?;
     Ok((flight, slot))
 }
 

@@ -25,6 +25,7 @@ use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
 use crate::error::UpstreamError;
 use crate::guard::{Urgency, forget_caller_deadline};
+use crate::pipeline::fetch::outlive::Outlive;
 use crate::pipeline::fetch::store::Storing;
 use crate::pipeline::lookup;
 use crate::pipeline::peers::{self, FetchLock, LockOutcome};
@@ -134,7 +135,7 @@ impl Fetch {
         self.request.guard.rules.refresh_jitter
     }
 
-    /// Runs the fetch to its end, or until nobody waits for it.
+    /// Runs the fetch to its end, or until it is not worth going on without clients.
     pub(crate) async fn run(
         mut self,
         urgency: Urgency,
@@ -142,6 +143,7 @@ impl Fetch {
         flight: RegisteredFlight,
         direct: Option<Direct>,
     ) {
+        let mut outlive = Outlive::of(&self.request, &flight, self.ranged);
         // Where the guard refuses the request, no other pod is asked or waited for.
         let refused = self.request.guard.refusal();
         if self.for_peers && refused.is_none() {
@@ -149,7 +151,7 @@ impl Fetch {
             let usable = |entry: &Arc<Entry>| lookup::is_usable(view, entry);
             let lock = tokio::select! {
                 lock = peers::lock(view, &usable) => lock,
-                () = Arc::clone(flight.flight()).abandoned() => return,
+                () = outlive.over(flight.flight()) => return,
             };
             match lock {
                 LockOutcome::Fetch(lock) => self.lock = lock,
@@ -170,7 +172,7 @@ impl Fetch {
             }
             None => tokio::select! {
                 asked = self.ask(request) => asked,
-                () = Arc::clone(flight.flight()).abandoned() => return,
+                () = outlive.over(flight.flight()) => return,
             },
         };
         let born = flight.born_seq();
@@ -181,7 +183,9 @@ impl Fetch {
                 self.shared().watch.answered(self.request.key.digest());
                 self.confirmed(flight, &stored, &newer, exchange, log, direct);
             }
-            Ok(Said::Response(upstream)) => self.responded(flight, *upstream, log, direct).await,
+            Ok(Said::Response(upstream)) => {
+                self.responded(flight, *upstream, log, direct, outlive).await;
+            }
         }
     }
 
@@ -233,6 +237,7 @@ impl Fetch {
         upstream: UpstreamResponse,
         log: LogSpan,
         direct: Option<Direct>,
+        outlive: Outlive,
     ) {
         let status = upstream.head.status;
         if supersede::is_error_for_stale(status) {
@@ -250,7 +255,7 @@ impl Fetch {
                     (false, Some(NotStored::TooLarge)) => {}
                     (false, _) => self.back_off(),
                 };
-                storing.stream(storable, upstream, log, flight, on_end).await;
+                storing.stream(storable, upstream, log, flight, outlive, on_end).await;
             }
             Err(why) => {
                 if !status.is_server_error() {

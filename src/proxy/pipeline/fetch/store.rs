@@ -3,6 +3,7 @@
 //! safe (RFC 9111 §3.4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
@@ -15,13 +16,20 @@ use outrigger_semantics::{Lifetimes, NotStored, Recency, Stored, Variant, storab
 use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
+use tokio::time::{Instant, timeout};
 
-use crate::coalesce::flight::{FlightHead, Resolution};
+use crate::coalesce::flight::{FlightHead, Producer, Resolution};
+use crate::coalesce::readers::Room;
 use crate::coalesce::table::RegisteredFlight;
+use crate::coalesce::vary;
+use crate::pipeline::fetch::outlive::Outlive;
 use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::share_rules;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
+
+/// How often it is looked at who holds other readers back.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Storing what the upstream answers to a request.
 #[derive(Clone, Copy)]
@@ -65,12 +73,13 @@ impl Storing<'_> {
 
     /// Hands the bytes to the readers and stores them when all have come. `on_end` learns, before
     /// the readers do, whether the body came to its end, and why it is not stored.
-    pub(crate) async fn stream(
+    pub(super) async fn stream(
         &self,
         storable: Storable,
         upstream: UpstreamResponse,
         log: LogSpan,
         mut flight: RegisteredFlight,
+        mut outlive: Outlive,
         on_end: impl FnOnce(bool, Option<NotStored>),
     ) {
         let RequestView { shared, key, headers, route, .. } = self.request;
@@ -84,13 +93,15 @@ impl Storing<'_> {
             omit: stored.omit,
             seen_seq: log.seen,
         });
+        // Before anybody can know by what it varies, so that they find this fetch.
+        flight.list_as(vary::hint(head.variant.names(), headers));
+        shared.vary.learn(key.digest(), &head.variant);
         flight.resolve(Resolution::Streaming(Arc::clone(&head)));
         let mut chunks = Collected { bytes_max, ..Collected::default() };
         let watched = Arc::clone(flight.flight());
-        let overflow = || shared.hit_for_miss.insert(key.digest(), ());
         let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut flight, overflow) => ended,
-            () = watched.abandoned() => return,
+            ended = pump(&mut body, &mut chunks, &mut flight, self.request) => ended,
+            () = outlive.over(&watched) => return,
         };
         let not_stored = match (ended, chunks.overflowed) {
             (true, false) if chunks.total == 0 && ends_by_close => Some(NotStored::Truncated),
@@ -285,7 +296,7 @@ async fn pump(
     body: &mut UpstreamBody,
     collected: &mut Collected,
     flight: &mut RegisteredFlight,
-    overflow: impl Fn(),
+    request: RequestView<'_>,
 ) -> bool {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
@@ -305,20 +316,39 @@ async fn pump(
         collected.total += chunk.len() as u64;
         if collected.total > collected.bytes_max && !collected.overflowed {
             collected.overflowed = true;
-            overflow();
+            request.shared.hit_for_miss.insert(request.key.digest(), ());
             collected.chunks = Vec::new();
             flight.unlist();
             flight.stop_keeping();
         }
-        if collected.overflowed && flight.is_unread() {
-            // Nothing will be stored, and nobody is there for the rest.
-            return false;
-        }
-        if !collected.overflowed {
+        if collected.overflowed {
+            let cut = room(flight).await;
+            request.shared.metrics.coalesce_cut.inc_by(cut as u64);
+            if flight.is_unread() {
+                // Nothing will be stored, and nobody is there for the rest.
+                return false;
+            }
+        } else {
             collected.chunks.push(chunk.clone());
         }
         flight.push(chunk);
-        flight.room().await;
     }
     true
+}
+
+/// Waits until the readers have room for more. Who keeps others waiting for too long is cut loose;
+/// returns how many were. There is a chunk for those who wait, so that nobody is blamed for a pause
+/// of the upstream.
+async fn room(flight: &Producer) -> usize {
+    let (mut cut, mut had_turn) = (0, false);
+    while let Room::Held { in_turn } = flight.room().await {
+        let since = Instant::now();
+        let freed = timeout(LOOK, flight.free()).await.is_ok();
+        // Who was only just woken may wait for its thread, which is no fault of its own.
+        if had_turn || !in_turn {
+            cut += flight.count_hold(since.into_std(), Instant::now().into_std());
+        }
+        had_turn = !freed;
+    }
+    cut
 }
