@@ -225,6 +225,7 @@ mod tests {
                 invalid: false,
                 forbids_stale: false,
                 immutable: false,
+                policy_alone: false,
                 source: FreshnessSource::MaxAge,
             },
             log: outrigger_store::entry::LogSpan { born: born_seq, seen: born_seq },

@@ -9,6 +9,7 @@ use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::aliases::Aliases;
 use crate::check::check;
+use crate::cookies::CookieRules;
 use crate::document::{
     CacheDocument, Document, FALLBACK_ROUTE, InvalidAgeDocument, MatchDocument, RedisDocument,
     RequestDirectivesDocument, ScopeDocument, SetCookieDocument,
@@ -91,6 +92,10 @@ fn compile_route(
         id,
         cache_enabled: cache.enabled,
         store: store_rules(cache),
+        cookies: CookieRules {
+            keyed: key.cookies.clone(),
+            harmless: cache.harmless_cookies.clone(),
+        },
         key,
         object_bytes_max: cache.max_object_size.map(|size| size.0),
         coalesce: cache.coalesce,

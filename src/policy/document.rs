@@ -108,6 +108,9 @@ pub struct CacheDocument {
     pub redis: RedisDocument,
     /// What happens to responses that set cookies.
     pub set_cookie: SetCookieDocument,
+    /// Cookies that do not change responses. A request with any other cookie that is not in
+    /// `key.cookies` shares no fetch, and lifetimes that only this policy gives do not count for it.
+    pub harmless_cookies: Vec<NamePattern>,
     /// Requests are authenticated although no `Authorization` arrives, since the mesh removed it.
     /// Responses are then shared only if the origin says so or `partition` keeps identities apart.
     pub authenticated: bool,
@@ -141,6 +144,7 @@ impl Default for CacheDocument {
             consistency: Consistency::Eventual,
             redis: RedisDocument::default(),
             set_cookie: SetCookieDocument::Bypass,
+            harmless_cookies: Vec::new(),
             authenticated: false,
             max_object_size: None,
             early_refresh: false,

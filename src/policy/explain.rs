@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::key::CacheKey;
 use crate::mesh::Arrival;
-use crate::snapshot::{RouteQuery, Snapshot};
+use crate::snapshot::{Route, RouteQuery, Snapshot};
 use crate::uri::{RequestTarget, Url};
 
 /// A request, and optionally the response whose storing is in question.
@@ -89,16 +89,16 @@ pub struct StoreDecision {
 
 /// Whether misses of this request are collapsed: never for requests with credentials, unless the
 /// key holds the identity.
-pub fn coalesce_decision(route_allows: bool, headers: &HeaderMap, key: &CacheKey) -> Decision {
-    let credentials = headers.contains_key(http::header::AUTHORIZATION)
-        || headers.contains_key(http::header::COOKIE);
-    if !route_allows {
+pub fn coalesce_decision(route: &Route, headers: &HeaderMap, key: &CacheKey) -> Decision {
+    let credentials = route.cookies.has_credentials(headers);
+    if !route.coalesce {
         Decision { yes: false, reason: "disabled", because: "the route says cache.coalesce: false" }
     } else if credentials && !key.holds_identity() {
         Decision {
             yes: false,
             reason: "credentials",
-            because: "the request carries credentials and the key does not hold the identity",
+            because: "the request carries credentials, or a cookie that is neither in the key nor among \
+                      harmlessCookies, and the key does not hold the identity",
         }
     } else {
         Decision { yes: true, reason: "collapsed", because: "concurrent misses share one fetch" }
@@ -136,7 +136,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         }
     };
     let coalesce = if lookup.yes {
-        coalesce_decision(route.coalesce, question.headers, &key)
+        coalesce_decision(route, question.headers, &key)
     } else {
         Decision { yes: false, reason: "bypass", because: "the store has no part in this request" }
     };
@@ -146,6 +146,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
             headers: question.headers,
             directives,
             identity_in_key: key.holds_identity(),
+            personal_cookies: route.cookies.has_personal(question.headers),
         };
         store_decision(&lookup, request, status, headers, question.now, &route.store)
     });

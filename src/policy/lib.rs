@@ -13,6 +13,7 @@
 pub mod aliases;
 pub mod check;
 pub mod compile;
+pub mod cookies;
 pub mod document;
 pub mod error;
 pub mod explain;

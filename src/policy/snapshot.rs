@@ -6,6 +6,7 @@ use http::{HeaderMap, Method};
 use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
 
 use crate::aliases::Aliases;
+use crate::cookies::CookieRules;
 use crate::guard::GuardRules;
 use crate::index::RouteIndex;
 use crate::key::{KeyRules, Partition, uri_text};
@@ -29,6 +30,8 @@ pub struct Route {
     pub store: StoreRules,
     /// What the cache key holds.
     pub key: KeyRules,
+    /// Which cookies of a request may tell users apart.
+    pub cookies: CookieRules,
     /// Limit for one object in bytes; the process has its own.
     pub object_bytes_max: Option<u64>,
     /// Whether concurrent misses are collapsed.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
     CONTENT_TYPE, COOKIE, DATE, FORWARDED, HOST, HeaderMap, HeaderName, MAX_FORWARDS, SET_COOKIE,
-    TE, UPGRADE, VIA,
+    TE, UPGRADE, VARY, VIA,
 };
 use http::{HeaderValue, Version};
 use outrigger_policy::Side;
@@ -154,6 +154,28 @@ pub(crate) fn to_upstream(
     }
 }
 
+/// Whether a response varies by a field to which [`to_upstream`] adds what is not in the client's
+/// request: its address, or the version that it speaks. What the response was selected by then
+/// cannot be seen in another request.
+pub(crate) fn varies_by_what_is_added(
+    response: &HeaderMap,
+    request: &HeaderMap,
+    client: Client,
+) -> bool {
+    if !response.contains_key(VARY) {
+        return false;
+    }
+    let address =
+        client.side.is_none() && client.ip.is_some_and(|ip| !ip.to_canonical().is_loopback());
+    list(response, &VARY).any(|name| {
+        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        is(&VIA)
+            || is(&CDN_LOOP)
+            || (address && is(&X_FORWARDED_FOR))
+            || (address && is(&FORWARDED) && request.contains_key(FORWARDED))
+    })
+}
+
 /// Joins the lines of `Cookie` into one, as HTTP/1.1 wants it; HTTP/2 may split it (RFC 9113
 /// §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
@@ -255,6 +277,29 @@ mod tests {
 
     fn client(ip: &str) -> Client {
         Client { ip: Some(ip.parse().unwrap()), version: Version::HTTP_11, side: None }
+    }
+
+    #[test]
+    fn a_response_that_varies_by_what_is_added_is_told() {
+        let client =
+            |ip: &str, side| Client { ip: ip.parse().ok(), version: Version::HTTP_11, side };
+        let varies = |vary: &'static str, request: &HeaderMap, client| {
+            let mut response = HeaderMap::new();
+            response.insert(VARY, HeaderValue::from_static(vary));
+            varies_by_what_is_added(&response, request, client)
+        };
+        let none = HeaderMap::new();
+        let far = client("10.0.0.1", None);
+        assert!(varies("Accept, X-Forwarded-For", &none, far));
+        assert!(varies("via", &none, client("127.0.0.1", None)));
+        // Behind a sidecar Envoy has set it, and it is what the client's request holds.
+        assert!(!varies("x-forwarded-for", &none, client("127.0.0.1", None)));
+        assert!(!varies("x-forwarded-for", &none, client("10.0.0.1", Some(Side::Inbound))));
+        assert!(!varies("forwarded", &none, far));
+        let mut forwarded = HeaderMap::new();
+        forwarded.insert(FORWARDED, HeaderValue::from_static("for=a"));
+        assert!(varies("forwarded", &forwarded, far));
+        assert!(!varies("accept, x-forwarded-proto", &none, far));
     }
 
     #[test]

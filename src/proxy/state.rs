@@ -124,6 +124,9 @@ pub struct Shared {
     pub(crate) vary: KnownVary,
     /// Digests of keys whose last response was not storable (hit-for-miss).
     pub(crate) hit_for_miss: Cache<u128, ()>,
+    /// Digests of keys whose last response to a request with credentials was for that client alone:
+    /// the next such request goes to the upstream with the client's own conditions.
+    pub(crate) for_one_client: Cache<u128, ()>,
     pub(crate) identity: ProxyIdentity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
@@ -189,6 +192,10 @@ impl Shared {
             unread,
             vary: KnownVary::new(),
             hit_for_miss: Cache::builder()
+                .max_capacity(HIT_FOR_MISS_KEYS_MAX)
+                .time_to_live(HIT_FOR_MISS_FOR)
+                .build(),
+            for_one_client: Cache::builder()
                 .max_capacity(HIT_FOR_MISS_KEYS_MAX)
                 .time_to_live(HIT_FOR_MISS_FOR)
                 .build(),
@@ -308,6 +315,7 @@ impl Shared {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 self.memory.run_pending_tasks();
                 self.hit_for_miss.run_pending_tasks();
+                self.for_one_client.run_pending_tasks();
                 self.watch.run_pending_tasks();
             }
         };

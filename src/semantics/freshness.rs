@@ -69,6 +69,9 @@ pub struct Lifetimes {
     pub forbids_stale: bool,
     /// RFC 8246: a reload does not need validation while fresh.
     pub immutable: bool,
+    /// Only policy gave the lifetime, and the origin says nothing that allows sharing: the response
+    /// is not for requests with cookies that may select the response of one user.
+    pub policy_alone: bool,
     /// What gave the freshness lifetime.
     pub source: FreshnessSource,
 }
@@ -117,8 +120,10 @@ pub fn lifetimes(
     rules: &StoreRules,
 ) -> Lifetimes {
     let born = exchange.responded_at - initial_age_millis(headers, exchange, rules);
+    let stated = stated_lifetime(headers, directives, targeted, exchange);
     let (mut lifetime, source) =
-        freshness_lifetime(status, headers, directives, targeted, exchange, rules);
+        freshness_lifetime(status, headers, directives, stated, exchange, rules);
+    let stated = stated.is_some();
     if let Some(max) = rules.ttl_max_ms {
         lifetime = lifetime.min(max);
     }
@@ -143,6 +148,7 @@ pub fn lifetimes(
         invalid: false,
         forbids_stale: directives.forbids_stale(),
         immutable: directives.immutable,
+        policy_alone: !directives.public && !stated && source != FreshnessSource::None,
         source,
     }
 }
@@ -179,11 +185,10 @@ fn freshness_lifetime(
     status: StatusCode,
     headers: &HeaderMap,
     directives: &ResponseDirectives,
-    targeted: bool,
+    stated: Option<(i64, FreshnessSource)>,
     exchange: Exchange,
     rules: &StoreRules,
 ) -> (i64, FreshnessSource) {
-    let stated = stated_lifetime(headers, directives, targeted, exchange);
     if let Some(ms) = rules.ttl_override_ms
         && (is_good(status) || stated.is_some())
     {

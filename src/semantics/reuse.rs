@@ -116,6 +116,7 @@ mod tests {
             invalid: false,
             forbids_stale: false,
             immutable: false,
+            policy_alone: false,
             source: FreshnessSource::MaxAge,
         }
     }

@@ -25,10 +25,15 @@ pub enum NotStored {
     Private,
     /// The request was authenticated and nothing permits sharing (RFC 9111 §3.5).
     Authorization,
+    /// Only policy gives a lifetime, and the request has a cookie that may select one user's response.
+    Cookie,
     /// The response sets a cookie.
     SetCookie,
     /// The response varies by `*`, so that it matches no other request (RFC 9111 §4.1).
     VaryStar,
+    /// The response varies by a field to which this proxy adds the client, so that it is for that
+    /// client alone.
+    VaryClient,
     /// The status is not one that can be stored.
     Status,
     /// `must-understand` with a status this cache does not know.
@@ -65,6 +70,7 @@ impl NotStored {
                 | Self::Private
                 | Self::SetCookie
                 | Self::VaryStar
+                | Self::VaryClient
                 | Self::NotUnderstood
                 | Self::NoFreshness
                 | Self::StaleOnArrival
@@ -83,10 +89,19 @@ impl NotStored {
                 "the request is authenticated and the response does not say public, s-maxage or \
                  must-revalidate; to cache it, let the policy partition by identity"
             }
+            Self::Cookie => {
+                "only the policy gives a lifetime, and the request has a cookie that may select the \
+                 response of one user; name the cookie in harmlessCookies or key.cookies, or let the \
+                 origin say public or give a lifetime"
+            }
             Self::SetCookie => {
                 "the response sets a cookie; cache.setCookie: strip or store would keep it"
             }
             Self::VaryStar => "Vary: * matches no other request",
+            Self::VaryClient => {
+                "it varies by a field to which this proxy adds the client (X-Forwarded-For, \
+                 Forwarded, Via)"
+            }
             Self::Status => "this status is never stored",
             Self::NotUnderstood => "must-understand with a status this cache does not know",
             Self::NoFreshness => {
@@ -125,6 +140,9 @@ pub struct RequestFacts<'a> {
     pub directives: RequestDirectives,
     /// Whether the key separates identities, so that what is stored serves the same identity only.
     pub identity_in_key: bool,
+    /// Whether it has a cookie that may select the response of one user: neither in the key nor
+    /// called harmless by policy.
+    pub personal_cookies: bool,
 }
 
 /// Decides whether a response to `request` may be stored (RFC 9111 §3).
@@ -170,6 +188,9 @@ pub fn decide(
         }
     }
     let lifetimes = lifetimes(status, headers, &directives, targeted, exchange, rules);
+    if lifetimes.policy_alone && request.personal_cookies && !request.identity_in_key {
+        return Err(NotStored::Cookie);
+    }
     check_useful(&lifetimes, headers, &directives, exchange)?;
     Ok(Stored { lifetimes, omit })
 }
@@ -269,6 +290,7 @@ mod tests {
                 headers: &request,
                 directives,
                 identity_in_key: false,
+                personal_cookies: request.contains_key(http::header::COOKIE),
             },
             StatusCode::from_u16(status).unwrap(),
             &map(response),
@@ -296,8 +318,10 @@ mod tests {
                 "no-store",
                 "private",
                 "authorization",
+                "cookie",
                 "set-cookie",
                 "vary-star",
+                "vary-client",
                 "status",
                 "not-understood",
                 "no-freshness",

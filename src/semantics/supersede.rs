@@ -383,6 +383,7 @@ mod tests {
             invalid: false,
             forbids_stale: false,
             immutable: true,
+            policy_alone: false,
             source: FreshnessSource::MaxAge,
         };
         let lenient = RequestDirectives {

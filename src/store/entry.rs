@@ -267,6 +267,7 @@ pub(crate) mod tests {
                 invalid: false,
                 forbids_stale: false,
                 immutable: false,
+                policy_alone: false,
                 source: FreshnessSource::MaxAge,
             },
             log: LogSpan::default(),

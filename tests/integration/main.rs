@@ -11,6 +11,7 @@ mod auth;
 mod basics;
 mod coalescing;
 mod conditional;
+mod cookies;
 mod failures;
 mod framing;
 mod guard;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::body::request::RequestBody;
 use crate::guard::Urgency;
+use crate::headers::Client;
 use crate::headers::{announces_surrogate, to_upstream};
 use crate::pipeline::request::RequestContext;
 use crate::upstream::{InterimSender, UpstreamRequest};
@@ -23,12 +24,17 @@ impl RequestContext {
         let mut headers = self.parts.headers.clone();
         to_upstream(
             &mut headers,
-            self.client.client(self.parts.version),
+            self.forwarded_for(),
             &self.shared().identity,
             self.routing.upgrade,
             announces_surrogate(&self.route().store.targets),
         );
         headers
+    }
+
+    /// The client, as the forwarding fields describe it.
+    pub(crate) fn forwarded_for(&self) -> Client {
+        self.client.client(self.parts.version)
     }
 
     /// A request without a body for the keyed target, with these fields. It is for the store, and

@@ -188,6 +188,9 @@ fn judge(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
         Verdict::Soft => true,
         Verdict::Valid => false,
     };
+    if entry.lifetimes.policy_alone && request.is_personal() {
+        return Found::Nothing(Forwarded::Request);
+    }
     let reuse = entry.lifetimes.reuse(request.directives, request.now, soft);
     if entry.part.is_some() {
         // A part answers ranges while it is fresh, and nothing else.

@@ -74,7 +74,12 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
         return Plan::Forward(Forward::Head(stored, why));
     }
     let stored = stored.filter(|entry| entry.part.is_none());
-    let hit_for_miss = || request.shared.hit_for_miss.contains_key(&request.key.digest());
+    let hit_for_miss = || {
+        let digest = request.key.digest();
+        let for_one = |digest| request.shared.for_one_client.contains_key(digest);
+        request.shared.hit_for_miss.contains_key(&digest)
+            || (request.route.cookies.has_credentials(request.headers) && for_one(&digest))
+    };
     let out_of_date = stored.as_ref().is_none_or(|entry| entry.lifetimes.invalid);
     if out_of_date && distrust.is_none() && hit_for_miss() {
         return Plan::Forward(Forward::Pass(why));

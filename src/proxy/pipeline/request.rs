@@ -81,6 +81,12 @@ impl<'a> RequestView<'a> {
         self.route.consistency != Consistency::Eventual && self.shared.log.may_miss_holds()
     }
 
+    /// Whether it has a cookie that may select the response of one user, and that the key does not
+    /// tell apart.
+    pub(crate) fn is_personal(&self) -> bool {
+        self.route.cookies.has_personal(self.headers) && !self.key.holds_identity()
+    }
+
     /// What decides about storing a response to it (RFC 9111 §3).
     pub(crate) fn facts(&self) -> RequestFacts<'a> {
         RequestFacts {
@@ -88,6 +94,7 @@ impl<'a> RequestView<'a> {
             headers: self.headers,
             directives: *self.directives,
             identity_in_key: self.key.holds_identity(),
+            personal_cookies: self.route.cookies.has_personal(self.headers),
         }
     }
 }
@@ -201,7 +208,7 @@ impl RequestContext {
         let body = (!body.is_end_stream()).then_some(body);
         let payload = Payload { body, upgrade: parts.extensions.remove::<OnUpgrade>() };
         let (worker, client) = (Arc::clone(worker), client.clone());
-        let collapsible = coalesce_decision(routing.route.coalesce, &parts.headers, &key).yes;
+        let collapsible = coalesce_decision(&routing.route, &parts.headers, &key).yes;
         let context = RequestContext {
             worker,
             active,

@@ -5,13 +5,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use http::response::Parts;
 use http::{HeaderValue, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use outrigger_policy::guard::FailureKind;
 use outrigger_semantics::freshness::Exchange;
+use outrigger_semantics::{UnixMillis, conditional};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::BodyError;
@@ -67,6 +71,21 @@ impl UpstreamResponse {
         from_upstream(&mut head.headers, head.version, identity, exchange.responded_at);
         UpstreamResponse { head, body, exchange, ends_by_close, protocol }
     }
+
+    /// Turns a 200 into a 304 without its body, if the conditions of a GET with these fields say so
+    /// (RFC 9110 §13.1.2, §13.1.3).
+    pub(crate) fn judge_conditions(&mut self, request: &HeaderMap, now: UnixMillis) {
+        let conditional =
+            request.contains_key(IF_NONE_MATCH) || request.contains_key(IF_MODIFIED_SINCE);
+        if conditional
+            && self.head.status == StatusCode::OK
+            && conditional::is_not_modified(request, &self.head.headers, now)
+        {
+            self.head.status = StatusCode::NOT_MODIFIED;
+            self.head.headers = conditional::not_modified_headers(&self.head.headers);
+            self.body.leave_out();
+        }
+    }
 }
 
 /// The body of a response: an idle timer, a deadline, the connection to give back, and what the
@@ -85,6 +104,8 @@ pub(crate) struct UpstreamBody {
     timer: Option<Pin<Box<Sleep>>>,
     report: Option<Report>,
     ended: bool,
+    /// Whether nobody wants the body.
+    left_out: bool,
 }
 
 impl UpstreamBody {
@@ -106,6 +127,7 @@ impl UpstreamBody {
             timer: None,
             report: Some(report),
             ended: false,
+            left_out: false,
         };
         if body.incoming.is_end_stream() {
             body.end();
@@ -174,6 +196,16 @@ impl UpstreamBody {
         }
     }
 
+    /// Nobody wants the rest.
+    fn leave_out(&mut self) {
+        self.ended = true;
+        self.left_out = true;
+        self.first = None;
+        self.timer = None;
+        self.report = None;
+        self.lease = None;
+    }
+
     /// The body broke off.
     fn fail(&mut self, kind: FailureKind) {
         self.ended = true;
@@ -238,6 +270,9 @@ impl Body for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.left_out {
+            return SizeHint::with_exact(0);
+        }
         let mut hint = self.incoming.size_hint();
         let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
         if first > 0 {

@@ -115,7 +115,8 @@ fn lifetimes_bytes(times: &Lifetimes) -> Vec<u8> {
         flag(times.no_cache, 0)
             | flag(times.forbids_stale, 1)
             | flag(times.immutable, 2)
-            | flag(times.invalid, 3),
+            | flag(times.invalid, 3)
+            | flag(times.policy_alone, 4),
     );
     out.push(source_code(times.source));
     out
@@ -342,6 +343,7 @@ fn read_lifetimes(field: &Bytes) -> Option<Lifetimes> {
         invalid: flags & 8 != 0,
         forbids_stale: flags & 2 != 0,
         immutable: flags & 4 != 0,
+        policy_alone: flags & 16 != 0,
         source: source_of(source)?,
     })
 }

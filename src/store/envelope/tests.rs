@@ -47,6 +47,7 @@ pub(super) fn full_entry(body: &[u8]) -> Entry {
             invalid: false,
             forbids_stale: true,
             immutable: true,
+            policy_alone: false,
             source: FreshnessSource::SMaxage,
         },
         log: LogSpan { born: 7, seen: 9 },

@@ -49,6 +49,7 @@ pub(super) fn head(seen_seq: u64) -> Resolution {
         invalid: false,
         forbids_stale: false,
         immutable: false,
+        policy_alone: false,
         source: FreshnessSource::None,
     };
     Resolution::Streaming(Arc::new(FlightHead {

@@ -77,6 +77,7 @@ fn entry_of(key: usize, born: Seq, seen: Seq) -> Entry {
             invalid: false,
             forbids_stale: false,
             immutable: false,
+            policy_alone: false,
             source: FreshnessSource::MaxAge,
         },
         log: LogSpan { born, seen },

@@ -246,7 +246,10 @@ async fn lead(
         Ok(Resolution::Released) => {
             drop(reader);
             Fetched::Answer(match own.await {
-                Ok(ForLeader::Response(upstream, refused)) => {
+                Ok(ForLeader::Response(mut upstream, refused)) => {
+                    // It was asked for without the client's own conditions, which count for it
+                    // now (RFC 9110 §13.2.2).
+                    upstream.judge_conditions(&context.parts.headers, context.shared().clock.now());
                     Answer::upstream(upstream, Outcome::Miss, plan.why, Some(refused.as_str()))
                 }
                 Ok(ForLeader::Entry(entry)) => Answer::stored(entry, Outcome::Revalidated),

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 use outrigger_coherence::{Seq, Verdict};
 use outrigger_guard::MissPermit;
@@ -122,7 +121,12 @@ impl Fetch {
     }
 
     fn storing(&self) -> Storing<'_> {
-        Storing { request: self.view(), unheard: self.unheard, lock: self.lock.as_ref() }
+        Storing {
+            request: self.view(),
+            unheard: self.unheard,
+            client: self.request.forwarded_for(),
+            lock: self.lock.as_ref(),
+        }
     }
 
     /// Whether what is stored is stale, and so any fresh copy better than it.
@@ -305,7 +309,9 @@ impl Fetch {
             Err((entry, why)) => {
                 // It answers only the request that was sent.
                 self.shared().metrics.count_store(why.as_str());
-                self.outdate(StatusCode::OK, entry.recency, why);
+                if why.is_of_the_response() {
+                    self.outdate(StatusCode::OK, entry.recency, why);
+                }
                 flight.unlist();
                 if let Some(direct) = direct {
                     // A leader that has left needs no answer.
@@ -321,7 +327,7 @@ impl Fetch {
     /// one client brought about by its credentials or its range.
     fn is_personal(&self, why: NotStored) -> bool {
         let headers = &self.request.parts.headers;
-        let credentials = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+        let credentials = self.request.route().cookies.has_credentials(headers);
         self.ranged || credentials || !why.is_of_the_response()
     }
 
@@ -367,6 +373,10 @@ impl Fetch {
         };
         if uncacheable {
             shared.hit_for_miss.insert(self.request.key.digest(), ());
+        }
+        let credentials = self.request.route().cookies.has_credentials(&self.request.parts.headers);
+        if credentials && !self.ranged && why.is_of_the_response() {
+            shared.for_one_client.insert(self.request.key.digest(), ());
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.

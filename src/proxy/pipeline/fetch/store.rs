@@ -22,6 +22,7 @@ use crate::coalesce::flight::{FlightHead, Producer, Resolution};
 use crate::coalesce::readers::Room;
 use crate::coalesce::table::RegisteredFlight;
 use crate::coalesce::vary;
+use crate::headers::{Client, varies_by_what_is_added};
 use crate::pipeline::fetch::outlive::Outlive;
 use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
@@ -37,6 +38,8 @@ pub(crate) struct Storing<'a> {
     pub(crate) request: RequestView<'a>,
     /// Whether there may have been holds that this pod had not heard of when the request was sent.
     pub(crate) unheard: bool,
+    /// The client with whose request it was asked for.
+    pub(crate) client: Client,
     /// The right to fetch for all pods, if this one has it.
     pub(crate) lock: Option<&'a FetchLock>,
 }
@@ -58,6 +61,9 @@ impl Storing<'_> {
         let RequestView { route, shared, .. } = self.request;
         let facts = self.request.facts();
         let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
+        if varies_by_what_is_added(&head.headers, self.request.headers, self.client) {
+            return Err(NotStored::VaryClient);
+        }
         let ours = shared.settings.object_bytes_max;
         let bytes_max = route.object_bytes_max.map_or(ours, |max| max.min(ours));
         let announced = http_body::Body::size_hint(body).exact();
@@ -168,7 +174,14 @@ impl Storing<'_> {
             now: shared.clock.now(),
             ..stored.draft()
         };
-        match storable::decide(facts, stored.status, &headers, exchange, &route.store) {
+        let judged = storable::decide(facts, stored.status, &headers, exchange, &route.store);
+        let judged = judged.and_then(|judged| {
+            match varies_by_what_is_added(&headers, self.request.headers, self.client) {
+                true => Err(NotStored::VaryClient),
+                false => Ok(judged),
+            }
+        });
+        match judged {
             Ok(Stored { lifetimes, omit }) => Ok(Arc::new(Entry::new(Draft {
                 omit: &omit,
                 lifetimes,

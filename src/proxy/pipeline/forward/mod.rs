@@ -6,7 +6,7 @@ mod write;
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, ETAG};
+use http::header::ETAG;
 use http::{Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use outrigger_coherence::{LogError, Seq, Verdict};
@@ -91,11 +91,12 @@ pub(crate) async fn forward(
         }
         Ok(response) if response.head.status != StatusCode::SWITCHING_PROTOCOLS => {
             if reported.outcome == Outcome::Pass {
-                learn(request, &response);
+                learn(context, request, &response);
             }
             if let Some(stored) = &stored {
                 let request = RequestView { method: &Method::GET, ..request };
-                let storing = Storing { request, unheard, lock: None };
+                let client = context.forwarded_for();
+                let storing = Storing { request, unheard, client, lock: None };
                 update_from_head(storing, stored, &response, born);
             }
             Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
@@ -146,12 +147,14 @@ fn switched(
 
 /// Forgets that a key is not storable, if this response of it could have been stored. The next
 /// request then fetches through the store again.
-fn learn(request: RequestView<'_>, response: &UpstreamResponse) {
+fn learn(context: &RequestContext, request: RequestView<'_>, response: &UpstreamResponse) {
     // A body of unknown length may have been what was too large.
     let known = http_body::Body::size_hint(&response.body).exact().is_some();
-    let storing = Storing { request, unheard: false, lock: None };
+    let client = context.forwarded_for();
+    let storing = Storing { request, unheard: false, client, lock: None };
     if known && storing.judge(response).is_ok() {
         request.shared.hit_for_miss.invalidate(&request.key.digest());
+        request.shared.for_one_client.invalidate(&request.key.digest());
     }
 }
 
@@ -170,8 +173,7 @@ fn update_from_head(storing: Storing<'_>, stored: &Entry, response: &UpstreamRes
     } else {
         supersede::Answer::Unstorable
     };
-    let headers = storing.request.headers;
-    let personal = headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE);
+    let personal = storing.request.route.cookies.has_credentials(storing.request.headers);
     let asker = match Asker::of_get(head.status, personal) {
         Asker::Client => Asker::Client,
         _ => Asker::Head,
