@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
 use http::Version;
 use outrigger_policy::Side;
@@ -22,8 +22,23 @@ pub(crate) struct ClientConnection {
     pub(crate) ip: Option<IpAddr>,
     /// Side of the pod that its listener serves; `None` for a direct listener.
     pub(crate) side: Option<Side>,
-    /// Where 1xx responses are written; `None` on HTTP/2 connections.
-    pub(crate) interim: Option<Arc<InterimQueue>>,
+    /// `None` on HTTP/2 connections.
+    pub(crate) http1: Option<Arc<Http1>>,
+}
+
+/// What the stages of a request and the stream below hyper tell each other about an HTTP/1.1
+/// connection.
+#[derive(Debug, Default)]
+pub(crate) struct Http1 {
+    /// 1xx responses that wait to be written.
+    pub(crate) interim: InterimQueue,
+    /// Request bodies that have not been read to their end. Without one, what comes between two
+    /// requests is the head of the next.
+    pub(crate) unread: Arc<AtomicUsize>,
+    /// Whether a response to HTTP/1.0 is about to be written.
+    pub(crate) answers_old: AtomicBool,
+    /// The status with which a head that hyper could not read has been refused; 0 if none was.
+    pub(crate) refused: AtomicU16,
 }
 
 impl ClientConnection {

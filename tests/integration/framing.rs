@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Origin, Proxy, Reply, Setup, head};
+use crate::support::{Origin, Proxy, Reply, Setup, eventually, head, metric};
 
 /// How long a connection may stay open after what closes it.
 const SOON: Duration = Duration::from_secs(5);
@@ -243,7 +243,18 @@ async fn a_target_that_is_no_path_is_never_sent_on_as_nothing() {
         client.send(format!("{line} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
         client.response("GET").await
     };
-    for line in ["GET http://shop.test#x", "GET *", "POST *", "GET ftp://shop.test/", "GET ?x"] {
+    for line in [
+        "GET http://shop.test#x",
+        "GET http://shop.test/#x",
+        "GET /a#x",
+        "GET /a?b#x",
+        "GET /#",
+        "GET #x",
+        "GET *",
+        "POST *",
+        "GET ftp://shop.test/",
+        "GET ?x",
+    ] {
         ask(line).await.assert_status(400);
     }
     assert!(origin.all_requests().is_empty(), "{:#?}", origin.all_requests());
@@ -253,6 +264,108 @@ async fn a_target_that_is_no_path_is_never_sent_on_as_nothing() {
     ask("GET HTTP://shop.test").await.assert_is(200, "GET /");
     proxy.get("/").await.assert_is(200, "GET /").assert_hit();
     ask("OPTIONS *").await.assert_is(200, "OPTIONS *");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_bytes_of_a_target_reach_the_origin_as_escapes() {
+    let origin = Origin::start().await;
+    origin.on("*", |r| Reply::cached("max-age=60", r.target()));
+    let proxy = Proxy::start(&origin).await;
+    let promql: &[u8] = b"/q?query=up{job=\"x\"}<5>`";
+    for (sent, seen) in [
+        (promql, "/q?query=up{job=%22x%22}%3C5%3E`"),
+        (b"/<a>`\"?", "/%3Ca%3E%60\"?"),
+        (b"/caf\xe9?\xff", "/caf%E9?%FF"),
+        ("/caf\u{e9}".as_bytes(), "/caf\u{e9}"),
+    ] {
+        let request = [b"GET ", sent, b" HTTP/1.1\r\nHost: shop.test\r\n\r\n"].concat();
+        // On a connection with a body before it, in two pieces, and behind an empty line.
+        let mut client = proxy.connect().await;
+        client.send(post("Content-Length: 8", "GET /\"< ")).await;
+        client.response("POST").await.assert_is(200, "/a");
+        assert_eq!(origin.last("/a").body, b"GET /\"< ");
+        client.send(&request).await;
+        client.response("GET").await.assert_is(200, seen);
+        client.send([b"\r\n", &request[..]].concat()).await;
+        client.response("GET").await.assert_is(200, seen).assert_hit();
+        // The escaped spelling is the same resource.
+        client.send(format!("GET {seen} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        client.response("GET").await.assert_is(200, seen).assert_hit();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_head_that_cannot_be_read_is_answered_counted_and_logged() {
+    let origin = origin().await;
+    let proxy = Setup::of(&origin)
+        .config("telemetry: {accessLog: stdout}\nlimits: {headerBytesMax: 131072}")
+        .start()
+        .await;
+    let long = "x".repeat(70_000);
+    let heads = [
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "unreadable"),
+        ("GET /a\u{1} HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "unreadable"),
+        ("G@T /a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "unreadable"),
+        ("GET /a HTTP/1.1\r\nX A: b\r\n\r\n".to_owned(), 400, "unreadable"),
+        (post("Content-Length: +3", "abc"), 400, "unreadable"),
+        (format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414, "target-too-long"),
+        (get(&"X-Line: v\r\n".repeat(300)), 431, "head-too-large"),
+        (get("Host: b"), 400, "several-hosts"),
+    ];
+    for (n, (head, status, detail)) in heads.iter().enumerate() {
+        for first in [false, true] {
+            let mut client = proxy.connect().await;
+            if !first {
+                client.get("/before", &[]).await.assert_is(200, "/before");
+            }
+            client.send(head).await;
+            let response = client.response("GET").await;
+            response.assert_is(*status, format!("refused: {detail}\n"));
+            assert_eq!(response.cache().get("detail"), Some(*detail), "{response:#?}");
+            assert_eq!(client.rest_until_close().await.0, b"");
+        }
+        let labels = [("outcome", "rejected")];
+        let counted = 2.0 * (n + 1) as f64;
+        eventually("the count", || async {
+            (metric(&proxy, "outrigger_requests_total", &labels).await == counted).then_some(())
+        })
+        .await;
+    }
+    let lines = |log: &str| log.matches("\"outcome\":\"rejected\"").count();
+    eventually("the log", || async { (lines(&proxy.log()) == 2 * heads.len()).then_some(()) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_carries_what_looks_like_http_unchanged() {
+    let origin = origin().await;
+    let switch = [("Upgrade", "echo"), ("Connection", "upgrade")];
+    origin
+        .on_head("/tunnel", move |_| crate::support::Script::new().send(head(101, &switch)).echo());
+    let proxy = Proxy::start(&origin).await;
+    let mut client = proxy.connect().await;
+    client.request("GET", "/tunnel", &switch).await;
+    assert_eq!(client.next_head().await.word(1), "101");
+    for text in ["GET /a\"<>#? HTTP/1.1\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n"] {
+        client.send(text).await;
+        assert_eq!(client.exactly(text.len()).await, text.as_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_1_0_request_is_answered_in_our_own_version() {
+    let origin = origin().await;
+    origin.always("/hit", Reply::cached("max-age=60", "HTTP/1.0 is old"));
+    let proxy = Proxy::start(&origin).await;
+    let mut client = proxy.connect().await;
+    for path in ["/hit", "/hit", "/pass"] {
+        let line = format!("GET {path} HTTP/1.0\r\nHost: shop.test\r\nConnection: keep-alive");
+        client.send(format!("{line}\r\n\r\n")).await;
+        let response = client.response("GET").await;
+        response.assert_is(200, if path == "/hit" { "HTTP/1.0 is old" } else { "/pass" });
+        assert!(response.head.start.starts_with("HTTP/1.1 200"), "{response:#?}");
+        assert_eq!(response.header("connection"), Some("keep-alive"), "{response:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

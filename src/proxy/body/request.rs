@@ -1,6 +1,8 @@
 //! Bodies of requests on their way to the upstream.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,19 +42,24 @@ pub(crate) struct ClientBody {
     idle: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// Of the bodies on its connection that are not read to their end, this is one. `None` where
+    /// nobody counts them.
+    unread: Option<Arc<AtomicUsize>>,
 }
 
 impl RequestBody {
     /// The client's body, with a receiver that resolves when it has been read or given up. With
     /// `idle`, a longer pause of the client fails the body.
+    /// Its end is counted in `unread`.
     pub(crate) fn client(
         incoming: Incoming,
         idle: Option<Duration>,
+        unread: Option<Arc<AtomicUsize>>,
     ) -> (Self, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
         let ended = incoming.is_end_stream();
         let incoming = Some(incoming);
-        let body = ClientBody { incoming, read: Some(sender), idle, timer: None, ended };
+        let body = ClientBody { incoming, read: Some(sender), idle, timer: None, ended, unread };
         (Self::Client(Box::new(body)), receiver)
     }
 
@@ -65,9 +72,13 @@ impl ClientBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if incoming.is_end_stream() || matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+        let is_whole = incoming.is_end_stream() || matches!(polled, Poll::Ready(None));
+        if is_whole || matches!(polled, Poll::Ready(Some(Err(_)))) {
             self.read.take();
             self.ended = true;
+        }
+        if is_whole {
+            note_end(&mut self.unread);
         }
         match (polled, self.idle) {
             (Poll::Pending, Some(idle)) => {
@@ -95,19 +106,29 @@ impl Drop for ClientBody {
     fn drop(&mut self) {
         let Some(incoming) = self.incoming.take().filter(|_| !self.ended) else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(DRAIN_TIMEOUT, discard(incoming)));
+            let rest = discard(incoming, self.unread.take());
+            runtime.spawn(tokio::time::timeout(DRAIN_TIMEOUT, rest));
         }
     }
 }
 
 /// Reads the rest of a body and drops it.
-async fn discard(mut incoming: Incoming) {
+async fn discard(mut incoming: Incoming, mut unread: Option<Arc<AtomicUsize>>) {
     let mut left = DRAIN_BYTES_MAX;
-    while let Some(Ok(frame)) = incoming.frame().await {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(frame) = frame else { return };
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
         if left == 0 {
             return;
         }
+    }
+    note_end(&mut unread);
+}
+
+/// Counts a body as read to its end, once.
+fn note_end(unread: &mut Option<Arc<AtomicUsize>>) {
+    if let Some(count) = unread.take() {
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -66,7 +66,8 @@ impl RequestContext {
             // An HTTP/2 stream may well be silent for long, as gRPC streams are.
             let idle = (self.parts.version < Version::HTTP_2)
                 .then(|| Duration::from_millis(self.shared().settings.limits.body_idle_timeout_ms));
-            let (body, sent) = RequestBody::client(incoming, idle);
+            let unread = self.client.http1.as_ref().map(|http1| Arc::clone(&http1.unread));
+            let (body, sent) = RequestBody::client(incoming, idle, unread);
             request.body = body;
             request.body_sent = Some(sent);
         }
@@ -93,7 +94,7 @@ pub(crate) async fn with_interims<F: Future>(
     context: &RequestContext,
     send: impl FnOnce(Option<InterimSender>) -> F,
 ) -> F::Output {
-    let queue = context.client.interim.as_ref();
+    let queue = context.client.http1.as_ref().map(|http1| &http1.interim);
     // The future is large. In a box it is not copied with each future that waits for it.
     let Some(queue) = queue.filter(|_| context.parts.version == Version::HTTP_11) else {
         return Box::pin(send(None)).await;

@@ -33,8 +33,9 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::request::{Asked, Payload, Received, RequestContext, Routing};
 use crate::state::Worker;
 use admit::ListenerContext;
+pub(crate) use record::unreadable as record_unreadable;
 pub(crate) use request::RequestView;
-pub(crate) use respond::health;
+pub(crate) use respond::{health, unreadable};
 
 /// Answers one request. A hit waits for nothing and ends here.
 pub(crate) async fn handle(

@@ -9,6 +9,7 @@ use outrigger_telemetry::{AnsweredBy, Outcome, ServerSpan};
 
 use crate::body::response::ResponseBody;
 use crate::pipeline::request::Received;
+use crate::state::Shared;
 
 /// Reports how a request ended, and hands on its response.
 pub(crate) fn record(
@@ -27,6 +28,26 @@ pub(crate) fn record(
         log(request, route, response.status(), outcome, span);
     }
     response
+}
+
+/// Reports a request whose head could not be read, and so has no target and no route.
+pub(crate) fn unreadable(shared: &Shared, status: u16) {
+    let active = shared.policy.load();
+    let (route, outcome) = (active.snapshot.fallback(), Outcome::Rejected);
+    active.metrics(route).count(outcome);
+    if let Some(log) = &shared.access_log {
+        log.write(&AccessLine {
+            unix_millis: shared.clock.now().0,
+            method: "-",
+            host: "",
+            target: "-",
+            status,
+            route: &route.name,
+            outcome,
+            millis: 0,
+            trace_id: None,
+        });
+    }
 }
 
 /// The access log line and the end of the span.

@@ -5,12 +5,13 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -23,8 +24,7 @@ use tokio::time::Sleep;
 
 use crate::body::BodyError;
 use crate::body::response::ResponseBody;
-use crate::client::ClientConnection;
-use crate::interim::InterimQueue;
+use crate::client::{ClientConnection, Http1};
 use crate::mesh;
 use crate::pipeline;
 use crate::serve::io::{ClientIo, ClientStream};
@@ -98,21 +98,23 @@ async fn protocol(
     if ahead.is_empty() {
         return Ok(());
     }
-    let interim = Arc::new(InterimQueue::default());
-    let io = ClientIo::new(stream, ahead, Arc::clone(&interim), Arc::clone(activity));
+    let http1 = (!http2).then(Arc::<Http1>::default);
+    let io = ClientIo::new(stream, ahead, http1.clone(), Arc::clone(activity));
     let limits = &worker.shared.settings.limits;
-    let client = ClientConnection { ip, side, interim: (!http2).then_some(interim) };
+    let client = ClientConnection { ip, side, http1: http1.clone() };
     let service = Serving {
         worker: Arc::clone(worker),
         client,
         activity: Arc::clone(activity),
         phase: phase.clone(),
     };
-    if http2 {
-        serve_http2(io, service, limits, phase).await
-    } else {
-        serve_http1(io, service, limits, phase).await
+    let Some(http1) = http1 else { return serve_http2(io, service, limits, phase).await };
+    let served = serve_http1(io, service, limits, phase).await;
+    if served.as_ref().is_err_and(hyper::Error::is_parse) {
+        let status = http1.refused.load(Ordering::Relaxed);
+        pipeline::record_unreadable(&worker.shared, if status == 0 { 400 } else { status });
     }
+    served
 }
 
 /// Ends when a connection that has sent nothing is to be closed, in the shutdown.
@@ -206,6 +208,19 @@ struct Serving {
     phase: watch::Receiver<Phase>,
 }
 
+impl Serving {
+    /// Tells the stream what the request means for what is read and written next.
+    fn note(&self, request: &Request<Incoming>, http1: &Http1) {
+        // hyper notes a wish for an upgrade there, behind which need not come HTTP.
+        if !request.body().is_end_stream() || !request.extensions().is_empty() {
+            http1.unread.fetch_add(1, Ordering::Relaxed);
+        }
+        if request.version() == Version::HTTP_10 {
+            http1.answers_old.store(self.activity.has_flushed(), Ordering::Relaxed);
+        }
+    }
+}
+
 /// Notes the end of a request when it is dropped.
 struct InRequest(Arc<Activity>);
 
@@ -282,6 +297,9 @@ impl Service<Request<Incoming>> for Serving {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if let Some(http1) = &self.client.http1 {
+            self.note(&request, http1);
+        }
         self.activity.begin();
         let running = InRequest(Arc::clone(&self.activity));
         let worker = Arc::clone(&self.worker);
@@ -292,7 +310,7 @@ impl Service<Request<Incoming>> for Serving {
             let body = |body| ServedBody::new(body, running);
             return Box::pin(std::future::ready(Ok(response.map(body))));
         }
-        let closing = ending && client.interim.is_some();
+        let closing = ending && client.http1.is_some();
         Box::pin(async move {
             let mut response = pipeline::handle(&worker, &client, request).await;
             if closing && response.status() != StatusCode::SWITCHING_PROTOCOLS {

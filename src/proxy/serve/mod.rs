@@ -9,6 +9,7 @@
 mod connection;
 mod io;
 mod listen;
+mod request_line;
 mod time_limits;
 mod workers;
 

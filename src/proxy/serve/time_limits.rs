@@ -61,8 +61,10 @@ pub(crate) struct Activity {
     ticker: Arc<Ticker>,
     /// Requests that run.
     requests: AtomicU32,
-    /// Whether a request has ever begun.
-    served: AtomicBool,
+    /// Requests that have begun.
+    begun: AtomicU32,
+    /// Whether all that was answered has been written.
+    flushed: AtomicBool,
     retired: AtomicBool,
     idle_since: AtomicU64,
     /// First byte of an incomplete request head.
@@ -77,7 +79,8 @@ impl Activity {
     pub(crate) fn new(ticker: &Arc<Ticker>) -> Self {
         Activity {
             requests: AtomicU32::new(0),
-            served: AtomicBool::new(false),
+            begun: AtomicU32::new(0),
+            flushed: AtomicBool::new(true),
             retired: AtomicBool::new(false),
             idle_since: AtomicU64::new(ticker.now()),
             head_since: AtomicU64::new(NEVER),
@@ -99,7 +102,8 @@ impl Activity {
     /// A request has begun: its head is complete.
     pub(crate) fn begin(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.served.store(true, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.flushed.store(false, Ordering::Relaxed);
         self.head_since.store(NEVER, Ordering::Relaxed);
     }
 
@@ -129,7 +133,29 @@ impl Activity {
 
     /// Whether any request has begun on this connection.
     pub(crate) fn has_served(&self) -> bool {
-        self.served.load(Ordering::Relaxed)
+        self.begun() > 0
+    }
+
+    /// How many requests have begun on this connection.
+    pub(crate) fn begun(&self) -> u32 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// All that hyper had to write has been.
+    pub(crate) fn flushed(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.flushed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every response so far has been written.
+    pub(crate) fn has_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
+    }
+
+    /// Whether no request runs, on a connection that is not a tunnel.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0 && !self.retired.load(Ordering::Relaxed)
     }
 
     /// Waits until the sweep finds the connection over a limit.

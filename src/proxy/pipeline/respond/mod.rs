@@ -4,10 +4,11 @@ mod own;
 mod ranges;
 mod stored;
 
+use bytes::Bytes;
 use http::header::{CACHE_STATUS, CONNECTION, UPGRADE};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use outrigger_semantics::UnixMillis;
-use outrigger_semantics::cache_status::{CacheStatus, Forwarded};
+use outrigger_semantics::cache_status::{CACHE_NAME, CacheStatus, Forwarded};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
@@ -107,6 +108,27 @@ fn status_of_stored(entry: &Entry, now: UnixMillis, outcome: Outcome) -> CacheSt
 pub(crate) fn refused(refusal: Refusal) -> Response<ResponseBody> {
     let status = CacheStatus { detail: Some(refusal.detail), ..CacheStatus::default() };
     with(own::refused(refusal), CACHE_STATUS, status.to_value())
+}
+
+/// What is written in place of hyper's own response to a head that it cannot read, which is given;
+/// with its status.
+pub(crate) fn unreadable(hypers: &[u8]) -> (u16, Bytes) {
+    let (status, detail) = match hypers.get(9..12) {
+        Some(b"414") => (StatusCode::URI_TOO_LONG, "target-too-long"),
+        Some(b"431") => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large"),
+        _ => (StatusCode::BAD_REQUEST, "unreadable"),
+    };
+    let lines = hypers.split(|b| *b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let date = lines.map(str::trim_end).find(|line| line.starts_with("date:"));
+    let body = format!("refused: {detail}\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n\
+         connection: close\r\ncache-status: {CACHE_NAME}; detail={detail}\r\ncontent-length: {}\r\n\
+         {}\r\n\r\n{body}",
+        body.len(),
+        date.unwrap_or("date: Thu, 01 Jan 1970 00:00:00 GMT"),
+    );
+    (status.as_u16(), Bytes::from(head))
 }
 
 /// A request that `Max-Forwards` lets go no further.
