@@ -33,12 +33,13 @@ fn codings(headers: &HeaderMap) -> Codings {
     }
 }
 
-/// Checks the framing of a request.
+/// Checks the framing of a request, of which hyper knows whether it `has_body`. Without one there
+/// are no transfer codings: hyper would have read them, or refused them.
 ///
 /// # Errors
 /// There are two lengths, a length that is none, a length beside a transfer coding (RFC 9112 §6.3),
 /// or transfer codings other than one `chunked` (§6.1).
-pub(crate) fn check_request(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn check_request(headers: &HeaderMap, has_body: bool) -> Result<(), Refusal> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
     if lengths.next().is_some() {
@@ -47,7 +48,7 @@ pub(crate) fn check_request(headers: &HeaderMap) -> Result<(), Refusal> {
     if length.is_some_and(|length| digits(length.as_bytes()).is_none()) {
         return Err(Refusal::bad_request("content-length"));
     }
-    if !headers.contains_key(TRANSFER_ENCODING) {
+    if !has_body || !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
     if length.is_some() {
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn a_request_has_one_length_or_one_chunked() {
         for good in [&[][..], &[(CL, "0")], &[(TE, "Chunked")], &[(TE, ", chunked ,"), (TE, "")]] {
-            assert_eq!(check_request(&fields(good)), Ok(()), "{good:?}");
+            assert_eq!(check_request(&fields(good), true), Ok(()), "{good:?}");
         }
         for (bad, status) in [
             (&[(CL, "")][..], 400),
@@ -155,7 +156,8 @@ mod tests {
             (&[(TE, "\"chunked\"")], 501),
             (&[(TE, "")], 501),
         ] {
-            let refused = check_request(&fields(bad)).map_err(|refusal| refusal.status.as_u16());
+            let refused =
+                check_request(&fields(bad), true).map_err(|refusal| refusal.status.as_u16());
             assert_eq!(refused, Err(status), "{bad:?}");
         }
     }

@@ -47,9 +47,10 @@ impl<'a> ListenerContext<'a> {
     }
 }
 
-/// Checks a request and finds its route.
+/// Checks a request and finds its route; `has_body` tells whether content follows its head.
 pub(crate) fn admit<'a, B>(
     request: &'a Request<B>,
+    has_body: bool,
     snapshot: &'a Snapshot,
     listener: ListenerContext<'a>,
 ) -> Result<Admitted<'a>, Refusal> {
@@ -57,7 +58,7 @@ pub(crate) fn admit<'a, B>(
     if *request.method() == Method::CONNECT {
         return Err(Refusal::rejected(StatusCode::NOT_IMPLEMENTED, "connect"));
     }
-    framing::check_request(headers)?;
+    framing::check_request(headers, has_body)?;
     check_target(request)?;
     let authority = snapshot.service(authority(request)?);
     let path = request.uri().path();
@@ -144,7 +145,7 @@ mod tests {
         let (identity, mesh) = (ProxyIdentity::new("i".to_owned()), MeshSettings::default());
         let listener =
             ListenerContext { identity: &identity, side: None, mesh: &mesh, has_upstream: true };
-        admit(request, &snapshot, listener)
+        admit(request, true, &snapshot, listener)
             .map(|found| format!("{}{}", found.target.authority.as_sent(), found.target.path))
             .map_err(|refusal| refusal.detail)
     }

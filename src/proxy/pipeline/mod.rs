@@ -50,7 +50,8 @@ pub(crate) async fn handle(
     let span = shared.tracing.as_ref().and_then(|t| t.begin(request.headers(), request.method()));
     let received = Received::new(shared, &active, &request, now);
     let listener = ListenerContext::of(shared, client.side);
-    let admitted = match admit::admit(&request, &active.snapshot, listener) {
+    let has_body = !request.body().is_end_stream();
+    let admitted = match admit::admit(&request, has_body, &active.snapshot, listener) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let (route, response) = (active.snapshot.fallback(), respond::refused(refusal));
@@ -64,7 +65,7 @@ pub(crate) async fn handle(
     }
     let asked = Asked::of(&admitted, request.headers(), now);
     let view = asked.view(shared, route, &request);
-    let found = lookup::at_once(view, arrival, !request.body().is_end_stream());
+    let found = lookup::at_once(view, arrival, has_body);
     let Found::Serve(entry, outcome) = found else {
         // What may wait keeps its state out of the future of a hit.
         let routing = Routing::of(&admitted, request.version());
