@@ -21,6 +21,36 @@ async fn a_request_that_failed_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_response_that_breaks_off_before_its_body_is_sent_again() {
+    let origin = Origin::start().await;
+    for (path, control) in [("/stored", "max-age=60"), ("/passed", "no-store")] {
+        let lines = format!("Cache-Control: {control}\r\nContent-Length: 4\r\n\r\n");
+        origin.on(path, move |r| {
+            let whole = format!("HTTP/1.1 200 OK\r\n{lines}");
+            let script = Script::new().send(whole);
+            if r.nth == 1 { script.reset() } else { script.send("fine") }
+        });
+    }
+    let proxy = guarded(&origin, ONCE).await;
+    for path in ["/stored", "/passed"] {
+        proxy.get(path).await.assert_is(200, "fine");
+        assert_eq!(origin.hits(path), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_with_a_body_of_undeclared_length_is_sent_once() {
+    let origin = Origin::start().await;
+    origin.on("/a", |r| Reply::new(503).body(&r.body));
+    let proxy = guarded(&origin, ONCE).await;
+    let mut client = proxy.connect().await;
+    let lines = "Host: shop.test\r\nTransfer-Encoding: chunked";
+    client.send(format!("GET /a HTTP/1.1\r\n{lines}\r\n\r\n2\r\nxy\r\n0\r\n\r\n")).await;
+    client.response("GET").await.assert_is(503, "xy");
+    assert_eq!(origin.hits("/a"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_policy_nothing_is_sent_again() {
     let origin = Origin::start().await;
     origin.always("/503", Reply::new(503));
