@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use outrigger_diagnostic::Diagnostic;
 
 use crate::aliases::Aliases;
-use crate::document::{Document, FALLBACK_ROUTE, RouteDocument, TtlDocument};
+use crate::document::{CacheDocument, Document, FALLBACK_ROUTE, RouteDocument, TtlDocument};
 use crate::guard;
 use crate::yaml::{locate, parse_yaml};
 
@@ -48,6 +48,7 @@ fn check_route<'a>(
 ) -> Result<(), Diagnostic> {
     check_name(&route.name, names)?;
     check_ttl(&route.cache.ttl).map_err(|found| found.below("cache.ttl."))?;
+    check_coalesce(&route.cache).map_err(|found| found.below("cache."))?;
     guard::check(&route.guard).map_err(|found| found.below("guard."))
 }
 
@@ -81,6 +82,17 @@ fn check_ttl(ttl: &TtlDocument) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
+}
+
+fn check_coalesce(cache: &CacheDocument) -> Result<(), Diagnostic> {
+    match cache.coalesce_wait {
+        Some(wait) if !cache.coalesce && wait.0 > 0 => {
+            let reason = format!("no request waits for {wait} where coalesce is false");
+            let fix = "leave out one of the two";
+            Err(Diagnostic::new(reason).at("coalesceWait").fix(fix))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

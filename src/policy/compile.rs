@@ -98,7 +98,8 @@ fn compile_route(
         },
         key,
         object_bytes_max: cache.max_object_size.map(|size| size.0),
-        coalesce: cache.coalesce,
+        coalesce: cache.coalesce && cache.coalesce_wait != Some(Span(0)),
+        coalesce_wait_ms: cache.coalesce_wait.map(|wait| wait.0),
         honor_request_directives: cache.request_directives == RequestDirectivesDocument::Honor,
         early_refresh: cache.early_refresh,
         guard,
@@ -121,13 +122,14 @@ fn uri_rules(document: &Document) -> u128 {
     digest(&serde_json::to_vec(&deciding).unwrap_or_default())
 }
 
-/// A hash of what decides about storing: how coherent copies are, where they go, and when they are
-/// refreshed, do not.
+/// A hash of what decides about storing: how coherent copies are, where they go, when they are
+/// refreshed, and how long requests wait for each other, do not.
 fn rules_fingerprint(cache: &CacheDocument) -> u64 {
     let deciding = CacheDocument {
         consistency: Consistency::Eventual,
         redis: RedisDocument::default(),
         early_refresh: false,
+        coalesce_wait: None,
         ..cache.clone()
     };
     digest(&serde_json::to_vec(&deciding).unwrap_or_default()) as u64

@@ -123,6 +123,10 @@ pub struct CacheDocument {
     pub early_refresh: bool,
     /// Whether concurrent requests for one missing response are collapsed into one.
     pub coalesce: bool,
+    /// Longest time for which a request waits for another's fetch to show its response head; then it
+    /// fetches for itself. `0s` collapses nothing. Absent: `coalesce.waitMsMax` of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coalesce_wait: Option<Span>,
     /// Whether clients' `Cache-Control` (`no-cache`, `max-age`, …) is obeyed or ignored.
     pub request_directives: RequestDirectivesDocument,
     /// The targeted cache control fields that are obeyed, the first present one decides
@@ -149,6 +153,7 @@ impl Default for CacheDocument {
             max_object_size: None,
             early_refresh: false,
             coalesce: true,
+            coalesce_wait: None,
             request_directives: RequestDirectivesDocument::Honor,
             targets: None,
             invalid_age: InvalidAgeDocument::Ignore,

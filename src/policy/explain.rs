@@ -48,6 +48,9 @@ pub struct Explanation {
     pub lookup: Decision,
     /// Whether concurrent requests are collapsed.
     pub coalesce: Decision,
+    /// How long this request would wait for another's fetch, where its route says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coalesce_wait_ms: Option<u64>,
     /// Whether the response would be stored; absent when no response was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreDecision>,
@@ -92,7 +95,11 @@ pub struct StoreDecision {
 pub fn coalesce_decision(route: &Route, headers: &HeaderMap, key: &CacheKey) -> Decision {
     let credentials = route.cookies.has_credentials(headers);
     if !route.coalesce {
-        Decision { yes: false, reason: "disabled", because: "the route says cache.coalesce: false" }
+        Decision {
+            yes: false,
+            reason: "disabled",
+            because: "the route says cache.coalesce: false, or coalesceWait: 0s",
+        }
     } else if credentials && !key.holds_identity() {
         Decision {
             yes: false,
@@ -150,6 +157,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         };
         store_decision(&lookup, request, status, headers, question.now, &route.store)
     });
+    let coalesce_wait_ms = route.coalesce_wait_ms.filter(|_| coalesce.yes);
     Explanation {
         route: route.name.to_string(),
         policy: snapshot.version().to_owned(),
@@ -157,6 +165,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         uris: snapshot.canonical_uris_of(question.url),
         lookup,
         coalesce,
+        coalesce_wait_ms,
         store,
     }
 }
@@ -217,6 +226,9 @@ impl std::fmt::Display for Explanation {
         }
         line(f, "lookup", &self.lookup)?;
         line(f, "coalesce", &self.coalesce)?;
+        if let Some(wait) = self.coalesce_wait_ms {
+            writeln!(f, "{:<10} at most {wait} ms for another's fetch", "waits")?;
+        }
         let Some(store) = &self.store else { return Ok(()) };
         line(f, "store", &store.decision)?;
         writeln!(
@@ -235,5 +247,44 @@ impl std::fmt::Display for Explanation {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(snapshot: &Snapshot, url: &str, headers: &HeaderMap) -> Explanation {
+        let url = Url::parse(url).unwrap();
+        let question = Question {
+            method: &Method::GET,
+            url: &url,
+            headers,
+            response: None,
+            arrival: Arrival::default(),
+            now: UnixMillis(0),
+        };
+        explain(snapshot, &question)
+    }
+
+    #[test]
+    fn it_says_how_long_a_request_waits_for_anothers_fetch() {
+        let policy = "routes:
+  - {name: now, match: {path: {exact: /now}}, cache: {coalesceWait: 0s}}
+  - {name: soon, match: {path: {exact: /soon}}, cache: {coalesceWait: 2s}}
+";
+        let snapshot = Snapshot::from_yaml("p.yaml", policy).unwrap();
+        let none = HeaderMap::new();
+        let now = explained(&snapshot, "http://shop/now", &none);
+        assert_eq!((now.coalesce.reason, now.coalesce_wait_ms), ("disabled", None));
+        let soon = explained(&snapshot, "http://shop/soon", &none);
+        assert_eq!((soon.coalesce.yes, soon.coalesce_wait_ms), (true, Some(2000)));
+        assert!(soon.to_string().contains("waits      at most 2000 ms"), "{soon}");
+        let other = explained(&snapshot, "http://shop/other", &none);
+        assert_eq!((other.coalesce.yes, other.coalesce_wait_ms), (true, None));
+        // Who never waits is not told for how long.
+        let cookie = (http::header::COOKIE, http::HeaderValue::from_static("a=1"));
+        let alone = explained(&snapshot, "http://shop/soon", &HeaderMap::from_iter([cookie]));
+        assert_eq!((alone.coalesce.yes, alone.coalesce_wait_ms), (false, None));
     }
 }

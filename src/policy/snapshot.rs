@@ -36,6 +36,8 @@ pub struct Route {
     pub object_bytes_max: Option<u64>,
     /// Whether concurrent misses are collapsed.
     pub coalesce: bool,
+    /// How long a request waits for another's fetch, milliseconds; `None` leaves the process's limit.
+    pub coalesce_wait_ms: Option<u64>,
     /// Whether clients' cache directives count.
     pub honor_request_directives: bool,
     /// Whether a response is refreshed before it expires, by chance.

@@ -59,6 +59,7 @@ pub struct CoalesceSettings {
     /// Requests that may wait for one fetch; further ones fetch for themselves.
     pub waiters_max: usize,
     /// How long a request waits for another's fetch to show its head; then it fetches itself.
+    /// A route may say another time.
     pub wait_ms_max: u64,
     /// Fetches that go on although all their clients have left, so that the next client finds the
     /// response stored. Further ones end with their last client; so do all with 0.

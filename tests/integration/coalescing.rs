@@ -290,6 +290,41 @@ async fn waiting_is_bounded_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_route_says_how_long_its_requests_wait_for_each_other() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    for path in ["/own/now", "/own/soon", "/other"] {
+        let held = gate.clone();
+        origin.on(path, move |r| {
+            let reply = Reply::cached("max-age=60", r.nth.to_string());
+            if r.nth == 1 { Script::new().gate(&held).reply(reply) } else { reply.into() }
+        });
+    }
+    let policy = "routes:
+  - {name: now, match: {path: {exact: /own/now}}, cache: {coalesceWait: 0s}}
+  - {name: soon, match: {path: {exact: /own/soon}}, cache: {coalesceWait: 100ms}}
+";
+    let config = "coalesce: {waitMsMax: 600000}";
+    let proxy = Setup::of(&origin).policy(policy).config(config).start().await;
+    let mut leaders = Vec::new();
+    for path in ["/own/now", "/own/soon", "/other"] {
+        leaders.push(ask(&proxy, path, &[]).await);
+        origin.arrived(path, 1).await;
+    }
+    let mut waits = ask(&proxy, "/other", &[]).await;
+    waiting(&[&proxy], 1).await;
+    proxy.get("/own/now").await.assert_is(200, "2");
+    assert_eq!(metric(&proxy, "outrigger_coalesce_waiters_total", &[]).await, 1.0);
+    proxy.get("/own/soon").await.assert_is(200, "2");
+    assert_eq!(metric(&proxy, "outrigger_coalesce_timeouts_total", &[]).await, 1.0);
+    gate.open();
+    waits.response("GET").await.assert_is(200, "1");
+    for leader in &mut leaders {
+        leader.response("GET").await.assert_is(200, "1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiters_are_bounded_in_number() {
     let origin = Origin::start().await;
     let gate = Gate::new();

@@ -84,7 +84,8 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
     if plan.ranged || plan.distrust.is_some() || !context.collapsible {
         return alone();
     }
-    let wait_max = Duration::from_millis(shared.settings.coalesce.wait_ms_max);
+    let ours = shared.settings.coalesce.wait_ms_max;
+    let wait_max = Duration::from_millis(request.route.coalesce_wait_ms.unwrap_or(ours));
     let patience = refresh_patience(plan).min(wait_max);
     // The leader reads like the others, and is no waiter.
     let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
