@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 
 use crate::support::{
-    ChannelBody, Client, End, Gate, H2Client, Origin, Proxy, Script, Setup, chunk, head,
+    ChannelBody, Client, End, Gate, H2Client, H2Origin, Origin, Proxy, Script, Setup, chunk, head,
     last_chunk, metric, within,
 };
 
@@ -146,4 +146,28 @@ async fn a_reader_of_what_is_stored_may_take_its_time() {
     let slow = slow.response("GET").await;
     assert_eq!((slow.body.len(), slow.end), (100 * (64 << 10), End::Chunked));
     assert_eq!(cut(&proxy).await, 0.0);
+}
+
+/// Responses of an HTTP/2 upstream share a connection and its flow control (RFC 9113 §5.2).
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_stall_do_not_stop_others_of_an_upstream_that_speaks_http_2() {
+    let origin = H2Origin::start(|seen| {
+        let bytes = if seen.path.starts_with("/large") { LARGE } else { 1 << 20 };
+        let response = http::Response::builder().header("cache-control", "no-store");
+        response.body(ChannelBody::of(vec![b'x'; bytes], &[])).unwrap()
+    })
+    .await;
+    let config = format!("{CONFIG}workers: 1\n");
+    let proxy = Setup::upstream(origin.url()).config(&config).start().await;
+    let mut stalled = Vec::new();
+    for n in 0..6 {
+        let mut client = proxy.connect().await;
+        client.request("GET", &format!("/large/{n}"), &[]).await;
+        client.final_head().await;
+        stalled.push(client);
+    }
+    for n in 0..40 {
+        let other = proxy.get(&format!("/other/{n}")).await;
+        assert_eq!((other.body.len(), other.end), (1 << 20, End::Chunked), "{n}");
+    }
 }

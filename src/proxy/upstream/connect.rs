@@ -17,6 +17,12 @@ use crate::upstream::request::Destination;
 use crate::upstream::settings::{Protocol, Timeouts, UpstreamSettings};
 use crate::upstream::tls::{TlsClient, chose_http2};
 
+/// Bytes of one response that an HTTP/2 upstream may send before its client has taken them.
+const H2_STREAM_WINDOW: u32 = 512 * 1024;
+/// The same for all responses of a connection (RFC 9113 §6.9.1): as much as can be said, so that it
+/// is the streams that are bounded. Otherwise a few clients that take nothing would use it up, and
+/// stop all other requests on their connection.
+const H2_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// An idle HTTP/2 connection is probed this often, so that a dead one is noticed.
 const H2_PING: Duration = Duration::from_secs(20);
 
@@ -106,7 +112,8 @@ impl Connector {
         if transport.http2 {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .adaptive_window(true)
+                .initial_stream_window_size(H2_STREAM_WINDOW)
+                .initial_connection_window_size(H2_CONNECTION_WINDOW)
                 .keep_alive_interval(H2_PING)
                 .max_header_list_size(u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX))
                 .handshake(io)
