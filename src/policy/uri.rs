@@ -137,9 +137,7 @@ impl fmt::Display for Authority<'_> {
 fn split(text: &str) -> Option<(&str, &str)> {
     if text.starts_with('[') {
         let (host, rest) = text.split_at(text.find(']')? + 1);
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"[]:.%-_~".contains(&b);
-        let address = &host[1..host.len() - 1];
-        if address.is_empty() || address.contains('[') || !host.bytes().all(good) {
+        if !is_address(&host[1..host.len() - 1]) {
             return None;
         }
         return match rest.strip_prefix(':') {
@@ -154,6 +152,21 @@ fn split(text: &str) -> Option<(&str, &str)> {
     // A second dot would be an empty label.
     let good_host = !host.is_empty() && !host.ends_with('.') && host.bytes().all(good);
     good_host.then_some((host, port))
+}
+
+/// Whether a text may stand in brackets: an IPv6 address, perhaps with a zone (RFC 6874), or one of a
+/// version to come (RFC 3986 §3.2.2).
+fn is_address(text: &str) -> bool {
+    if let Some(future) = text.strip_prefix(['v', 'V']) {
+        let Some((version, address)) = future.split_once('.') else { return false };
+        let good = |b: u8| b.is_ascii_alphanumeric() || b":.-_~".contains(&b);
+        let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_hexdigit());
+        return is_version && !address.is_empty() && address.bytes().all(good);
+    }
+    let (address, zone) = text.split_once('%').map_or((text, None), |(a, zone)| (a, Some(zone)));
+    let good = |b: u8| b.is_ascii_alphanumeric() || b".%-_~".contains(&b);
+    let is_zone = |zone: &str| !zone.is_empty() && zone.bytes().all(good);
+    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
 }
 
 /// The canonical form of a host that stands in a policy, where it has no port.
@@ -324,6 +337,7 @@ mod tests {
             ("[::1]", &["[::1]", "[::1]:", "[::1]:80", "[0:0:0:0:0:0:0:1]", "[0000::0001]"]),
             ("[2001:db8::a]:8080", &["[2001:DB8::A]:8080", "[2001:0db8:0::000a]:8080"]),
             ("[fe80::1%25eth0]", &["[fe80::1%25eth0]", "[FE80::1%25ETH0]:80"]),
+            ("[v1f.a:b]", &["[v1f.a:b]", "[V1F.A:B]:80"]),
         ] {
             for spelling in spellings {
                 assert_eq!(canonical(spelling).as_deref(), Ok(form), "{spelling}");
@@ -347,6 +361,13 @@ mod tests {
             "[::1]x",
             "[]",
             "[[::1]]",
+            "[zz]",
+            "[1:2]",
+            "[1.2.3.4]",
+            "[::1%]",
+            "[::1%a:b]",
+            "[v.a]",
+            "[v1]",
             "a:99999",
             "a:port",
             "a:+80",
@@ -406,7 +427,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn every_authority_can_be_named_by_a_url(
-            text in "[a-cA-F.:0-9%!$&'()*+,;=_~-]{1,12}|\\[[a-fA-F.:0-9%_~-]{1,12}\\](:[0-9]{0,5})?",
+            text in "[a-cA-F.:0-9%!$&'()*+,;=_~-]{1,12}|\\[(v1\\.)?[a-fA-F.:0-9%_~-]{1,12}\\](:[0-9]{0,5})?",
         ) {
             if let Ok(form) = canonical(&text) {
                 let url = Url::parse(&format!("http://{form}/"));
