@@ -123,8 +123,9 @@ pub struct CacheDocument {
     pub early_refresh: bool,
     /// Whether concurrent requests for one missing response are collapsed into one.
     pub coalesce: bool,
-    /// Longest time for which a request waits for another's fetch to show its response head; then it
-    /// fetches for itself. `0s` collapses nothing. Absent: `coalesce.waitMsMax` of the process.
+    /// Longest time for which a request waits for another's fetch to show its response head. Then, of
+    /// all who have waited as long, one fetches for the others. `0s` collapses nothing. Absent:
+    /// `coalesce.waitMsMax` of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coalesce_wait: Option<Span>,
     /// Whether clients' `Cache-Control` (`no-cache`, `max-age`, …) is obeyed or ignored.

@@ -58,7 +58,8 @@ impl Default for ConnectionLimits {
 pub struct CoalesceSettings {
     /// Requests that may wait for one fetch; further ones fetch for themselves.
     pub waiters_max: usize,
-    /// How long a request waits for another's fetch to show its head; then it fetches itself.
+    /// How long a request waits for another's fetch to show its head. Then, of all who have waited as
+    /// long, one fetches for the others, who wait once more and at last fetch for themselves.
     /// A route may say another time.
     pub wait_ms_max: u64,
     /// Fetches that go on although all their clients have left, so that the next client finds the

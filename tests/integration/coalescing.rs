@@ -290,6 +290,49 @@ async fn waiting_is_bounded_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_all_who_have_waited_in_vain_one_fetches_for_the_others() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/w", move |r| {
+        let reply = Reply::cached("max-age=60", r.nth.to_string());
+        if r.nth == 1 { Script::new().gate(&held).reply(reply) } else { reply.into() }
+    });
+    let proxy = Setup::of(&origin).config("coalesce: {waitMsMax: 500}").start().await;
+    let mut leader = ask(&proxy, "/w", &[]).await;
+    origin.arrived("/w", 1).await;
+    for response in ask_all(&proxy, "/w", 20).join_all().await {
+        response.assert_is(200, "2");
+    }
+    assert_eq!(origin.hits("/w"), 2);
+    gate.open();
+    leader.response("GET").await.assert_is(200, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_twice_in_vain_goes_alone() {
+    let origin = Origin::start().await;
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/w", move |r| {
+        let reply = Reply::cached("max-age=60", r.nth.to_string());
+        if r.nth <= 2 { Script::new().gate(&held).reply(reply) } else { reply.into() }
+    });
+    let proxy = Setup::of(&origin).config("coalesce: {waitMsMax: 300}").start().await;
+    let mut held = Vec::new();
+    for n in 1..=2 {
+        held.push(ask(&proxy, "/w", &[]).await);
+        origin.arrived("/w", n).await;
+    }
+    // The origin holds the fetch and the one of those who waited for it in vain.
+    proxy.get("/w").await.assert_is(200, "3");
+    gate.open();
+    for client in &mut held {
+        client.response("GET").await.assert_status(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_route_says_how_long_its_requests_wait_for_each_other() {
     let origin = Origin::start().await;
     let gate = Gate::new();

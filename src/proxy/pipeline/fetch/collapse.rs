@@ -27,6 +27,10 @@ use crate::pipeline::trust::Distrust;
 /// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
 const REJOINS_MAX: usize = 4;
 
+/// Changes the hint of a flight into that of the fetch which those share who have waited for it in
+/// vain. Who comes later still waits for the first, which may only be slow.
+const IN_VAIN: u64 = 1 << 63;
+
 /// Shortest time after which a refresh in the background counts as hanging for those who need its
 /// response. One that usually takes long has twice its usual time.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(1);
@@ -90,6 +94,7 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
     // The leader reads like the others, and is no waiter.
     let readers_max = shared.settings.coalesce.waiters_max.saturating_add(1);
     let mut key = flight_key(request, plan.stored.as_deref());
+    let mut waited_in_vain = false;
     for _ in 0..=REJOINS_MAX {
         let now = Instant::now().into_std();
         let closed = |flight: &Flight| {
@@ -118,11 +123,16 @@ async fn join(context: &RequestContext, request: RequestView<'_>, plan: &FetchPl
             Ok(Err(late)) => return Part::Late(late),
             Err(_) => {
                 shared.metrics.coalesce_timeouts.inc();
-                if overdue.is_some() {
-                    // Of all who have waited for the refresh, one fetches for the others.
-                    continue;
+                // Of all who have waited, one fetches for the others: an upstream that is slow must
+                // not meet all of them at once. A refresh that is overdue gives way to that fetch.
+                if overdue.is_none() {
+                    if waited_in_vain {
+                        return alone();
+                    }
+                    waited_in_vain = true;
+                    key.1 ^= IN_VAIN;
                 }
-                return alone();
+                continue;
             }
         };
         match fit(request, &reader, &resolution) {
