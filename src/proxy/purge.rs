@@ -71,7 +71,7 @@ pub enum PurgeError {
     PrefixTooLong,
     /// No stored response has such a tag.
     #[error(
-        "a tag has at most {TAG_BYTES_MAX} bytes: longer ones of a response are not stored, so that nothing has this one"
+        "a tag has at most {TAG_BYTES_MAX} bytes: a response with a longer one is not stored, so that nothing has this one"
     )]
     TagTooLong,
     /// The tag is empty.

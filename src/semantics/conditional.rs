@@ -3,12 +3,13 @@
 //! Whether the stored response may be used at all is decided before, by `reuse`.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, VARY,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG,
+    HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
 };
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::fields::{list, single};
+use crate::fields::single;
 use crate::partial::Part;
 use crate::range::{self, ByteRange, Requested};
 use crate::time::{UnixMillis, parse_http_date};
@@ -81,7 +82,7 @@ pub fn select_from_part(
 pub fn is_not_modified(request: &HeaderMap, stored: &HeaderMap, now: UnixMillis) -> bool {
     if request.contains_key(IF_NONE_MATCH) {
         let tag = stored.get(ETAG).map(HeaderValue::as_bytes);
-        return list(request, &IF_NONE_MATCH).any(|candidate| {
+        return entity_tags(request, &IF_NONE_MATCH).any(|candidate| {
             candidate == b"*" || tag.is_some_and(|tag| weak_match(candidate, tag))
         });
     }
@@ -89,6 +90,30 @@ pub fn is_not_modified(request: &HeaderMap, stored: &HeaderMap, now: UnixMillis)
     date_of(stored, &LAST_MODIFIED, now)
         .or_else(|| date_of(stored, &DATE, now))
         .is_some_and(|modified| modified <= since)
+}
+
+/// The members of a list of entity tags (RFC 9110 §8.8.3). Between its quotes a tag has no escapes, and
+/// may hold commas.
+fn entity_tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|line| {
+        let mut rest = line.as_bytes();
+        std::iter::from_fn(move || {
+            while let [b',' | b' ' | b'\t', after @ ..] = rest {
+                rest = after;
+            }
+            if rest.is_empty() {
+                return None;
+            }
+            let mut quoted = false;
+            let end = rest.iter().position(|byte| {
+                quoted ^= *byte == b'"';
+                *byte == b',' && !quoted
+            });
+            let (member, after) = rest.split_at(end.unwrap_or(rest.len()));
+            rest = after;
+            Some(member.trim_ascii())
+        })
+    })
 }
 
 /// Weak comparison of entity tags (RFC 9110 §8.8.3.2).
@@ -106,25 +131,23 @@ fn date_of(headers: &HeaderMap, name: &HeaderName, now: UnixMillis) -> Option<Un
     single(headers, name).and_then(|value| parse_http_date(value.as_bytes(), now))
 }
 
-/// The fields of a stored response that belong in a 304 made from it (RFC 9110 §15.4.5).
+/// The fields of a stored response that belong in a 304 made from it: all but those that describe
+/// the representation that the client has already (RFC 9110 §15.4.5).
 pub fn not_modified_headers(stored: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    for name in [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY] {
-        for value in stored.get_all(&name) {
+    let tagged = stored.contains_key(ETAG);
+    let mut headers = HeaderMap::with_capacity(stored.keys_len());
+    for (name, value) in stored {
+        if !(describes_content(name) || (tagged && *name == LAST_MODIFIED)) {
             headers.append(name.clone(), value.clone());
         }
-    }
-    for name in [&crate::targeted::CDN_CACHE_CONTROL, &crate::targeted::OUTRIGGER_CACHE_CONTROL] {
-        for value in stored.get_all(name) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    if !headers.contains_key(ETAG)
-        && let Some(value) = stored.get(LAST_MODIFIED)
-    {
-        headers.insert(LAST_MODIFIED, value.clone());
     }
     headers
+}
+
+/// Metadata of a representation besides its validators and its freshness (RFC 9110 §8, RFC 9530).
+fn describes_content(name: &HeaderName) -> bool {
+    [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE].contains(name)
+        || matches!(name.as_str(), "content-digest" | "repr-digest" | "digest" | "content-md5")
 }
 
 /// Removes the preconditions and the range of a request that is about to fill the cache: what
@@ -174,6 +197,49 @@ mod tests {
             .iter()
             .map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)))
             .collect()
+    }
+
+    #[test]
+    fn an_entity_tag_has_no_escapes_and_may_hold_commas() {
+        let matches = |condition: &'static str, tag: &'static str| {
+            let mut request = HeaderMap::new();
+            request.insert(IF_NONE_MATCH, HeaderValue::from_static(condition));
+            let mut stored = HeaderMap::new();
+            stored.insert(ETAG, HeaderValue::from_static(tag));
+            is_not_modified(&request, &stored, UnixMillis(0))
+        };
+        assert!(matches("\"a\\\", \"b\"", "\"b\""));
+        assert!(matches("\"a\\\", \"b\"", "\"a\\\""));
+        assert!(matches("\"a,b\",\"c\"", "\"a,b\""));
+        assert!(matches(", W/\"x\" ,, \"c\"", "\"x\""));
+        assert!(!matches("\"a,b\"", "\"b\""));
+        assert!(matches("a, \"b\"", "\"b\""));
+    }
+
+    #[test]
+    fn a_304_leaves_out_only_what_describes_the_content() {
+        let mut stored = HeaderMap::new();
+        for (name, value) in [
+            ("content-type", "text/html"),
+            ("content-length", "5"),
+            ("content-encoding", "gzip"),
+            ("etag", "\"a\""),
+            ("last-modified", "Mon, 01 Jan 2024 00:00:00 GMT"),
+            ("access-control-allow-origin", "*"),
+            ("strict-transport-security", "max-age=1"),
+            ("content-security-policy", "default-src 'self'"),
+            ("content-location", "/a"),
+            ("via", "1.1 a"),
+            ("x-own", "1"),
+        ] {
+            stored.insert(name, HeaderValue::from_static(value));
+        }
+        let got = not_modified_headers(&stored);
+        let left_out = ["content-type", "content-length", "content-encoding", "last-modified"];
+        assert_eq!(got.len(), stored.len() - left_out.len());
+        assert!(left_out.iter().all(|name| !got.contains_key(*name)));
+        stored.remove("etag");
+        assert!(not_modified_headers(&stored).contains_key(LAST_MODIFIED));
     }
 
     #[test]

@@ -104,7 +104,11 @@ impl ResponseDirectives {
     }
 
     fn take(&mut self, member: &[u8]) {
-        let Some((name, value)) = name_and_value(member) else { return };
+        let parsed = name_and_value(member);
+        if !is_well_formed(parsed.as_ref()) {
+            self.restrict(member);
+        }
+        let Some((name, value)) = parsed else { return };
         match name.as_slice() {
             b"max-age" => smaller(&mut self.max_age, seconds(value)),
             b"s-maxage" => smaller(&mut self.s_maxage, seconds(value)),
@@ -120,6 +124,31 @@ impl ResponseDirectives {
             b"stale-if-error" => smaller(&mut self.stale_if_error, seconds(value)),
             _ => {}
         }
+    }
+
+    /// Takes the words that restrict reuse out of text that is no directive. Whoever wrote it meant
+    /// them; what permits reuse does not count there.
+    pub(crate) fn restrict(&mut self, text: &[u8]) {
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        for word in text.split(|byte| !is_word(byte)) {
+            match word.to_ascii_lowercase().as_slice() {
+                b"no-store" => self.no_store = true,
+                b"no-cache" => self.no_cache = DirectiveScope::Whole,
+                b"private" => self.private = DirectiveScope::Whole,
+                b"must-revalidate" => self.must_revalidate = true,
+                b"proxy-revalidate" => self.proxy_revalidate = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// These directives, if one of `self` forbids storing then that too.
+    pub(crate) fn and_restrict(&self, mut directives: Self) -> Self {
+        directives.no_store |= self.no_store;
+        if self.private.is_whole() {
+            directives.private = DirectiveScope::Whole;
+        }
+        directives
     }
 
     /// Whether a stale response may never be served without validation (RFC 9111 §4.2.4):
@@ -195,6 +224,13 @@ fn name_and_value(member: &[u8]) -> Option<(ShortName, Option<&[u8]>)> {
     Some((name.iter().map(u8::to_ascii_lowercase).collect(), value))
 }
 
+/// Whether this is a directive by the grammar (RFC 9111 §5.2): a token, and a token or a quoted string
+/// as its value.
+fn is_well_formed(parsed: Option<&(ShortName, Option<&[u8]>)>) -> bool {
+    let Some((_, value)) = parsed else { return false };
+    value.is_none_or(|value| value.is_empty() || is_token(value) || unquote(value).is_some())
+}
+
 fn number(value: &[u8]) -> Option<u32> {
     match value.first() {
         Some(b'"') => delta_seconds(&unquote(value)?),
@@ -254,6 +290,30 @@ mod tests {
             ])
         );
         assert!(found.no_cache.is_whole());
+    }
+
+    #[test]
+    fn words_that_restrict_count_behind_bad_syntax() {
+        for line in [
+            "max-age=60, private; foo",
+            "max-age=60; private",
+            "max-age=60 private",
+            "max-age=60, private =x",
+            "max-age=60, (PRIVATE)",
+        ] {
+            assert!(response(&[line]).private.is_whole(), "{line}");
+        }
+        for line in ["ext=\"open, no-store", "max-age=60;no-store", "a b, {no-store}"] {
+            assert!(response(&[line]).no_store, "{line}");
+        }
+        assert!(response(&["max-age=60; must-revalidate"]).must_revalidate);
+        assert!(response(&["max-age=60; no-cache"]).no_cache.is_whole());
+        // What permits does not, nor does the value of a directive that is well formed.
+        assert!(!response(&["max-age=60; public"]).public);
+        for line in ["ext=\"no-store, private\"", "ext=no-store", "x-no-store", "no-stores; a"] {
+            let found = response(&[line]);
+            assert!(!found.no_store && !found.private.is_whole(), "{line}");
+        }
     }
 
     proptest::proptest! {

@@ -9,7 +9,7 @@ use crate::directives::{DirectiveScope, RequestDirectives, ResponseDirectives};
 use crate::freshness::{Exchange, FreshnessSource, Lifetimes, lifetimes};
 use crate::rules::{SetCookie, StoreRules};
 use crate::targeted::effective_directives;
-use crate::vary;
+use crate::{tags, vary};
 
 /// Why a response was not stored. Closed; the names in kebab-case are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
@@ -31,6 +31,10 @@ pub enum NotStored {
     SetCookie,
     /// The response varies by `*`, so that it matches no other request (RFC 9111 §4.1).
     VaryStar,
+    /// `Vary` cannot be read, and so counts like `*` (RFC 9110 §12.5.5).
+    VaryUnreadable,
+    /// More tags than can be kept, a longer one, or one that is no UTF-8: a purge could not meet it.
+    Tags,
     /// The response varies by a field to which this proxy adds the client, so that it is for that
     /// client alone.
     VaryClient,
@@ -70,6 +74,8 @@ impl NotStored {
                 | Self::Private
                 | Self::SetCookie
                 | Self::VaryStar
+                | Self::VaryUnreadable
+                | Self::Tags
                 | Self::VaryClient
                 | Self::NotUnderstood
                 | Self::NoFreshness
@@ -98,6 +104,14 @@ impl NotStored {
                 "the response sets a cookie; cache.setCookie: strip or store would keep it"
             }
             Self::VaryStar => "Vary: * matches no other request",
+            Self::VaryUnreadable => {
+                "Vary has a member that is no field name, so that nobody knows what selects the \
+                 response"
+            }
+            Self::Tags => {
+                "it has more than 2048 tags, one longer than 1024 bytes, or one that is no UTF-8: \
+                 a purge by that tag could not meet it"
+            }
             Self::VaryClient => {
                 "it varies by a field to which this proxy adds the client (X-Forwarded-For, \
                  Forwarded, Via)"
@@ -173,6 +187,12 @@ pub fn decide(
     check_authorization(&request, &directives, rules)?;
     if vary::has_star(headers) {
         return Err(NotStored::VaryStar);
+    }
+    if vary::is_unreadable(headers) {
+        return Err(NotStored::VaryUnreadable);
+    }
+    if !tags::are_within_limits(headers) {
+        return Err(NotStored::Tags);
     }
     let mut omit = Vec::new();
     for scope in [&directives.private, &directives.no_cache] {
@@ -321,6 +341,8 @@ mod tests {
                 "cookie",
                 "set-cookie",
                 "vary-star",
+                "vary-unreadable",
+                "tags",
                 "vary-client",
                 "status",
                 "not-understood",

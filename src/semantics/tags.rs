@@ -1,6 +1,8 @@
 //! Tags that name a group of stored responses, for purging: `Surrogate-Key` (separated by spaces),
 //! `Cache-Tag` (separated by commas) and `Cache-Groups` (RFC 9875, a list of strings).
 
+use std::collections::HashSet;
+
 use http::header::{HeaderMap, HeaderName};
 use sfv::{BareItem, List, ListEntry, Parser};
 
@@ -11,28 +13,59 @@ static CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 static CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 static CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// More tags than this on one response are dropped.
-pub const TAGS_MAX: usize = 256;
-/// A tag longer than this many bytes is dropped.
-pub const TAG_BYTES_MAX: usize = 256;
+/// A response with more tags than this is not stored: none may be dropped, or a purge by it would
+/// leave the response in place.
+pub const TAGS_MAX: usize = 2048;
+/// A response with a tag of more bytes than this is not stored.
+pub const TAG_BYTES_MAX: usize = 1024;
 
-/// The tags of a response, without repetition, in order of appearance.
+/// The tags of a response, without repetition, in order of appearance. Those beyond the limits are
+/// left out, for which reason [`are_within_limits`] is asked before a response is stored.
 pub fn of(headers: &HeaderMap) -> Vec<Box<str>> {
-    let mut tags = Vec::new();
-    for line in headers.get_all(&SURROGATE_KEY) {
-        for word in line.as_bytes().split(u8::is_ascii_whitespace) {
-            add(&mut tags, word);
+    let mut seen = HashSet::new();
+    let mut tags: Vec<Box<str>> = Vec::new();
+    each(headers, |word| {
+        if let Some(tag) = usable(word)
+            && tags.len() < TAGS_MAX
+            && seen.insert(tag.to_owned())
+        {
+            tags.push(tag.into());
         }
+    });
+    tags
+}
+
+/// Whether all tags of a response can be kept, so that purges by each of them meet it.
+pub fn are_within_limits(headers: &HeaderMap) -> bool {
+    let mut distinct = HashSet::new();
+    let mut good = true;
+    each(headers, |word| match usable(word) {
+        Some(tag) if distinct.len() < TAGS_MAX || distinct.contains(tag) => {
+            distinct.insert(tag.to_owned());
+        }
+        _ => good = false,
+    });
+    good
+}
+
+/// A tag by which a purge can name a response.
+fn usable(word: &[u8]) -> Option<&str> {
+    std::str::from_utf8(word).ok().filter(|tag| tag.len() <= TAG_BYTES_MAX)
+}
+
+fn each(headers: &HeaderMap, mut take: impl FnMut(&[u8])) {
+    for line in headers.get_all(&SURROGATE_KEY) {
+        let words = line.as_bytes().split(u8::is_ascii_whitespace);
+        words.filter(|word| !word.is_empty()).for_each(&mut take);
     }
     for line in headers.get_all(&CACHE_TAG) {
-        for word in members(line.as_bytes()) {
-            add(&mut tags, word);
-        }
+        members(line.as_bytes()).for_each(&mut take);
     }
     for group in groups(headers, &CACHE_GROUPS) {
-        add(&mut tags, group.as_bytes());
+        if !group.is_empty() {
+            take(group.as_bytes());
+        }
     }
-    tags
 }
 
 /// The groups that a response to an unsafe request invalidates (RFC 9875 §3).
@@ -55,25 +88,37 @@ fn groups(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
             },
             ListEntry::InnerList(_) => None,
         })
-        .take(TAGS_MAX)
         .collect()
-}
-
-fn add(tags: &mut Vec<Box<str>>, word: &[u8]) {
-    if word.is_empty() || word.len() > TAG_BYTES_MAX || tags.len() >= TAGS_MAX {
-        return;
-    }
-    if let Ok(word) = std::str::from_utf8(word)
-        && !tags.iter().any(|tag| **tag == *word)
-    {
-        tags.push(word.into());
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn tags_that_cannot_be_kept_are_told_and_not_dropped() {
+        let limits = |name: &HeaderName, lines: &[Vec<u8>]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(name, HeaderValue::from_bytes(line).unwrap());
+            }
+            are_within_limits(&headers)
+        };
+        let many = |n: usize| (0..n).map(|n| format!("t{n}")).collect::<Vec<_>>();
+        for (name, separator) in [(&SURROGATE_KEY, " "), (&CACHE_TAG, ",")] {
+            let joined = |n| many(n).join(separator).into_bytes();
+            assert!(limits(name, &[joined(TAGS_MAX)]));
+            assert!(limits(name, &[joined(TAGS_MAX), b"t1".to_vec()]), "it is there already");
+            assert!(!limits(name, &[joined(TAGS_MAX), b"other".to_vec()]));
+            assert!(limits(name, &[vec![b'x'; TAG_BYTES_MAX]]));
+            assert!(!limits(name, &[b"a".to_vec(), vec![b'x'; TAG_BYTES_MAX + 1]]));
+            assert!(!limits(name, &[b"caf\xe9".to_vec()]));
+            assert!(limits(name, &["caf\u{e9}".as_bytes().to_vec()]));
+        }
+        let groups = format!("\"{}\"", many(TAGS_MAX + 1).join("\", \""));
+        assert!(!limits(&CACHE_GROUPS, &[groups.into_bytes()]));
+    }
 
     #[test]
     fn every_spelling_of_a_tag_is_read() {

@@ -37,6 +37,7 @@ pub fn effective_directives(
     headers: &HeaderMap,
     targets: &[HeaderName],
 ) -> (ResponseDirectives, bool) {
+    let mut unreadable = ResponseDirectives::default();
     for name in targets {
         if !headers.contains_key(name) {
             continue;
@@ -47,10 +48,13 @@ pub fn effective_directives(
             parse_targeted(headers, name)
         };
         if let Some(directives) = found {
-            return (directives, true);
+            return (unreadable.and_restrict(directives), true);
         }
+        // It is ignored as a whole (RFC 9213 §2.1), but for the words that keep a response out of
+        // shared stores.
+        headers.get_all(name).iter().for_each(|line| unreadable.restrict(line.as_bytes()));
     }
-    (ResponseDirectives::parse(headers), false)
+    (unreadable.and_restrict(ResponseDirectives::parse(headers)), false)
 }
 
 fn parse_targeted(headers: &HeaderMap, name: &HeaderName) -> Option<ResponseDirectives> {

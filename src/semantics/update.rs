@@ -1,12 +1,13 @@
 //! What a 304 or the response to HEAD changes in a stored response (RFC 9111 §3.2, §4.3.4,
 //! §4.3.5).
 
+use http::HeaderValue;
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName,
     LAST_MODIFIED,
 };
 
-use crate::conditional::strong_match;
+use crate::conditional::{strong_match, weak_match};
 use crate::fields::is_never_stored;
 
 static CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
@@ -14,13 +15,16 @@ static CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 /// Whether a 304 speaks of the stored response (RFC 9111 §4.3.4): a strong validator in it must
 /// be the stored one; without one, a weak validator must agree; without any, the response that
 /// was asked about is meant.
+///
+/// A strong tag also selects a stored response whose weak tag has the same opaque part: the upstream
+/// was asked about that tag alone, and weakens it on a 200 only
+/// (`src/decisions/027-weakened-tags.md`). The stored tag stays weak.
 pub fn selects(not_modified: &HeaderMap, stored: &HeaderMap) -> bool {
     if let Some(tag) = not_modified.get(ETAG) {
         let Some(have) = stored.get(ETAG) else { return false };
-        let opaque = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+        let weak = tag.as_bytes().starts_with(b"W/") || have.as_bytes().starts_with(b"W/");
         return strong_match(tag.as_bytes(), have.as_bytes())
-            || (tag.as_bytes().starts_with(b"W/")
-                && opaque(tag.as_bytes()) == opaque(have.as_bytes()));
+            || (weak && weak_match(tag.as_bytes(), have.as_bytes()));
     }
     match (not_modified.get(LAST_MODIFIED), stored.get(LAST_MODIFIED)) {
         (Some(new), Some(have)) => new == have || stored.contains_key(ETAG),
@@ -36,6 +40,11 @@ pub fn updated(stored: &HeaderMap, newer: &HeaderMap) -> HeaderMap {
     headers.remove(AGE);
     for name in newer.keys() {
         if describes_the_bytes(name) || is_never_stored(name) {
+            continue;
+        }
+        let is_weak = |tag: &HeaderValue| tag.as_bytes().starts_with(b"W/");
+        if *name == ETAG && stored.get(ETAG).is_some_and(is_weak) {
+            // The stored bytes are no more than what the weak tag says of them.
             continue;
         }
         headers.remove(name);
@@ -65,7 +74,6 @@ pub fn head_agrees(head: &HeaderMap, stored: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -111,6 +119,16 @@ mod tests {
         assert!(selects(&map(&[]), &stored));
         assert!(!selects(&map(&[("etag", "\"b\"")]), &stored));
         assert!(selects(&map(&[("etag", "W/\"a\"")]), &map(&[("etag", "W/\"a\"")])));
+        assert!(!selects(&map(&[("etag", "\"b\"")]), &map(&[("etag", "W/\"a\"")])));
+    }
+
+    #[test]
+    fn a_304_with_the_strong_form_of_a_weakened_tag_selects_and_leaves_it_weak() {
+        let stored = map(&[("etag", "W/\"a\"")]);
+        let strong = map(&[("etag", "\"a\""), ("x-new", "1")]);
+        assert!(selects(&strong, &stored));
+        let got = updated(&stored, &strong);
+        assert_eq!((&got["etag"], &got["x-new"]), (&stored["etag"], &strong["x-new"]));
     }
 
     #[test]

@@ -16,6 +16,13 @@ pub fn has_star(headers: &HeaderMap) -> bool {
     fields::list(headers, &VARY).any(|member| member == b"*")
 }
 
+/// Whether `Vary` has a member that is neither a field name nor `*`. What it was meant to name is not
+/// known, so that it counts like `*` (RFC 9110 §12.5.5).
+pub fn is_unreadable(headers: &HeaderMap) -> bool {
+    fields::list(headers, &VARY)
+        .any(|member| member != b"*" && HeaderName::from_bytes(member).is_err())
+}
+
 /// The fields that a response names in `Vary`, in lower case and sorted, without repetition.
 pub fn vary_names(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names: Vec<HeaderName> = fields::list(headers, &VARY)
@@ -134,22 +141,30 @@ fn normalised(request: &HeaderMap, name: &HeaderName) -> Option<Box<[u8]>> {
     Some(joined.into_boxed_slice())
 }
 
-/// One member such as `de; q=0.8` as its weight in thousandths and its text without white space,
-/// in lower case, without `q=1`.
+/// One member such as `de; q=0.8` as its weight in thousandths and its text: what has no case (ranges,
+/// languages, codings, names of parameters) in lower case, values of parameters as they are, and
+/// without `q=1`.
 fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
     let mut weight = 1000;
     let mut text = Vec::with_capacity(member.len());
-    for part in split_unquoted(member, b';').map(<[u8]>::trim_ascii) {
-        let part: Vec<u8> =
-            part.iter().filter(|b| !b.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect();
-        if let Some(value) = part.strip_prefix(b"q=").and_then(thousandths) {
-            weight = value;
+    for (nth, part) in split_unquoted(member, b';').map(<[u8]>::trim_ascii).enumerate() {
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or(part);
+        let value = part.get(name.len() + 1..);
+        if nth > 0
+            && name.eq_ignore_ascii_case(b"q")
+            && let Some(stated) = value.and_then(thousandths)
+        {
+            weight = stated;
             continue;
         }
-        if !text.is_empty() {
+        if nth > 0 {
             text.push(b';');
         }
-        text.extend_from_slice(&part);
+        text.extend(name.iter().map(u8::to_ascii_lowercase));
+        if let Some(value) = value {
+            text.push(b'=');
+            text.extend_from_slice(value);
+        }
     }
     if weight != 1000 {
         text.extend_from_slice(format!(";q={weight}").as_bytes());
@@ -157,13 +172,24 @@ fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
     (weight, text)
 }
 
-/// A weight (RFC 9110 §12.4.2) in thousandths.
+/// A weight in thousandths: at most three digits behind a zero, or zeros behind a one
+/// (RFC 9110 §12.4.2). Anything else is no weight.
 fn thousandths(value: &[u8]) -> Option<u32> {
-    std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse::<f32>().ok())
-        .filter(|weight| (0.0..=1.0).contains(weight))
-        .map(|weight| (weight * 1000.0).round() as u32)
+    let (whole, digits) = match value {
+        [whole] | [whole, b'.'] => (whole, &[][..]),
+        [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
+        _ => return None,
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |at: usize| digits.get(at).map_or(0, |digit| u32::from(digit - b'0'));
+    let thousandths = digit(0) * 100 + digit(1) * 10 + digit(2);
+    match whole {
+        b'0' => Some(thousandths),
+        b'1' if thousandths == 0 => Some(1000),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_no_field_name_is_told() {
+        for line in [
+            "Accept-Encoding; Cookie",
+            "Accept X-User",
+            ": X-User",
+            "X-User;",
+            "\"X-User\"",
+            "\"X-User, Cookie",
+            "Accept, X-User:",
+            "Accept,\tX User",
+            "X-\u{e9}",
+            "{Cookie}",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(VARY, HeaderValue::from_static("Accept"));
+            headers.append(VARY, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            assert!(is_unreadable(&headers), "{line}");
+        }
+        for line in ["", ",", "Accept, , X-User ,", "*", "Accept,*", "x_user"] {
+            assert!(!is_unreadable(&map(&[("vary", line)])), "{line}");
+        }
+    }
+
+    #[test]
     fn variants_are_told_apart_and_absence_is_a_value() {
         let response = map(&[("vary", "Foo, Bar")]);
         let variant = Variant::of(&response, &map(&[("foo", "1")]));
@@ -210,6 +260,35 @@ mod tests {
             ("x-list", " 2 "),
         ])));
         assert!(!variant.matches(&map(&[("accept-language", "en;q=0.5, de"), ("x-list", "1,2")])));
+    }
+
+    #[test]
+    fn what_may_mean_something_else_makes_a_variant() {
+        let same = |name: &'static str, a: &'static str, b: &'static str| {
+            let response = map(&[("vary", name)]);
+            Variant::of(&response, &map(&[(name, a)])).matches(&map(&[(name, b)]))
+        };
+        for (a, b) in [
+            ("text/html;profile=\"urn:Foo\"", "text/html;profile=\"urn:foo\""),
+            ("text/html;version=A", "text/html;version=a"),
+            ("text/html;v=\"d e\"", "text/html;v=\"de\""),
+            ("text/html;q=0.5", "text/html;q=5e-1"),
+            ("text/html", "text/html;q=1e0"),
+            ("text/html", "text/html;q=+1"),
+            ("text/html", "text/html;q=1.0000"),
+            ("text/html;q=0.1", "text/html;q=.1"),
+        ] {
+            assert!(!same("accept", a, b), "{a} {b}");
+        }
+        assert!(!same("accept-language", "d e", "de"));
+        for (a, b) in [
+            ("text/html;Level=1", "TEXT/HTML ; level=1;q=1.000"),
+            ("text/html;q=0.50", "text/html; Q=0.5"),
+            ("a/b;q=1.", "a/b"),
+        ] {
+            assert!(same("accept", a, b), "{a} {b}");
+        }
+        assert!(same("accept-encoding", "GZIP, br;q=0.5", "gzip,br;q=0.500"));
     }
 
     proptest::proptest! {

@@ -61,9 +61,9 @@ impl Resource {
 
     /// The tags that the origin gives it: two that tests purge by, and many more.
     fn tags(self) -> Vec<String> {
-        let mut tags: Vec<String> = (0..self.item * 90).map(|n| format!("t{n}")).collect();
+        let mut tags: Vec<String> = (0..self.item * 150).map(|n| format!("t{n}")).collect();
         tags.push(format!("item-{}", self.item));
-        tags.push(format!("root{}-{}", self.root, "x".repeat(self.item * 100)));
+        tags.push(format!("root{}-{}", self.root, "x".repeat(self.item * 200)));
         tags
     }
 }

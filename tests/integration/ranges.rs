@@ -138,3 +138,17 @@ async fn a_206_that_contradicts_itself_is_not_stored() {
     let _ = ranged(&proxy, &[("Range", "bytes=0-9")]).await;
     ranged(&proxy, &[]).await.assert_is(200, BODY);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_ranges_of_a_response_with_a_stray_content_range_have_none_in_the_head() {
+    let origin = Origin::start().await;
+    let stray = Reply::cached("max-age=60", "0123456789").header("Content-Range", "bytes 0-9/10");
+    origin.always("/r", stray);
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/r").await.assert_status(200);
+    let several = proxy.fetch("GET", "/r", &[("Range", "bytes=0-1,5-6")]).await;
+    several.assert_status(206).assert_hit();
+    assert_eq!(several.header("content-range"), None);
+    let one = proxy.fetch("GET", "/r", &[("Range", "bytes=0-1")]).await;
+    assert_eq!(one.header("content-range"), Some("bytes 0-1/10"));
+}

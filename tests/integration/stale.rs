@@ -133,7 +133,7 @@ async fn must_revalidate_forbids_stale_when_the_origin_is_down() {
 async fn policy_allows_stale_where_the_origin_says_nothing() {
     let origin = Origin::start().await;
     origin.on("/s", |r| match r.nth {
-        1 => Reply::cached("max-age=0", "old"),
+        1 => Reply::cached("max-age=1", "old").header("Age", "1"),
         _ => Reply::new(503).body("broken"),
     });
     let policy = "routes:\n  - name: all\n    match: {path: {prefix: /}}\n    \
@@ -142,6 +142,27 @@ async fn policy_allows_stale_where_the_origin_says_nothing() {
     proxy.get("/s").await.assert_is(200, "old");
     proxy.get("/s").await.assert_is(200, "old");
     assert!(origin.hits("/s") >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_does_not_allow_stale_where_the_origin_states_a_lifetime_of_zero() {
+    let zero = [
+        ("Cache-Control", "max-age=0"),
+        ("Cache-Control", "public, max-age=0"),
+        ("Expires", "0"),
+        ("CDN-Cache-Control", "max-age=0"),
+    ];
+    for (name, value) in zero {
+        let origin = Origin::start().await;
+        origin.on("/s", move |r| match r.nth {
+            1 => Reply::ok("old").header(name, value).header("ETag", "\"v1\""),
+            _ => Reply::new(503).body("broken"),
+        });
+        let policy = "routes: [{name: all, cache: {stale: {ifError: 10m, whileRevalidate: 10m}}}]";
+        let proxy = Setup::of(&origin).policy(policy).start().await;
+        proxy.get("/s").await.assert_is(200, "old");
+        proxy.get("/s").await.assert_is(503, "broken");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +187,7 @@ async fn policy_stale_while_revalidate_serves_at_once() {
     let gate = Gate::new();
     let held = gate.clone();
     origin.on("/s", move |r| {
-        let reply = Reply::cached("max-age=0", r.nth.to_string());
+        let reply = Reply::cached("max-age=1", r.nth.to_string()).header("Age", "1");
         if r.nth == 1 { reply.into() } else { Script::new().gate(&held).reply(reply) }
     });
     let policy = "routes:\n  - name: all\n    match: {path: {prefix: /}}\n    \

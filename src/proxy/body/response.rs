@@ -29,12 +29,41 @@ pub struct FlightBody {
     pub(crate) length: Option<u64>,
     /// Whether the trailers have been sent.
     pub(crate) trailed: bool,
+    /// How it broke off, until that is said.
+    pub(crate) broken: Broken,
 }
 
 /// A body that is streamed from the upstream.
-pub struct StreamedBody(pub(crate) UpstreamBody);
+pub struct StreamedBody(pub(crate) UpstreamBody, pub(crate) Broken);
+
+/// The error of a body, said one turn after it is known. hyper drops what it has not written yet when a
+/// body fails, so that a client would get a closed connection in place of a head and the first bytes.
+#[derive(Default)]
+pub struct Broken(Option<BodyError>);
+
+impl Broken {
+    /// What has been found out before, if it has not been said yet.
+    fn due(&mut self) -> Option<BodyError> {
+        self.0.take()
+    }
+
+    /// Keeps an error for the next turn.
+    fn hold<T>(&mut self, error: BodyError, cx: &Context<'_>) -> Poll<T> {
+        self.0 = Some(error);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
 
 impl ResponseBody {
+    fn broken(&mut self) -> Option<&mut Broken> {
+        match self {
+            Self::Flight(body) => Some(&mut body.broken),
+            Self::Upstream(body) => Some(&mut body.1),
+            Self::Full(_) | Self::Pieces(_) => None,
+        }
+    }
+
     /// A response without a body.
     pub fn empty() -> Self {
         Self::Full(Bytes::new())
@@ -49,7 +78,11 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        if let Some(error) = this.broken().and_then(Broken::due) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match this {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(|p| Ok(Frame::data(p)))),
@@ -60,7 +93,7 @@ impl Body for ResponseBody {
                     }
                     Poll::Ready(Some(Ok(Frame::data(chunk))))
                 }
-                Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::Broken))),
+                Poll::Ready(Some(Err(_))) => body.broken.hold(BodyError::Broken, cx),
                 Poll::Ready(None) if body.trailed => Poll::Ready(None),
                 Poll::Ready(None) => {
                     body.trailed = true;
@@ -68,7 +101,10 @@ impl Body for ResponseBody {
                 }
                 Poll::Pending => Poll::Pending,
             },
-            Self::Upstream(body) => Pin::new(&mut body.0).poll_frame(cx),
+            Self::Upstream(body) => match Pin::new(&mut body.0).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => body.1.hold(error, cx),
+                polled => polled,
+            },
         }
     }
 
@@ -77,7 +113,8 @@ impl Body for ResponseBody {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Pieces(pieces) => pieces.is_empty(),
             Self::Flight(body) => body.length == Some(0),
-            Self::Upstream(body) => body.0.is_end_stream(),
+            // An error that is still to be said is no end.
+            Self::Upstream(body) => body.1.0.is_none() && body.0.is_end_stream(),
         }
     }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::Part;
 use outrigger_semantics::range::ByteRange;
-use outrigger_semantics::{FreshnessSource, Lifetimes, Recency, UnixMillis, Variant, fields};
+use outrigger_semantics::{FreshnessSource, Lifetimes, Recency, UnixMillis, Variant, fields, vary};
 
 use crate::entry::{Entry, LogSpan};
 
@@ -287,6 +287,10 @@ impl Partial {
             (None, None) => true,
         };
         if !framed || lengths.next().is_some() {
+            return None;
+        }
+        // Earlier versions stored what nobody can select.
+        if vary::is_unreadable(&self.headers) {
             return None;
         }
         let digest = outrigger_semantics::digest(&key);

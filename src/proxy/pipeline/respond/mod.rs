@@ -12,7 +12,7 @@ use outrigger_semantics::cache_status::{CACHE_NAME, CacheStatus, Forwarded};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::body::response::{ResponseBody, StreamedBody};
+use crate::body::response::{Broken, ResponseBody, StreamedBody};
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
 use crate::pipeline::request::RequestView;
 use crate::pipeline::trust::SESSION;
@@ -150,7 +150,8 @@ fn with(
 /// The upstream's response, whose fields are clean already.
 fn streamed(upstream: UpstreamResponse) -> Response<ResponseBody> {
     let UpstreamResponse { mut head, body, protocol, .. } = upstream;
-    let mut response = Response::new(ResponseBody::Upstream(Box::new(StreamedBody(body))));
+    let mut response =
+        Response::new(ResponseBody::Upstream(Box::new(StreamedBody(body, Broken::default()))));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     if let Some(protocol) = protocol {

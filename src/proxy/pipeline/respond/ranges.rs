@@ -75,6 +75,8 @@ fn several_ranges(response: &mut Response<ResponseBody>, body: &Bytes, ranges: &
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    // Each part has its own (RFC 9110 §15.3.7.2).
+    headers.remove(CONTENT_RANGE);
     set(headers, CONTENT_TYPE, format!("multipart/byteranges; boundary={boundary}"));
     *response.body_mut() = ResponseBody::Pieces(pieces);
 }

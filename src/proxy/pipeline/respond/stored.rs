@@ -10,7 +10,7 @@ use outrigger_semantics::range::ByteRange;
 use outrigger_store::Entry;
 
 use super::ranges::{bounds, one_range, send};
-use crate::body::response::{FlightBody, ResponseBody};
+use crate::body::response::{Broken, FlightBody, ResponseBody};
 use crate::coalesce::flight::{FlightHead, Reader};
 use crate::pipeline::request::RequestView;
 
@@ -88,7 +88,12 @@ pub(super) fn fetched(
     }
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    *response.body_mut() = ResponseBody::Flight(FlightBody { reader, length, trailed: false });
+    *response.body_mut() = ResponseBody::Flight(FlightBody {
+        reader,
+        length,
+        trailed: false,
+        broken: Broken::default(),
+    });
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers.clone();
     if collapsed {
