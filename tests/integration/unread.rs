@@ -55,17 +55,20 @@ async fn is_stored(origin: &Origin, proxy: &Proxy, path: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_impatient_clients_are_one_request_and_its_response_is_stored() {
-    let (origin, gate) = slow("/slow").await;
-    let proxy = Proxy::start(&origin).await;
-    for n in 1..=4 {
-        let client = ask(&proxy, "/slow", &[]).await;
-        fetching(&proxy, n).await;
-        client.reset();
-        unread(&proxy, 1).await;
+    for consistency in ["eventual", "causal", "strong"] {
+        let (origin, gate) = slow("/slow").await;
+        let policy = format!("routes: [{{name: all, cache: {{consistency: {consistency}}}}}]");
+        let proxy = Setup::of(&origin).policy(&policy).start().await;
+        for n in 1..=4 {
+            let client = ask(&proxy, "/slow", &[]).await;
+            fetching(&proxy, n).await;
+            client.reset();
+            unread(&proxy, 1).await;
+        }
+        gate.open();
+        ended(&proxy, "done", 1).await;
+        is_stored(&origin, &proxy, "/slow").await;
     }
-    gate.open();
-    ended(&proxy, "done", 1).await;
-    is_stored(&origin, &proxy, "/slow").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

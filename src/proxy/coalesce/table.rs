@@ -1,7 +1,7 @@
 //! The fetches under way, by key: who fetches and who joins.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use outrigger_coherence::Seq;
@@ -156,8 +156,12 @@ impl FlightTable {
         Some(RegisteredFlight::listed(producer, self, key))
     }
 
-    /// Number of fetches under way.
+    /// Number of fetches under way, each counted once. For operators, not for requests.
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        let mut all = HashSet::new();
+        for shard in &self.shards {
+            all.extend(lock(shard).values().map(Arc::as_ptr));
+        }
+        all.len()
     }
 }

@@ -41,6 +41,7 @@ fn a_fetch_is_found_by_its_variant_too_once_that_is_known() {
     first.list_as(7);
     assert!(matches!(join(7), Role::Waiter(_)));
     assert!(matches!(join(0), Role::Waiter(_)));
+    assert_eq!(table.len(), 2, "each is counted once");
     drop(first);
     assert_eq!(table.len(), 1, "it is gone under both keys");
     assert!(matches!(join(8), Role::Waiter(_)));
