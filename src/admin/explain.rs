@@ -7,7 +7,8 @@ use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::StatusCode;
 use outrigger_policy::{Arrival, Peer, Side, Url};
-use outrigger_proxy::{Live, explain_live};
+use outrigger_proxy::{Live, NextAnswer, explain_live};
+use outrigger_semantics::NotStored;
 use serde_json::json;
 
 use crate::admin::error::ApiError;
@@ -52,11 +53,21 @@ async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, Qu
         "policy": found.policy,
         "stored": tiers.first(),
         "tiers": tiers,
-        "rememberedUncacheable": found.remembered_uncacheable,
+        "next": found.next.iter().map(next_json).collect::<Vec<_>>(),
+        "rememberedUncacheable": found.remembered_uncacheable.is_some(),
+        "uncacheableSince": found.remembered_uncacheable.map(reason_json),
         "upstream": guard::inspection(&found.guard),
     });
     add_matched(&mut answer, found.matched);
     Ok(answer)
+}
+
+fn next_json(next: &NextAnswer) -> serde_json::Value {
+    json!({"answer": next.answer, "effect": next.effect, "rfc": next.rfc, "because": next.why})
+}
+
+fn reason_json(why: NotStored) -> serde_json::Value {
+    json!({"reason": why.as_str(), "because": why.explanation()})
 }
 
 fn live_json(live: &Live) -> serde_json::Value {
@@ -69,6 +80,9 @@ fn live_json(live: &Live) -> serde_json::Value {
         "bodyBytes": live.body_bytes,
         "bornSeq": live.born_seq,
         "tags": live.tags,
+        "vary": live.vary,
+        "variants": live.variants,
+        "departed": live.departed,
     })
 }
 

@@ -107,7 +107,9 @@ fn entry_text(answer: &Value) -> String {
         answer["matchedHere"]
     ));
     if answer["rememberedUncacheable"] == true {
-        out.push_str("the key is remembered as not cacheable for the moment\n");
+        let because =
+            answer["uncacheableSince"]["because"].as_str().unwrap_or("no reason is known");
+        out.push_str(&format!("the key is not cacheable for the moment: {because}\n"));
     }
     out
 }

@@ -6,9 +6,13 @@ use http::{HeaderMap, Method};
 use outrigger_coherence::Verdict;
 use outrigger_policy::explain::{Explanation, Question, explain};
 use outrigger_policy::{Arrival, CacheKey, RequestTarget, Side, Url};
-use outrigger_semantics::Reuse;
+use outrigger_semantics::supersede::{self, Answer, Asker, Held};
+use outrigger_semantics::{NotStored, Reuse};
+use outrigger_store::departed::Departure;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Lookup, Miss};
+use outrigger_telemetry::MissCause;
+use strum::VariantArray;
 
 use crate::guard::RouteGuard;
 use crate::matcher::url_matcher;
@@ -21,7 +25,7 @@ use crate::state::Shared;
 pub struct Live {
     /// The tier.
     pub tier: &'static str,
-    /// `hit`, `stale`, `purged`, `vary-miss`, `miss`, `refused`, `off` or
+    /// `hit`, `stale`, `invalid` (a later answer has ended its use), `purged`, `vary-miss`, `miss`, `refused`, `off` or
     /// `unavailable`.
     pub state: &'static str,
     /// Status of the stored response.
@@ -36,6 +40,25 @@ pub struct Live {
     pub born_seq: Option<u64>,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Why nothing is held, where that is known: `evicted` or `expired`.
+    pub departed: Option<&'static str>,
+    /// How many variants of the URL are held in memory.
+    pub variants: Option<usize>,
+    /// Request fields that select among the variants of the URL (RFC 9111 §4.1).
+    pub vary: Vec<String>,
+}
+
+/// What an answer of the upstream would do to what is stored (`semantics::supersede`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextAnswer {
+    /// The answer.
+    pub answer: &'static str,
+    /// What becomes of the stored response.
+    pub effect: &'static str,
+    /// The section that says so.
+    pub rfc: &'static str,
+    /// Why, for an operator.
+    pub why: &'static str,
 }
 
 /// All that the process knows about a request.
@@ -48,8 +71,10 @@ pub struct Inspection {
     /// What a purge of the URL would meet in memory: whatever route, partition and variant the
     /// stored responses belong to.
     pub matched: Matched,
-    /// Whether the key is remembered as not cacheable.
-    pub remembered_uncacheable: bool,
+    /// What the next answer of the upstream to this request would do to the response in memory.
+    pub next: Vec<NextAnswer>,
+    /// Why the last response of the key was not stored, while requests are passed on for that.
+    pub remembered_uncacheable: Option<NotStored>,
     /// What stands between the request and the upstream.
     pub guard: GuardInspection,
 }
@@ -100,7 +125,15 @@ pub async fn explain_live(
     let request =
         RequestView { shared, route, key: &key, method, headers, directives: &directives, now };
     let memory = shared.memory.get(Wanted::of(key.digest(), key.text(), headers));
-    let mut tiers = vec![live(request, "memory", memory)];
+    let wanted = Wanted::of(key.digest(), key.text(), headers);
+    let departed = shared.memory.departure(key.digest()).map(|why| match why {
+        Departure::Evicted => MissCause::Evicted.as_str(),
+        Departure::Expired => MissCause::Expired.as_str(),
+    });
+    let variants = Some(shared.memory.variants(wanted));
+    let in_memory = live(request, "memory", memory);
+    let departed = departed.filter(|_| in_memory.state == "miss");
+    let mut tiers = vec![Live { variants, departed, ..in_memory }];
     for tier in &shared.tiers {
         if request.asks_shared_tiers() {
             tiers.push(live(request, tier.name(), tier.lookup(request.wanted()).await));
@@ -108,12 +141,13 @@ pub async fn explain_live(
             tiers.push(Live::nothing(tier.name(), "off"));
         }
     }
-    let remembered_uncacheable = shared.hit_for_miss.contains_key(&key.digest());
+    let next = next_answers(request);
+    let remembered_uncacheable = request.passed_since();
     let authority = target.authority.as_sent();
     let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, authority)));
     let guard = guard(shared, &route_guard, key.digest());
     let matched = purge::count_here(shared, vec![url_matcher(&active.snapshot, url)]).await;
-    Inspection { policy, tiers, matched, remembered_uncacheable, guard }
+    Inspection { policy, tiers, matched, next, remembered_uncacheable, guard }
 }
 
 fn guard(shared: &Shared, guard: &RouteGuard, key: u128) -> GuardInspection {
@@ -141,8 +175,36 @@ impl Live {
             body_bytes: None,
             born_seq: None,
             tags: Vec::new(),
+            vary: Vec::new(),
+            departed: None,
+            variants: None,
         }
     }
+}
+
+/// The row of the table for what memory holds now.
+fn next_answers(request: RequestView<'_>) -> Vec<NextAnswer> {
+    let RequestView { shared, key, headers, method, .. } = request;
+    let stored = match shared.memory.get(Wanted::of(key.digest(), key.text(), headers)) {
+        Lookup::Hit(entry) => shared.log.verdict(&entry) != Verdict::Purged && entry.is_good(),
+        _ => false,
+    };
+    let held = if stored { Held::Older } else { Held::Nothing };
+    let asker = match request.route.cookies.has_credentials(headers) {
+        true => Asker::Client,
+        false if *method == Method::HEAD => Asker::Head,
+        false => Asker::Anyone,
+    };
+    let answers = Answer::VARIANTS.iter();
+    // Nothing can be confirmed where nothing is stored.
+    let possible = answers.filter(|answer| stored || **answer != Answer::Confirms);
+    possible
+        .map(|answer| {
+            let cell = supersede::cell(held, *answer, asker);
+            let (answer, effect) = (answer.as_str(), cell.effect.as_str());
+            NextAnswer { answer, effect, rfc: cell.rfc, why: cell.why }
+        })
+        .collect()
 }
 
 fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
@@ -158,6 +220,7 @@ fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
     let soft = verdict == Verdict::Soft;
     let state = match (verdict, entry.lifetimes.reuse(request.directives, now, soft)) {
         (Verdict::Purged, _) => "purged",
+        _ if entry.lifetimes.invalid => "invalid",
         (_, Reuse::Fresh) => "hit",
         _ => "stale",
     };
@@ -170,5 +233,8 @@ fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {
         body_bytes: Some(entry.body.len()),
         born_seq: Some(entry.born_seq),
         tags: entry.tags.iter().map(|tag| tag.to_string()).collect(),
+        departed: None,
+        variants: None,
+        vary: entry.variant.names().map(|name| name.to_string()).collect(),
     }
 }

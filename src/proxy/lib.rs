@@ -52,6 +52,6 @@ pub use purge::{Matched, PurgeCommand, PurgeError, PurgeResult, PurgeTarget, che
 
 // What operators see.
 pub use error::{Overload, UpstreamError};
-pub use explain::{GuardInspection, Inspection, Live, explain_live};
+pub use explain::{GuardInspection, Inspection, Live, NextAnswer, explain_live};
 pub use guard::{BreakerState, GuardState, LimiterState};
 pub use upstream::EndpointState;

@@ -122,11 +122,11 @@ pub struct Shared {
     pub(crate) unread: Arc<UnreadFetches>,
     /// By which fields the responses of keys vary.
     pub(crate) vary: KnownVary,
-    /// Digests of keys whose last response was not storable (hit-for-miss).
-    pub(crate) hit_for_miss: Cache<u128, ()>,
+    /// Digests of keys whose last response was not storable (hit-for-miss), and why it was not.
+    pub(crate) hit_for_miss: Cache<u128, NotStored>,
     /// Digests of keys whose last response to a request with credentials was for that client alone:
     /// the next such request goes to the upstream with the client's own conditions.
-    pub(crate) for_one_client: Cache<u128, ()>,
+    pub(crate) for_one_client: Cache<u128, NotStored>,
     pub(crate) identity: ProxyIdentity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
@@ -229,6 +229,13 @@ impl Shared {
     /// The policy in force at this moment.
     pub fn active(&self) -> Arc<Active> {
         self.policy.load_full()
+    }
+
+    /// Why requests for a key are passed on, as the first of them found out; `credentials` tells
+    /// whether the request has some.
+    pub(crate) fn passed_since(&self, digest: u128, credentials: bool) -> Option<NotStored> {
+        let for_one = || self.for_one_client.get(&digest).filter(|_| credentials);
+        self.hit_for_miss.get(&digest).or_else(for_one)
     }
 
     /// Puts a response that another pod has stored into memory too, unless memory has a better one.

@@ -1,9 +1,12 @@
 //! May this response be stored (RFC 9111 §3), and with which lifetimes.
 
+use std::sync::LazyLock;
+
 use http::header::{
     AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED, SET_COOKIE,
 };
 use http::{Method, StatusCode};
+use strum::VariantArray;
 
 use crate::directives::{DirectiveScope, RequestDirectives, ResponseDirectives};
 use crate::freshness::{Exchange, FreshnessSource, Lifetimes, lifetimes};
@@ -64,6 +67,15 @@ impl NotStored {
     /// The stable name used in `Cache-Status`, metrics, logs and `explain`.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// The stable name of a request that is passed on since an earlier response to such a request was
+    /// not stored for this reason: `pass-` and the name.
+    pub fn as_pass(self) -> &'static str {
+        static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+            NotStored::VARIANTS.iter().map(|why| format!("pass-{}", why.as_str())).collect()
+        });
+        NAMES.get(self as usize).map_or("pass", String::as_str)
     }
 
     /// Whether the reason lies in the response, so that it holds for every client.
@@ -285,7 +297,6 @@ mod tests {
     use super::*;
     use crate::time::UnixMillis;
     use http::HeaderValue;
-    use strum::VariantArray;
 
     const T0: UnixMillis = UnixMillis(1_790_000_000_000);
 
@@ -356,6 +367,13 @@ mod tests {
                 "overtaken",
             ]
         );
+    }
+
+    #[test]
+    fn a_pass_names_its_reason() {
+        for why in NotStored::VARIANTS {
+            assert_eq!(why.as_pass().strip_prefix("pass-"), Some(why.as_str()));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Whether a stored response may be used is not decided here but by `outrigger-semantics` (age,
 //! directives) and `outrigger-coherence` (purges).
 
+pub mod departed;
 pub mod entry;
 pub mod envelope;
 pub mod lookup;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 use outrigger_semantics::storable::has_validator;
@@ -19,6 +20,7 @@ use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
 use outrigger_semantics::{Lifetimes, NotStored, Recency, UnixMillis};
 use smallvec::SmallVec;
 
+use crate::departed::{Departed, Departure};
 use crate::entry::Entry;
 use crate::lookup::{Lookup, Miss, Wanted};
 
@@ -131,6 +133,7 @@ pub struct MemoryTier {
     cache: Cache<u128, Arc<Slot>, BuildDigestHasher>,
     variants_max: usize,
     counts: Arc<MemoryCounts>,
+    departed: Arc<Departed>,
 }
 
 impl MemoryTier {
@@ -138,17 +141,22 @@ impl MemoryTier {
     pub fn new(bytes_max: u64, variants_max: usize) -> Self {
         let counts = Arc::new(MemoryCounts::default());
         let evictions = Arc::clone(&counts);
+        let departed = Arc::new(Departed::default());
+        let leaving = Arc::clone(&departed);
         let cache = Cache::builder()
             .max_capacity(bytes_max)
             .weigher(|_: &u128, slot: &Arc<Slot>| slot.weight())
             .expire_after(Usefulness)
-            .eviction_listener(move |_, _, cause| {
-                if cause == moka::notification::RemovalCause::Size {
+            .eviction_listener(move |digest, _, cause| match cause {
+                RemovalCause::Size => {
                     evictions.evicted.fetch_add(1, Ordering::Relaxed);
+                    leaving.note(*digest, Departure::Evicted);
                 }
+                RemovalCause::Expired => leaving.note(*digest, Departure::Expired),
+                RemovalCause::Explicit | RemovalCause::Replaced => {}
             })
             .build_with_hasher(BuildDigestHasher::default());
-        MemoryTier { cache, variants_max: variants_max.max(1), counts }
+        MemoryTier { cache, variants_max: variants_max.max(1), counts, departed }
     }
 
     /// Looks for a stored response whose selecting fields match. Waits for nothing.
@@ -306,6 +314,17 @@ impl MemoryTier {
     /// request has to.
     pub fn run_pending_tasks(&self) {
         self.cache.run_pending_tasks();
+    }
+
+    /// Why a key that is not held has left, if it did so lately.
+    pub fn departure(&self, digest: u128) -> Option<Departure> {
+        self.departed.why(digest)
+    }
+
+    /// How many variants of a key are held.
+    pub fn variants(&self, wanted: Wanted<'_>) -> usize {
+        let slot = self.cache.get(&wanted.digest).filter(|slot| *slot.key == *wanted.key);
+        slot.map_or(0, |slot| slot.variants.len())
     }
 
     /// Bytes held, as of the last [`MemoryTier::run_pending_tasks`].

@@ -36,6 +36,13 @@ pub struct ResultLabel {
     pub result: Word,
 }
 
+/// The label of what is counted by its cause.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// The stable name of the cause.
+    pub cause: Word,
+}
+
 /// Labels of applied purges.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PurgeLabels {

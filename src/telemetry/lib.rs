@@ -10,10 +10,12 @@ pub mod guard;
 pub mod labels;
 pub mod logging;
 pub mod metrics;
+pub mod miss;
 pub mod outcome;
 pub mod trace;
 
 pub use access_log::AccessLog;
 pub use metrics::{Metrics, RouteMetrics};
+pub use miss::MissCause;
 pub use outcome::{AnsweredBy, Outcome};
 pub use trace::{ServerSpan, Tracing};

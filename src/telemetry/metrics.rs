@@ -13,7 +13,8 @@ use prometheus_client::registry::Registry;
 use strum::EnumCount;
 
 use crate::guard::GuardMetrics;
-use crate::labels::{PurgeLabels, RequestLabels, ResultLabel, RouteLabel, Word};
+use crate::labels::{CauseLabel, PurgeLabels, RequestLabels, ResultLabel, RouteLabel, Word};
+use crate::miss::MissCause;
 use crate::outcome::Outcome;
 
 /// The counters of one route.
@@ -47,6 +48,7 @@ pub struct Metrics {
     pub memory_misses: Counter,
     /// Memory tier: lookups that found an entry which a purge concerns.
     pub memory_purged: Counter,
+    misses: Family<CauseLabel, Counter>,
     /// Responses of the upstream by the decision about storing them.
     pub store: Family<ResultLabel, Counter>,
     /// Upstream requests by result.
@@ -97,6 +99,7 @@ impl Metrics {
             memory_hits: Counter::default(),
             memory_misses: Counter::default(),
             memory_purged: Counter::default(),
+            misses: Family::default(),
             store: Family::default(),
             upstream: Family::default(),
             upstream_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 17)),
@@ -132,6 +135,8 @@ impl Metrics {
         r.register("memory_misses", "Memory tier: nothing found", self.memory_misses.clone());
         let help = "Memory tier: entry found that a purge had voided";
         r.register("memory_voided", help, self.memory_purged.clone());
+        let help = "Requests that the store could have answered and did not, by cause";
+        r.register("misses", help, self.misses.clone());
         r.register("store_decisions", "Responses by storing decision", self.store.clone());
         r.register("upstream_requests", "Upstream requests by result", self.upstream.clone());
         let help = "Seconds until the response head of the upstream";
@@ -181,6 +186,11 @@ impl Metrics {
                 .get_or_create(&RouteLabel { route: name.to_owned() })
                 .clone(),
         }
+    }
+
+    /// Counts a miss.
+    pub fn count_miss(&self, cause: MissCause) {
+        self.misses.get_or_create(&CauseLabel { cause: Word(cause.as_str()) }).inc();
     }
 
     /// Counts a storing decision.

@@ -9,6 +9,7 @@
 mod admin;
 mod auth;
 mod basics;
+mod causes;
 mod coalescing;
 mod conditional;
 mod cookies;

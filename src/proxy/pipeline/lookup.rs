@@ -9,9 +9,10 @@ use outrigger_policy::Arrival;
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::{Reuse, ValidateReason};
+use outrigger_store::departed::Departure;
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Counted, Entry, Lookup, Miss};
-use outrigger_telemetry::Outcome;
+use outrigger_telemetry::{MissCause, Outcome};
 
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::share_rules;
@@ -31,7 +32,7 @@ pub(crate) enum Found {
     /// A response that the upstream has to confirm.
     Validate(Arc<Entry>, Forwarded),
     /// Nothing to use.
-    Nothing(Forwarded),
+    Nothing(Forwarded, MissCause),
 }
 
 /// Asks whether the store may answer at all, then the memory tier. Waits for nothing.
@@ -71,18 +72,23 @@ pub(crate) fn memory(request: RequestView<'_>) -> Found {
         Lookup::Hit(entry) => {
             let found = judge(request, entry);
             match &found {
-                Found::Nothing(_) => shared.metrics.memory_purged.inc(),
+                Found::Nothing(..) => shared.metrics.memory_purged.inc(),
                 _ => shared.metrics.memory_hits.inc(),
             };
             found
         }
         Lookup::Miss(Miss::Variant) => {
             shared.metrics.memory_misses.inc();
-            Found::Nothing(Forwarded::VaryMiss)
+            Found::Nothing(Forwarded::VaryMiss, MissCause::Variant)
         }
         Lookup::Miss(Miss::Uri | Miss::Refused) | Lookup::Unavailable(_) => {
             shared.metrics.memory_misses.inc();
-            Found::Nothing(Forwarded::UriMiss)
+            let cause = match shared.memory.departure(key.digest()) {
+                None => MissCause::Cold,
+                Some(Departure::Evicted) => MissCause::Evicted,
+                Some(Departure::Expired) => MissCause::Expired,
+            };
+            Found::Nothing(Forwarded::UriMiss, cause)
         }
     }
 }
@@ -123,7 +129,7 @@ fn backing_off(request: RequestView<'_>, found: Found) -> Found {
 
 /// Asks the tiers below memory where memory has nothing fresh.
 async fn below(request: RequestView<'_>, found: Found) -> Found {
-    let helps = matches!(found, Found::Nothing(_) | Found::Validate(_, Forwarded::Stale));
+    let helps = matches!(found, Found::Nothing(..) | Found::Validate(_, Forwarded::Stale));
     if !helps {
         return found;
     }
@@ -131,7 +137,7 @@ async fn below(request: RequestView<'_>, found: Found) -> Found {
         (Some(copy), Found::Validate(ours, why)) if is_older(&copy, &ours) => {
             Found::Validate(ours, why)
         }
-        (Some(Found::Nothing(_)) | None, found) => found,
+        (Some(Found::Nothing(..)) | None, found) => found,
         (Some(copy), _) => copy,
     }
 }
@@ -143,7 +149,7 @@ fn is_older(copy: &Found, ours: &Entry) -> bool {
         Found::Serve(theirs, _)
         | Found::ServeAndRefresh(theirs, _)
         | Found::Validate(theirs, _) => theirs.recency.is_older_than(ours.recency, false),
-        Found::Nothing(_) | Found::Bypass(_) | Found::Distrusted(_) => false,
+        Found::Nothing(..) | Found::Bypass(_) | Found::Distrusted(_) => false,
     }
 }
 
@@ -155,7 +161,7 @@ pub(crate) async fn shared_copy(request: RequestView<'_>) -> Option<Found> {
     for tier in &request.shared.tiers {
         match tier.lookup(request.wanted()).await {
             Lookup::Hit(entry) => match judge(request, Arc::clone(&entry)) {
-                Found::Nothing(_) => tier.count(Counted::Purged),
+                Found::Nothing(..) => tier.count(Counted::Purged),
                 found => {
                     tier.count(Counted::Hit);
                     request.shared.remember(&entry);
@@ -184,19 +190,19 @@ pub(crate) fn is_usable(request: RequestView<'_>, entry: &Arc<Entry>) -> bool {
 /// What may be done with a stored response, by the purge log and RFC 9111 §4.
 fn judge(request: RequestView<'_>, entry: Arc<Entry>) -> Found {
     let soft = match request.shared.log.verdict(&entry) {
-        Verdict::Purged => return Found::Nothing(Forwarded::UriMiss),
+        Verdict::Purged => return Found::Nothing(Forwarded::UriMiss, MissCause::Purged),
         Verdict::Soft => true,
         Verdict::Valid => false,
     };
     if entry.lifetimes.policy_alone && request.is_personal() {
-        return Found::Nothing(Forwarded::Request);
+        return Found::Nothing(Forwarded::Request, MissCause::Request);
     }
     let reuse = entry.lifetimes.reuse(request.directives, request.now, soft);
     if entry.part.is_some() {
         // A part answers ranges while it is fresh, and nothing else.
         return match reuse {
             Reuse::Fresh => Found::Validate(entry, Forwarded::Partial),
-            _ => Found::Nothing(Forwarded::Partial),
+            _ => Found::Nothing(Forwarded::Partial, MissCause::Partial),
         };
     }
     match reuse {

@@ -12,7 +12,7 @@ use outrigger_policy::explain::coalesce_decision;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route, Side};
 use outrigger_semantics::storable::RequestFacts;
-use outrigger_semantics::{RequestDirectives, UnixMillis};
+use outrigger_semantics::{NotStored, RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
 
 use crate::client::ClientConnection;
@@ -79,6 +79,12 @@ impl<'a> RequestView<'a> {
     /// Whether there may be holds that this pod has not heard of, on a route where they count.
     pub(crate) fn may_miss_holds(&self) -> bool {
         self.route.consistency != Consistency::Eventual && self.shared.log.may_miss_holds()
+    }
+
+    /// Why requests like it are passed on without a look into the store; `None` if they are not.
+    pub(crate) fn passed_since(&self) -> Option<NotStored> {
+        let credentials = self.route.cookies.has_credentials(self.headers);
+        self.shared.passed_since(self.key.digest(), credentials)
     }
 
     /// Whether it has a cookie that may select the response of one user, and that the key does not

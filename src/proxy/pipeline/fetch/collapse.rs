@@ -21,7 +21,6 @@ use crate::pipeline::fetch::run::{Fetch, ForLeader};
 use crate::pipeline::lookup::{self, Found};
 use crate::pipeline::plan::{FetchPlan, Forward};
 use crate::pipeline::request::{RequestContext, RequestView};
-use crate::pipeline::trust::Distrust;
 
 /// How often a waiter whose response turned out to be another variant, or had expired before it
 /// came to it, joins a further fetch. On its own each of many such waiters would ask the upstream.
@@ -59,9 +58,12 @@ pub(crate) async fn collapse(
     request: RequestView<'_>,
     plan: FetchPlan,
 ) -> Fetched {
+    request.shared.metrics.count_miss(plan.cause);
     let (flight, reader) = match join(context, request, &plan).await {
         Part::Fetch(flight, Some(reader)) => (flight, reader),
-        Part::Fetch(_, None) => return Fetched::Forward(Forward::Pass(plan.why)),
+        Part::Fetch(_, None) => {
+            return Fetched::Forward(Forward::Pass(plan.why, request.passed_since()));
+        }
         Part::Shared(reader, resolution) => return shared(request, plan, reader, resolution),
         Part::Late(error) => return failed(plan, Arc::new(error)),
     };
@@ -287,7 +289,7 @@ fn shared(
         Resolution::Failed(error) => failed(plan, error),
         Resolution::Released => {
             request.shared.metrics.coalesce_released.inc();
-            Fetched::Forward(Forward::Pass(plan.why))
+            Fetched::Forward(Forward::Pass(plan.why, request.passed_since()))
         }
         resolution => resolved(plan, reader, resolution, Outcome::Collapsed),
     }
@@ -299,7 +301,7 @@ fn resolved(plan: FetchPlan, reader: Reader, resolution: Resolution, outcome: Ou
         Resolution::Streaming(head) => Answer {
             seen: Some(head.seen_seq),
             fwd: Some(plan.why),
-            detail: plan.distrust.map(Distrust::as_str),
+            detail: plan.detail(),
             ..Answer::new(Reply::Fetched(reader, head), outcome)
         },
         Resolution::Entry(entry, Outcome::Hit) => Answer::stored(entry, Outcome::Collapsed),

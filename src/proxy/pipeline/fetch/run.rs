@@ -372,11 +372,11 @@ impl Fetch {
             Some(_) => for_all && !status.is_server_error() && held != Held::Newer,
         };
         if uncacheable {
-            shared.hit_for_miss.insert(self.request.key.digest(), ());
+            shared.hit_for_miss.insert(self.request.key.digest(), why);
         }
         let credentials = self.request.route().cookies.has_credentials(&self.request.parts.headers);
         if credentials && !self.ranged && why.is_of_the_response() {
-            shared.for_one_client.insert(self.request.key.digest(), ());
+            shared.for_one_client.insert(self.request.key.digest(), why);
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.

@@ -329,7 +329,7 @@ async fn pump(
         collected.total += chunk.len() as u64;
         if collected.total > collected.bytes_max && !collected.overflowed {
             collected.overflowed = true;
-            request.shared.hit_for_miss.insert(request.key.digest(), ());
+            request.shared.hit_for_miss.insert(request.key.digest(), NotStored::TooLarge);
             collected.chunks = Vec::new();
             flight.unlist();
             flight.stop_keeping();

@@ -13,7 +13,7 @@ use outrigger_coherence::{LogError, Seq, Verdict};
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::supersede::{self, Asker, Effect};
-use outrigger_semantics::{Lifetimes, Recency, update};
+use outrigger_semantics::{Lifetimes, NotStored, Recency, update};
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
 use outrigger_store::memory::held;
@@ -45,8 +45,11 @@ impl Reported {
                 (Outcome::Bypass, Forwarded::Method, Some(why.as_str()))
             }
             Forward::Bypass(why) => (Outcome::Bypass, Forwarded::Bypass, Some(why.as_str())),
-            Forward::Pass(why) => (Outcome::Pass, *why, Some(Outcome::Pass.as_str())),
-            Forward::Head(_, why) => (Outcome::Miss, *why, None),
+            Forward::Pass(why, reason) => {
+                let detail = reason.map_or(Outcome::Pass.as_str(), NotStored::as_pass);
+                (Outcome::Pass, *why, Some(detail))
+            }
+            Forward::Head(_, why, _) => (Outcome::Miss, *why, None),
         };
         Reported { outcome, fwd, detail }
     }
@@ -66,8 +69,11 @@ pub(crate) async fn forward(
     // Before the request is sent, so that a purge that comes meanwhile is not missed.
     let (born, unheard) = (request.shared.log.applied(), request.may_miss_holds());
     let stored = match forward {
-        Forward::Head(stored, _) => stored,
-        Forward::Bypass(_) | Forward::Pass(_) => None,
+        Forward::Head(stored, _, cause) => {
+            request.shared.metrics.count_miss(cause);
+            stored
+        }
+        Forward::Bypass(_) | Forward::Pass(..) => None,
     };
     let body = payload.body.take();
     let mut call = context.plain_request(body);
@@ -148,8 +154,9 @@ fn switched(
 /// Forgets that a key is not storable, if this response of it could have been stored. The next
 /// request then fetches through the store again.
 fn learn(context: &RequestContext, request: RequestView<'_>, response: &UpstreamResponse) {
-    // A body of unknown length may have been what was too large.
-    let known = http_body::Body::size_hint(&response.body).exact().is_some();
+    // A body of unknown length may be too large again.
+    let known = http_body::Body::size_hint(&response.body).exact().is_some()
+        || request.passed_since() != Some(NotStored::TooLarge);
     let client = context.forwarded_for();
     let storing = Storing { request, unheard: false, client, lock: None };
     if known && storing.judge(response).is_ok() {
