@@ -96,6 +96,18 @@ impl<'a> Authority<'a> {
         }
     }
 
+    /// Host and port in canonical form; the text itself, if that is it.
+    pub fn canonical(&self) -> Cow<'a, str> {
+        if let Cow::Borrowed(host) = self.host() {
+            // Only a dot at the end, a default port and zeros before a port make it longer.
+            let port = self.port.map_or(0, |port| 1 + itoa::Buffer::new().format(port).len());
+            if self.sent.len() == host.len() + port {
+                return self.sent.into();
+            }
+        }
+        self.to_string().into()
+    }
+
     /// The port, unless it is the default one.
     pub fn port(&self) -> Option<u16> {
         self.port
@@ -320,6 +332,7 @@ mod tests {
         authority.write_to(&mut written);
         assert_eq!(written, authority.to_string().as_bytes(), "{text}");
         assert_eq!(authority.as_sent(), text);
+        assert_eq!(authority.canonical(), authority.to_string(), "{text}");
         Ok(authority.to_string())
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn check_request(headers: &HeaderMap, has_body: bool) -> Result<(), R
     if lengths.next().is_some() {
         return Err(Refusal::bad_request("several-content-lengths"));
     }
-    if length.is_some_and(|length| digits(length.as_bytes()).is_none()) {
+    if length.is_some_and(|length| !is_length(length.as_bytes())) {
         return Err(Refusal::bad_request("content-length"));
     }
     if !has_body || !headers.contains_key(TRANSFER_ENCODING) {
@@ -100,7 +100,7 @@ pub(crate) fn settle_response(
 fn single_length(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = lines.next() else { return };
-    if lines.next().is_none() && digits(first.as_bytes()).is_some() {
+    if lines.next().is_none() && is_length(first.as_bytes()) {
         return;
     }
     let length = {
@@ -113,12 +113,14 @@ fn single_length(headers: &mut HeaderMap) {
     };
 }
 
-/// A number as `Content-Length` writes it: digits alone.
+/// Whether a text is a length: digits alone, and no more than a number can have.
+fn is_length(text: &[u8]) -> bool {
+    matches!(text.len(), 1..=19) && text.iter().all(u8::is_ascii_digit)
+}
+
+/// A number as `Content-Length` writes it.
 fn digits(text: &[u8]) -> Option<u64> {
-    if !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    std::str::from_utf8(text).ok().filter(|text| is_length(text.as_bytes()))?.parse().ok()
 }
 
 #[cfg(test)]

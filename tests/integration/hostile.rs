@@ -171,6 +171,11 @@ async fn a_stream_that_breaks_off_before_its_first_byte_shows_its_head() {
         let response = proxy.get("/a").await;
         response.assert_status(200);
         assert_eq!(response.end, End::Truncated, "{response:#?}");
+        let client = H2Client::connect(proxy.addr).await;
+        let request = client.to("GET", "/a").body(crate::support::ChannelBody::of("", &[]));
+        let response = client.send(request.unwrap()).await.expect("a head");
+        assert_eq!(response.status(), 200);
+        assert!(http_body_util::BodyExt::collect(response.into_body()).await.is_err());
     }
 }
 

@@ -1,6 +1,7 @@
 //! One request, in three shapes: as it was received, as a question to the store, and owned by the
 //! stages that wait for something.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -154,21 +155,22 @@ impl Routing {
     pub(crate) fn of(admitted: &Admitted<'_>, version: Version) -> Self {
         let http2 = version == Version::HTTP_2;
         let arrived = admitted.arrived;
-        let authority = admitted.target.authority.to_string();
+        let authority = admitted.target.authority.canonical();
         let sent = admitted.target.authority.as_sent();
         Routing {
             route: Arc::clone(admitted.route),
-            sent_authority: (sent != authority).then(|| sent.to_owned()),
-            authority,
+            sent_authority: matches!(authority, Cow::Owned(_)).then(|| sent.to_owned()),
+            authority: authority.into_owned(),
             entry: arrived.arrival.entry,
             to: arrived.destination.map(|address| Destination { address, http2 }),
             upgrade: admitted.upgrade,
         }
     }
 
-    /// Host and port in the client's own spelling, for requests that the store has no part in.
-    pub(crate) fn sent_authority(&self) -> &str {
-        self.sent_authority.as_deref().unwrap_or(&self.authority)
+    /// Host and port in the client's own spelling, if that is another than the key's: for requests
+    /// that the store has no part in.
+    pub(crate) fn sent_authority(&self) -> Option<&str> {
+        self.sent_authority.as_deref()
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +20,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use outrigger_policy::Side;
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 
 use crate::body::BodyError;
 use crate::body::response::ResponseBody;
@@ -39,9 +38,6 @@ const H2_PING: Duration = Duration::from_secs(30);
 
 /// Time limit for the first request of a connection that was accepted during the shutdown.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
-
-/// How long a body that fails before its first byte is held back, so that its head is sent.
-const HEAD_FIRST: Duration = Duration::from_millis(5);
 
 /// Phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -233,28 +229,7 @@ impl Drop for InRequest {
 /// A response body that keeps its request counted as running until it has been sent.
 struct ServedBody {
     body: ResponseBody,
-    /// Whether anything of it has been sent.
-    begun: bool,
-    /// How it broke off before that, and a pause in which its head is sent.
-    broken: Option<Box<(Pin<Box<Sleep>>, BodyError)>>,
     _running: InRequest,
-}
-
-impl ServedBody {
-    fn new(body: ResponseBody, running: InRequest) -> Self {
-        ServedBody { body, begun: false, broken: None, _running: running }
-    }
-
-    /// hyper gives up what it has not written yet when a body fails, its head included. So a body
-    /// that fails at once waits until its head is out: the client sees the same every time.
-    fn poll_broken(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(broken) = &mut self.broken else { return Poll::Ready(None) };
-        ready!(broken.0.as_mut().poll(cx));
-        Poll::Ready(self.broken.take().map(|broken| Err(broken.1)))
-    }
 }
 
 impl Body for ServedBody {
@@ -265,21 +240,7 @@ impl Body for ServedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        if this.broken.is_some() {
-            return this.poll_broken(cx);
-        }
-        match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-            Some(Err(error)) if !this.begun => {
-                let pause = Box::pin(tokio::time::sleep(HEAD_FIRST));
-                this.broken = Some(Box::new((pause, error)));
-                this.poll_broken(cx)
-            }
-            frame => {
-                this.begun = true;
-                Poll::Ready(frame)
-            }
-        }
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -307,7 +268,7 @@ impl Service<Request<Incoming>> for Serving {
         let ending = *self.phase.borrow() >= Phase::Closing;
         if mesh::is_health_check(client.side, &request) {
             let response = pipeline::health(!ending);
-            let body = |body| ServedBody::new(body, running);
+            let body = |body| ServedBody { body, _running: running };
             return Box::pin(std::future::ready(Ok(response.map(body))));
         }
         let closing = ending && client.http1.is_some();
@@ -317,7 +278,7 @@ impl Service<Request<Incoming>> for Serving {
                 // Beside the `upgrade` that a 426 has there.
                 response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(response.map(|body| ServedBody::new(body, running)))
+            Ok(response.map(|body| ServedBody { body, _running: running }))
         })
     }
 }

@@ -42,13 +42,15 @@ impl RequestLine {
         if begins {
             self.part = Part::Method;
         }
-        if self.part == Part::Rest {
-            return None;
-        }
         if self.part == Part::Method && is_plain(bytes) {
             self.part = Part::Rest;
-            return None;
         }
+        if self.part == Part::Rest { None } else { self.rewrite(bytes) }
+    }
+
+    /// The way of lines that are odd, or come in pieces.
+    #[cold]
+    fn rewrite(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         // Empty lines may precede a request (RFC 9112 §2.2).
         let is_start = self.part == Part::Method;
         let empty = bytes.iter().take_while(|b| is_start && matches!(b, b'\r' | b'\n')).count();
@@ -107,19 +109,21 @@ fn is_token_byte(byte: u8) -> bool {
 }
 
 /// Whether the first line is there and has nothing in it that would be changed. Looks at a block of
-/// bytes at a time, without a branch for each.
+/// bytes at a time, without a branch for each. What it finds too short is looked at byte by byte.
 fn is_plain(bytes: &[u8]) -> bool {
-    const BLOCK: usize = 32;
-    for block in bytes.chunks(BLOCK) {
-        let (mut odd, mut ends) = (false, false);
+    let (blocks, _) = bytes.as_chunks::<16>();
+    for block in blocks {
+        let (mut odd, mut ends) = (0, 0);
         for byte in block {
-            odd |= matches!(*byte, b'"' | b'#' | b'<' | b'>' | b'`') | (*byte >= 0x80);
-            ends |= *byte == b'\n';
+            let b = *byte;
+            odd |= u8::from((b == b'"') | (b == b'#') | (b == b'<') | (b == b'>') | (b == b'`'));
+            odd |= b & 0x80;
+            ends |= u8::from(b == b'\n');
         }
-        if odd {
+        if odd != 0 {
             return false;
         }
-        if ends {
+        if ends != 0 {
             // A line that is empty is none yet.
             return !matches!(bytes.first(), Some(b'\r' | b'\n'));
         }

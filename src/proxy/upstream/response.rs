@@ -94,8 +94,10 @@ pub(crate) struct UpstreamBody {
     incoming: Incoming,
     /// Whether there is a body at all, be it an empty one.
     follows_head: bool,
-    /// What came while it was awaited, not yet handed on.
-    first: Option<Frame<Bytes>>,
+    /// Content that came while it was awaited, not yet handed on; empty if there is none.
+    first: Bytes,
+    /// The same for a trailer section without content before it. A frame would be large to move.
+    first_trailers: Option<Box<HeaderMap>>,
     lease: Option<Loan>,
     idle: Duration,
     deadline: Option<Instant>,
@@ -119,7 +121,8 @@ impl UpstreamBody {
         let mut body = UpstreamBody {
             follows_head: !incoming.is_end_stream(),
             incoming,
-            first: None,
+            first: Bytes::new(),
+            first_trailers: None,
             lease,
             idle,
             deadline,
@@ -155,7 +158,11 @@ impl UpstreamBody {
             first = first => first.transpose()?,
             () = tokio::time::sleep_until(until) => None,
         };
-        self.first = first;
+        match first.map(Frame::into_data) {
+            Some(Ok(data)) => self.first = data,
+            Some(Err(frame)) => self.first_trailers = frame.into_trailers().ok().map(Box::new),
+            None => {}
+        }
         Ok(())
     }
 
@@ -200,7 +207,8 @@ impl UpstreamBody {
     fn leave_out(&mut self) {
         self.ended = true;
         self.left_out = true;
-        self.first = None;
+        self.first = Bytes::new();
+        self.first_trailers = None;
         self.timer = None;
         self.report = None;
         self.lease = None;
@@ -238,8 +246,11 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+        }
+        if let Some(trailers) = self.first_trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(*trailers))));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -266,7 +277,8 @@ impl Body for UpstreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && (self.ended || self.incoming.is_end_stream())
+        let handed_on = self.first.is_empty() && self.first_trailers.is_none();
+        handed_on && (self.ended || self.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -274,7 +286,7 @@ impl Body for UpstreamBody {
             return SizeHint::with_exact(0);
         }
         let mut hint = self.incoming.size_hint();
-        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        let first = self.first.len() as u64;
         if first > 0 {
             if let Some(upper) = hint.upper() {
                 hint.set_upper(upper.saturating_add(first));

@@ -77,9 +77,9 @@ pub(crate) async fn forward(
     };
     let body = payload.body.take();
     let mut call = context.plain_request(body);
-    if bypasses {
+    if let Some(sent) = context.routing.sent_authority().filter(|_| bypasses) {
         // A signature may cover it, and what comes back is not stored.
-        context.routing.sent_authority().clone_into(&mut call.authority);
+        sent.clone_into(&mut call.authority);
     }
     let sending = |interim| send(context, UpstreamRequest { interim, ..call }, write);
     let (sent, seen) = match with_interims(context, sending).await {
