@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn a_date_that_is_repeated_or_has_nothing_to_compare_is_ignored() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let stored = map(&[("etag", "\"a\""), ("last-modified", date)]);
+        let mut twice = map(&[("if-modified-since", date)]);
+        assert!(is_not_modified(&twice, &stored, NOW));
+        twice.append(IF_MODIFIED_SINCE, HeaderValue::from_static(date));
+        assert!(!is_not_modified(&twice, &stored, NOW));
+        let since = map(&[("if-modified-since", date)]);
+        assert!(!is_not_modified(&since, &map(&[("etag", "\"a\"")]), NOW));
+    }
+
+    #[test]
     fn validation_replaces_the_clients_conditions() {
         let mut request = map(&[("if-none-match", "\"mine\""), ("range", "bytes=0-1")]);
         assert!(make_validation(&mut request, &map(&[("etag", "\"a\"")])));

@@ -270,6 +270,13 @@ mod tests {
     }
 
     #[test]
+    fn immutable_means_the_same_with_an_argument_and_twice() {
+        for line in ["immutable", "immutable=0", "immutable=\"no\"", "immutable, IMMUTABLE"] {
+            assert!(response(&[line]).immutable, "{line}");
+        }
+    }
+
+    #[test]
     fn unreadable_lifetimes_are_zero() {
         for line in
             ["max-age='60'", "max-age=-1", "max-age=60.0", "max-age=", "max-age", "max-age= 60"]

@@ -156,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_any_size_do_no_harm() {
+        assert_eq!(asked("bytes=0-9223372036854775807", 10), one(0, 9));
+        assert_eq!(asked("bytes=-9223372036854775807", 10), one(0, 9));
+        for value in ["bytes=0-99999999999999999999", "bytes=99999999999999999999-"] {
+            assert_eq!(asked(value, 10), Requested::Whole, "{value}");
+        }
+        for value in ["bytes 0-99999999999999999999/10", "bytes 0-9/99999999999999999999"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, HeaderValue::from_str(value).unwrap());
+            assert_eq!(content_range(&headers), None, "{value}");
+        }
+    }
+
+    #[test]
     fn many_ranges_do_not_amplify() {
         let many = format!("bytes={}", vec!["0-0"; 17].join(","));
         assert_eq!(asked(&many, 1000), Requested::Whole);

@@ -121,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn as_many_groups_of_such_a_length_are_read_as_rfc_9875_asks() {
+        let groups: Vec<String> = (0..32).map(|n| format!("{n:0>32}")).collect();
+        let list = groups.iter().map(|group| format!("\"{group}\"")).collect::<Vec<_>>().join(", ");
+        let mut headers = HeaderMap::new();
+        for name in [&CACHE_GROUPS, &CACHE_GROUP_INVALIDATION] {
+            headers.append(name, HeaderValue::from_str(&list).unwrap());
+        }
+        assert!(of(&headers).iter().map(|tag| &**tag).eq(&groups));
+        assert_eq!(invalidated_groups(&headers), groups);
+    }
+
+    #[test]
     fn every_spelling_of_a_tag_is_read() {
         let mut headers = HeaderMap::new();
         headers.append(&SURROGATE_KEY, HeaderValue::from_static("a  b"));

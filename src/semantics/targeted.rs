@@ -141,6 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn values_of_the_wrong_type_and_other_targets_count_for_nothing() {
+        let line = "max-age=1.5, s-maxage=?1, no-store=5, public=\"yes\", immutable=1, max-stale";
+        let (found, targeted) = with(&[(CDN_CACHE_CONTROL.clone(), line)]);
+        assert!(targeted);
+        assert_eq!(found, ResponseDirectives::default());
+        let other = HeaderName::from_static("other-cache-control");
+        let (found, targeted) = with(&[(other, "no-store"), (CACHE_CONTROL, "max-age=1")]);
+        assert!(!targeted && !found.no_store);
+        let (found, targeted) =
+            with(&[(CDN_CACHE_CONTROL.clone(), ""), (CACHE_CONTROL, "max-age=1")]);
+        assert!(!targeted);
+        assert_eq!(found.max_age, Some(1));
+    }
+
+    #[test]
     fn our_own_field_comes_first() {
         let (found, _) = with(&[
             (CDN_CACHE_CONTROL.clone(), "max-age=60"),

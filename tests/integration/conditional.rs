@@ -66,6 +66,21 @@ async fn a_condition_with_head_is_a_304_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn conditions_for_the_origin_are_left_to_it() {
+    let (origin, proxy) = stored().await;
+    for (nth, (name, value)) in
+        [("If-Match", "\"v1\""), ("If-Match", "\"v9\""), ("If-Unmodified-Since", DATE)]
+            .into_iter()
+            .enumerate()
+    {
+        proxy.fetch("GET", "/c", &[(name, value)]).await.assert_is(200, "body");
+        assert_eq!(origin.hits("/c"), nth + 2, "{name}: {value}");
+        assert_eq!(origin.last("/c").header(&name.to_lowercase()), Some(value));
+    }
+    proxy.get("/c").await.assert_is(200, "body").assert_hit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stale_entry_is_freshened_by_a_304() {
     let origin = Origin::start().await;
     origin.on("/f", |r| match r.header("if-none-match") {
@@ -127,6 +142,22 @@ async fn both_validators_are_sent_to_the_origin() {
     let seen = origin.last("/f");
     assert_eq!(seen.header("if-none-match"), Some("\"v1\""), "{seen:#?}");
     assert_eq!(seen.header("if-modified-since"), Some(DATE), "{seen:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_another_tag_gets_all_of_what_the_origin_confirmed() {
+    let origin = Origin::start().await;
+    origin.on("/f", |r| match r.header("if-none-match") {
+        Some("\"v1\"") => Reply::new(304).header("ETag", "\"v1\""),
+        _ => Reply::cached("no-cache", "body").header("ETag", "\"v1\""),
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.get("/f").await.assert_is(200, "body");
+    let other = proxy.fetch("GET", "/f", &[("If-None-Match", "\"v0\"")]).await;
+    other.assert_is(200, "body");
+    let same = proxy.fetch("GET", "/f", &[("If-None-Match", "\"v0\", \"v1\"")]).await;
+    same.assert_status(304);
+    assert_eq!(origin.hits("/f"), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
