@@ -273,6 +273,22 @@ async fn request_fields_reach_the_origin_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_cache_before_us_says_in_cache_status_stays() {
+    let origin = Origin::start().await;
+    let reply = Reply::cached("max-age=600", "body").header("ETag", "\"v1\"");
+    origin.always("/s", reply.header("Cache-Status", "Origin-Cache; hit"));
+    let proxy = Proxy::start(&origin).await;
+    let condition = [("If-None-Match", "\"v1\"")];
+    for (headers, status) in [(&[][..], 200), (&[][..], 200), (&condition[..], 304)] {
+        let response = proxy.fetch("GET", "/s", headers).await;
+        response.assert_status(status);
+        let said = response.head.all("cache-status").join(", ");
+        assert!(said.starts_with("Origin-Cache; hit, Outrigger; "), "{said}");
+    }
+    assert_eq!(origin.hits("/s"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn repeated_response_lines_stay_separate() {
     let origin = Origin::start().await;
     let lines = [

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH};
+use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap};
 use http::{HeaderValue, Method, Response, StatusCode};
 use outrigger_semantics::cache_status::CACHE_NAME;
 use outrigger_semantics::conditional::{self, Selection};
@@ -28,15 +28,25 @@ pub(super) fn entry(
     if selected == Selection::NotModified {
         let mut headers = conditional::not_modified_headers(&entry.headers);
         headers.insert(AGE, age);
-        headers.insert(CACHE_STATUS, cache_status);
+        add_status(&mut headers, cache_status);
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         *response.headers_mut() = headers;
         return response;
     }
     let mut headers = entry.headers.clone();
     headers.insert(AGE, age);
+    add_status(&mut headers, cache_status);
+    *response.status_mut() = entry.status;
+    *response.headers_mut() = headers;
+    if *method != Method::HEAD {
+        send(&mut response, &entry.body, selected);
+    }
+    response
+}
+
+/// Says what we did in the place kept for it, or after a cache before us (RFC 9211 §2).
+fn add_status(headers: &mut HeaderMap, cache_status: HeaderValue) {
     match headers.get(CACHE_STATUS) {
-        // The place kept for us, unless a cache before us has spoken (RFC 9211 §2).
         Some(have) if have.as_bytes() != CACHE_NAME.as_bytes() => {
             headers.append(CACHE_STATUS, cache_status);
         }
@@ -44,12 +54,6 @@ pub(super) fn entry(
             headers.insert(CACHE_STATUS, cache_status);
         }
     }
-    *response.status_mut() = entry.status;
-    *response.headers_mut() = headers;
-    if *method != Method::HEAD {
-        send(&mut response, &entry.body, selected);
-    }
-    response
 }
 
 /// A range out of a stored part, which covers it.
