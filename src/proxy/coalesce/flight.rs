@@ -18,7 +18,7 @@ use outrigger_semantics::{Lifetimes, Variant, tags};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 
-use crate::coalesce::readers::{Next, Readers, Room};
+use crate::coalesce::readers::{Next, Progress, Readers, Room};
 use crate::error::UpstreamError;
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -343,10 +343,10 @@ impl Producer {
 
     /// Counts the time that somebody has waited for those who are behind, and cuts loose who has
     /// held others back for too long. Returns how many were.
-    pub(crate) fn count_hold(&self, since: Instant, now: Instant) -> usize {
+    pub(crate) fn count_hold(&self, progress: Progress) -> usize {
         let mut inner = self.flight.lock();
         let pushed = inner.pushed;
-        let cut = inner.readers.count_hold(pushed, since, now);
+        let cut = inner.readers.count_hold(pushed, progress);
         if cut > 0 {
             inner.slide();
         }

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 /// Bytes that may wait for the only reader of a response that is too large to store.
 pub(crate) const WINDOW_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes that may wait for the slowest of several. A socket takes nothing until a third of its buffer
-/// is free, and then all of that at once: up to 1.3 MiB on Linux. A window that is not larger would
-/// make readers of the same speed wait for each other.
-pub(crate) const SHARED_WINDOW_BYTES_MAX: usize = 2 << 20;
+/// Bytes that may wait for the slowest of several: more than what sockets take at a time, so that
+/// readers of nearly the same speed seldom wait for each other.
+pub(crate) const SHARED_WINDOW_BYTES_MAX: usize = 4 << 20;
 
-/// How long a reader may hold others back. As much time without that forgives it, so that only a
-/// reader which is slower than half of the others' speed is cut loose.
+/// How long a reader may hold others back. Time without that forgives as much. So do the bytes that it
+/// takes meanwhile, by the time that they take at half the mean speed of the fetch: that somebody has
+/// read everything does not show that its client lacks bytes, whose socket may be full of them, and
+/// a reader that keeps up with the fetch as a whole is not slow.
 pub(crate) const HOLD_MAX: Duration = Duration::from_secs(1);
 
 /// Each reader that is cut loose halves the time for those who come after it, so often at most:
@@ -33,8 +34,19 @@ struct ReaderState {
     /// Whether it was woken and has not been asked since: it waits for its turn on its thread.
     woken: bool,
     held: Duration,
-    /// Up to when its time was counted.
-    counted: Option<Instant>,
+    /// Up to when its time was counted, and the bytes that it had taken by then.
+    counted: Option<(Instant, u64)>,
+}
+
+/// What a fetch has handed on, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// When the first bytes came.
+    pub began: Instant,
+    /// When somebody began to wait for those who are behind.
+    pub since: Instant,
+    /// The present.
+    pub now: Instant,
 }
 
 /// What a reader gets next.
@@ -159,16 +171,17 @@ impl Readers {
         if waiting { Room::Held { in_turn: behind.all(|reader| reader.woken) } } else { Room::Full }
     }
 
-    /// Counts the time from `since` to `now` against those for whom the window is full, and cuts
-    /// loose who has held others back for too long. Returns how many were.
-    pub(super) fn count_hold(&mut self, pushed: u64, since: Instant, now: Instant) -> usize {
+    /// Counts the time that somebody has waited against those for whom the window is full, where so
+    /// many bytes were handed on, and cuts loose who has held others back for too long. Returns how
+    /// many were.
+    pub(super) fn count_hold(&mut self, pushed: u64, progress: Progress) -> usize {
         let limit = HOLD_MAX / 2_u32.pow(self.cuts.min(HALVINGS_MAX));
         let mut cut = 0;
         for slot in &mut self.slots {
             let Some(reader) = slot.as_mut().filter(|reader| reader.holds(pushed)) else {
                 continue;
             };
-            reader.count(since, now);
+            reader.count(pushed, progress);
             if reader.held >= limit {
                 *slot = None;
                 cut += 1;
@@ -186,10 +199,13 @@ impl ReaderState {
         pushed - self.bytes >= SHARED_WINDOW_BYTES_MAX as u64
     }
 
-    fn count(&mut self, since: Instant, now: Instant) {
-        let fine =
-            self.counted.map_or(Duration::ZERO, |until| since.saturating_duration_since(until));
-        self.held = self.held.saturating_sub(fine) + now.saturating_duration_since(since);
-        self.counted = Some(now);
+    fn count(&mut self, pushed: u64, Progress { began, since, now }: Progress) {
+        let (until, bytes) = self.counted.unwrap_or((since, self.bytes));
+        let took = (self.bytes - bytes) as f64 / pushed.max(1) as f64;
+        let due = now.saturating_duration_since(began).mul_f64(2.0 * took);
+        let fine = since.saturating_duration_since(until) + due;
+        let held = self.held + now.saturating_duration_since(since);
+        self.held = held.saturating_sub(fine);
+        self.counted = Some((now, self.bytes));
     }
 }

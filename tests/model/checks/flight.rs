@@ -11,7 +11,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use crate::coalesce::flight::{Broken, Flight, FlightHead, Producer, Reader, Resolution};
-use crate::coalesce::readers::{HOLD_MAX, Room, SHARED_WINDOW_BYTES_MAX as WINDOW};
+use crate::coalesce::readers::{HOLD_MAX, Progress, Room, SHARED_WINDOW_BYTES_MAX as WINDOW};
 use crate::explore::{choose, explore};
 use crate::sync::Arc;
 
@@ -251,7 +251,8 @@ fn produce_and_cut(producer: Producer) -> usize {
     for nth in 0..CHUNKS {
         while let Room::Held { .. } = block_on(producer.room()) {
             thread::yield_now();
-            cut += producer.count_hold(now, now + HOLD_MAX);
+            let progress = Progress { began: now, since: now, now: now + HOLD_MAX };
+            cut += producer.count_hold(progress);
             now += HOLD_MAX;
         }
         if producer.is_unread() {

@@ -19,7 +19,7 @@ use outrigger_store::{Entry, Lookup};
 use tokio::time::{Instant, timeout};
 
 use crate::coalesce::flight::{FlightHead, Producer, Resolution};
-use crate::coalesce::readers::Room;
+use crate::coalesce::readers::{Progress, Room};
 use crate::coalesce::table::RegisteredFlight;
 use crate::coalesce::vary;
 use crate::headers::{Client, varies_by_what_is_added};
@@ -311,6 +311,7 @@ async fn pump(
     flight: &mut RegisteredFlight,
     request: RequestView<'_>,
 ) -> bool {
+    let mut began = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return false };
         let chunk = match frame.into_data() {
@@ -326,6 +327,7 @@ async fn pump(
         if chunk.is_empty() {
             continue;
         }
+        let began = *began.get_or_insert_with(Instant::now);
         collected.total += chunk.len() as u64;
         if collected.total > collected.bytes_max && !collected.overflowed {
             collected.overflowed = true;
@@ -335,7 +337,7 @@ async fn pump(
             flight.stop_keeping();
         }
         if collected.overflowed {
-            let cut = room(flight).await;
+            let cut = room(flight, began).await;
             request.shared.metrics.coalesce_cut.inc_by(cut as u64);
             if flight.is_unread() {
                 // Nothing will be stored, and nobody is there for the rest.
@@ -352,14 +354,15 @@ async fn pump(
 /// Waits until the readers have room for more. Who keeps others waiting for too long is cut loose;
 /// returns how many were. There is a chunk for those who wait, so that nobody is blamed for a pause
 /// of the upstream.
-async fn room(flight: &Producer) -> usize {
+async fn room(flight: &Producer, began: Instant) -> usize {
     let (mut cut, mut had_turn) = (0, false);
     while let Room::Held { in_turn } = flight.room().await {
         let since = Instant::now();
         let freed = timeout(LOOK, flight.free()).await.is_ok();
         // Who was only just woken may wait for its thread, which is no fault of its own.
         if had_turn || !in_turn {
-            cut += flight.count_hold(since.into_std(), Instant::now().into_std());
+            let [began, since, now] = [began, since, Instant::now()].map(Instant::into_std);
+            cut += flight.count_hold(Progress { began, since, now });
         }
         had_turn = !freed;
     }
