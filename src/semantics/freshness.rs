@@ -135,7 +135,7 @@ pub fn lifetimes(
     let window = |own: Option<u32>, policy: Option<i64>| match own {
         Some(secs) if !hard => i64::from(secs) * 1000,
         // A stated lifetime of zero says that every use needs the origin.
-        None if !directives.forbids_stale() && !(stated && lifetime == 0) => policy.unwrap_or(0),
+        None if !(directives.forbids_stale() || stated && lifetime == 0) => policy.unwrap_or(0),
         _ => 0,
     };
     Lifetimes {
