@@ -11,8 +11,8 @@ use crate::aliases::Aliases;
 use crate::check::check;
 use crate::cookies::CookieRules;
 use crate::document::{
-    CacheDocument, Document, FALLBACK_ROUTE, InvalidAgeDocument, MatchDocument, RedisDocument,
-    RequestDirectivesDocument, ScopeDocument, SetCookieDocument,
+    CacheDocument, Document, FALLBACK_ROUTE, InvalidAgeDocument, MatchDocument, RangeDocument,
+    RedisDocument, RequestDirectivesDocument, ScopeDocument, SetCookieDocument,
 };
 use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
@@ -98,6 +98,7 @@ fn compile_route(
         },
         key,
         object_bytes_max: cache.max_object_size.map(|size| size.0),
+        range_fetches_whole: cache.range == RangeDocument::Whole,
         coalesce: cache.coalesce && cache.coalesce_wait != Some(Span(0)),
         coalesce_wait_ms: cache.coalesce_wait.map(|wait| wait.0),
         honor_request_directives: cache.request_directives == RequestDirectivesDocument::Honor,

@@ -114,6 +114,9 @@ pub struct CacheDocument {
     /// Requests are authenticated although no `Authorization` arrives, since the mesh removed it.
     /// Responses are then shared only if the origin says so or `partition` keeps identities apart.
     pub authenticated: bool,
+    /// What a range of an object that is not stored fetches: that range, or the whole object, of
+    /// which the range is then cut.
+    pub range: RangeDocument,
     /// Larger objects are passed through and not stored. Absent: the limit of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_object_size: Option<ByteSize>,
@@ -151,6 +154,7 @@ impl Default for CacheDocument {
             set_cookie: SetCookieDocument::Bypass,
             harmless_cookies: Vec::new(),
             authenticated: false,
+            range: RangeDocument::Pass,
             max_object_size: None,
             early_refresh: false,
             coalesce: true,
@@ -160,6 +164,17 @@ impl Default for CacheDocument {
             invalid_age: InvalidAgeDocument::Ignore,
         }
     }
+}
+
+/// What a range of an object that is not stored fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RangeDocument {
+    /// That range; the part is stored and joined with others (RFC 9111 §3.4).
+    Pass,
+    /// The whole object, for this request and those that come next. For objects of which clients
+    /// ask for many ranges, and that are not much larger than these.
+    Whole,
 }
 
 /// Freshness lifetimes. The origin's own lifetime comes first, unless `override` is given.

@@ -34,6 +34,8 @@ pub struct Route {
     pub cookies: CookieRules,
     /// Limit for one object in bytes; the process has its own.
     pub object_bytes_max: Option<u64>,
+    /// Whether a range of what is not stored fetches the whole.
+    pub range_fetches_whole: bool,
     /// Whether concurrent misses are collapsed.
     pub coalesce: bool,
     /// How long a request waits for another's fetch, milliseconds; `None` leaves the process's limit.

@@ -1,6 +1,6 @@
 //! Ranges from what is stored.
 
-use crate::support::{Origin, Proxy, Reply, Response};
+use crate::support::{Origin, Proxy, Reply, Response, Setup};
 
 const BODY: &str = "0123456789";
 
@@ -151,4 +151,49 @@ async fn several_ranges_of_a_response_with_a_stray_content_range_have_none_in_th
     assert_eq!(several.header("content-range"), None);
     let one = proxy.fetch("GET", "/r", &[("Range", "bytes=0-1")]).await;
     assert_eq!(one.header("content-range"), Some("bytes 0-1/10"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_an_expired_object_that_changed_is_cut_out_of_the_new_one() {
+    let origin = Origin::start().await;
+    for path in ["/one", "/last", "/none", "/several", "/if"] {
+        origin.on(path, |r| match r.nth {
+            1 => {
+                Reply::cached("max-age=1", "0123456789").header("Age", "1").header("ETag", "\"v1\"")
+            }
+            _ => Reply::cached("max-age=60", "abcdefghij").header("ETag", "\"v2\""),
+        });
+    }
+    let proxy = Proxy::start(&origin).await;
+    let asks = async |path: &str, fields: &[(&str, &str)]| {
+        proxy.get(path).await.assert_is(200, "0123456789");
+        let response = proxy.fetch("GET", path, fields).await;
+        // The whole is stored all the same.
+        proxy.get(path).await.assert_is(200, "abcdefghij").assert_hit();
+        assert_eq!(origin.last(path).header("range"), None);
+        response
+    };
+    let one = asks("/one", &[("Range", "bytes=2-4")]).await;
+    one.assert_is(206, "cde");
+    assert_eq!(one.header("content-range"), Some("bytes 2-4/10"));
+    asks("/last", &[("Range", "bytes=-2")]).await.assert_is(206, "ij");
+    let none = asks("/none", &[("Range", "bytes=10-")]).await;
+    none.assert_is(416, "");
+    assert_eq!(none.header("content-range"), Some("bytes */10"));
+    asks("/several", &[("Range", "bytes=0-1,4-5")]).await.assert_is(200, "abcdefghij");
+    let old = [("Range", "bytes=2-4"), ("If-Range", "\"v1\"")];
+    asks("/if", &old).await.assert_is(200, "abcdefghij");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_let_a_range_fetch_the_whole() {
+    let origin = Origin::start().await;
+    origin.on("/r", |_| Reply::cached("max-age=60", "0123456789").header("ETag", "\"v1\""));
+    let policy = "routes: [{name: all, cache: {range: whole}}]";
+    let proxy = Setup::of(&origin).policy(policy).start().await;
+    proxy.fetch("GET", "/r", &[("Range", "bytes=2-4")]).await.assert_is(206, "234");
+    proxy.fetch("GET", "/r", &[("Range", "bytes=5-")]).await.assert_is(206, "56789").assert_hit();
+    proxy.get("/r").await.assert_is(200, "0123456789").assert_hit();
+    assert_eq!(origin.last("/r").header("range"), None);
+    assert_eq!(origin.hits("/r"), 1);
 }

@@ -1,9 +1,9 @@
 //! Bodies of responses on their way to the client.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::body::BodyError;
@@ -25,12 +25,49 @@ pub enum ResponseBody {
 /// A body that is read from a fetch under way.
 pub struct FlightBody {
     pub(crate) reader: Reader,
+    /// Bytes that are left out first: the response is a range.
+    pub(crate) skip: u64,
     /// Bytes that are still to come, if the response says so.
     pub(crate) length: Option<u64>,
     /// Whether the trailers have been sent.
     pub(crate) trailed: bool,
     /// How it broke off, until that is said.
     pub(crate) broken: Broken,
+}
+
+impl FlightBody {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match ready!(self.reader.poll_chunk(cx)) {
+                Some(Ok(mut chunk)) => {
+                    let skipped = self.skip.min(chunk.len() as u64);
+                    self.skip -= skipped;
+                    // Less than the length of the chunk, which is a usize.
+                    chunk.advance(skipped as usize);
+                    if let Some(left) = &mut self.length {
+                        chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                        *left -= chunk.len() as u64;
+                    }
+                    if !chunk.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                    }
+                    if self.length == Some(0) {
+                        return Poll::Ready(None);
+                    }
+                }
+                Some(Err(_)) => return self.broken.hold(BodyError::Broken, cx),
+                None if self.trailed => return Poll::Ready(None),
+                None => {
+                    self.trailed = true;
+                    let trailers = self.reader.trailers();
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+            }
+        }
+    }
 }
 
 /// A body that is streamed from the upstream.
@@ -86,21 +123,7 @@ impl Body for ResponseBody {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(|p| Ok(Frame::data(p)))),
-            Self::Flight(body) => match body.reader.poll_chunk(cx) {
-                Poll::Ready(Some(Ok(chunk))) => {
-                    if let Some(left) = &mut body.length {
-                        *left = left.saturating_sub(chunk.len() as u64);
-                    }
-                    Poll::Ready(Some(Ok(Frame::data(chunk))))
-                }
-                Poll::Ready(Some(Err(_))) => body.broken.hold(BodyError::Broken, cx),
-                Poll::Ready(None) if body.trailed => Poll::Ready(None),
-                Poll::Ready(None) => {
-                    body.trailed = true;
-                    Poll::Ready(body.reader.trailers().map(|t| Ok(Frame::trailers(t))))
-                }
-                Poll::Pending => Poll::Pending,
-            },
+            Self::Flight(body) => body.poll_frame(cx),
             Self::Upstream(body) => match Pin::new(&mut body.0).poll_frame(cx) {
                 Poll::Ready(Some(Err(error))) => body.1.hold(error, cx),
                 polled => polled,

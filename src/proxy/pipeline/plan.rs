@@ -98,7 +98,9 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
     {
         return Plan::Forward(Forward::Pass(why, Some(reason)));
     }
-    let ranged = stored.is_none() && range::parse(request.headers).is_some();
+    let ranged = stored.is_none()
+        && !request.route.range_fetches_whole
+        && range::parse(request.headers).is_some();
     Plan::Fetch(FetchPlan { stored, why, cause, ranged, distrust })
 }
 

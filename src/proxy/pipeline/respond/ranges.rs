@@ -20,11 +20,7 @@ pub(super) fn send(response: &mut Response<ResponseBody>, body: &Bytes, selected
             *response.body_mut() = ResponseBody::Full(body.clone());
         }
         Selection::Unsatisfiable => {
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            let headers = response.headers_mut();
-            headers.remove(CONTENT_TYPE);
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            set(headers, CONTENT_RANGE, format!("bytes */{length}"));
+            unsatisfiable(response, length);
         }
         Selection::Ranges(ranges) => match ranges[..] {
             [range] => one_range(response, body.slice(bounds(range)), range, length),
@@ -40,12 +36,26 @@ pub(super) fn one_range(
     range: ByteRange,
     length: u64,
 ) {
+    head_of_range(response, range, length);
+    *response.body_mut() = ResponseBody::Full(piece);
+}
+
+/// Makes the head of a whole response that of a 206 with one range.
+pub(super) fn head_of_range(response: &mut Response<ResponseBody>, range: ByteRange, length: u64) {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(piece.len()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(range.count()));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     set(headers, CONTENT_RANGE, format!("bytes {}-{}/{length}", range.first, range.last));
-    *response.body_mut() = ResponseBody::Full(piece);
+}
+
+/// Makes the head of a whole response that of a 416.
+pub(super) fn unsatisfiable(response: &mut Response<ResponseBody>, length: u64) {
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_TYPE);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    set(headers, CONTENT_RANGE, format!("bytes */{length}"));
 }
 
 pub(super) fn bounds(range: ByteRange) -> std::ops::Range<usize> {

@@ -9,7 +9,7 @@ use outrigger_semantics::conditional::{self, Selection};
 use outrigger_semantics::range::ByteRange;
 use outrigger_store::Entry;
 
-use super::ranges::{bounds, one_range, send};
+use super::ranges::{bounds, head_of_range, one_range, send, unsatisfiable};
 use crate::body::response::{Broken, FlightBody, ResponseBody};
 use crate::coalesce::flight::{FlightHead, Reader};
 use crate::pipeline::request::RequestView;
@@ -82,24 +82,38 @@ pub(super) fn fetched(
     let mut response = Response::new(ResponseBody::empty());
     let RequestView { method, headers, .. } = request;
     let now = request.shared.clock.now();
-    let selected = conditional::select(method, headers, head.status, &head.headers, None, now);
-    if selected == Selection::NotModified {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        *response.headers_mut() = conditional::not_modified_headers(&head.headers);
-        // Nobody may be left to read; the response is wanted in the store all the same.
-        tokio::spawn(drain(reader));
-        return response;
-    }
     let length =
         head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    *response.body_mut() = ResponseBody::Flight(FlightBody {
-        reader,
-        length,
-        trailed: false,
-        broken: Broken::default(),
-    });
+    let selected = conditional::select(method, headers, head.status, &head.headers, length, now);
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers.clone();
+    let mut body =
+        FlightBody { reader, skip: 0, length, trailed: false, broken: Broken::default() };
+    match (selected, length) {
+        (Selection::NotModified, _) => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            *response.headers_mut() = conditional::not_modified_headers(&head.headers);
+            // Nobody may be left to read; the response is wanted in the store all the same.
+            tokio::spawn(drain(body.reader));
+            return response;
+        }
+        (Selection::Unsatisfiable, Some(length)) => {
+            *response.headers_mut() = head.headers.clone();
+            unsatisfiable(&mut response, length);
+            tokio::spawn(drain(body.reader));
+        }
+        // Several ranges take the whole body first; the client gets that.
+        (Selection::Ranges(ranges), Some(length)) if ranges.len() == 1 => {
+            *response.headers_mut() = head.headers.clone();
+            head_of_range(&mut response, ranges[0], length);
+            body.skip = ranges[0].first;
+            body.length = Some(ranges[0].count());
+            *response.body_mut() = ResponseBody::Flight(body);
+        }
+        _ => {
+            *response.headers_mut() = head.headers.clone();
+            *response.body_mut() = ResponseBody::Flight(body);
+        }
+    }
     if collapsed {
         let headers = response.headers_mut();
         for name in &head.omit {
