@@ -4,7 +4,7 @@
 //! are slices of its read buffers, and a small slice would keep a large buffer alive.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -53,6 +53,8 @@ pub struct Entry {
     pub fetch_millis: u32,
     /// Position and mark of [`Entry::checked`], in one word.
     pub(crate) checked: AtomicU64,
+    /// Roughly how often memory has answered with it, at most 255.
+    pub(crate) hits: AtomicU8,
 }
 
 /// Positions of the purge log around a fetch.
@@ -133,6 +135,7 @@ impl Entry {
             stored_at: draft.now,
             fetch_millis: draft.fetch_millis,
             checked: AtomicU64::new(0),
+            hits: AtomicU8::new(0),
         }
     }
 
@@ -196,6 +199,14 @@ impl Entry {
     /// place of an upstream that fails.
     pub fn is_good(&self) -> bool {
         !self.status.is_server_error()
+    }
+
+    /// Notes that memory has answered with it. Two threads may count once.
+    pub(crate) fn note_hit(&self) {
+        let hits = self.hits.load(Ordering::Relaxed);
+        if hits < u8::MAX {
+            self.hits.store(hits + 1, Ordering::Relaxed);
+        }
     }
 
     /// Up to which change of the purge log's mirror the entry was found valid, with a mark whether a

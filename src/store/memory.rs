@@ -167,7 +167,10 @@ impl MemoryTier {
         }
         // The most recently stored variant comes first (RFC 9111 §4.1).
         match slot.variants.iter().find(|entry| entry.variant.matches(wanted.headers)) {
-            Some(entry) => Lookup::Hit(Arc::clone(entry)),
+            Some(entry) => {
+                entry.note_hit();
+                Lookup::Hit(Arc::clone(entry))
+            }
             None => Lookup::Miss(Miss::Variant),
         }
     }
@@ -219,13 +222,23 @@ impl MemoryTier {
             let same_names = have.variant.names().eq(entry.variant.names());
             if have.variant == entry.variant || !same_names {
                 self.gives_way(have, entry, now, &still_valid)?;
+                if same_names {
+                    // What takes the place of a useful variant is taken for useful.
+                    let hits = have.hits.load(Ordering::Relaxed);
+                    entry.hits.fetch_max(hits / 2, Ordering::Relaxed);
+                }
                 // The response now varies by other fields; the most recent one says by which.
                 dropped += u64::from(!same_names);
-            } else if variants.len() < self.variants_max {
-                variants.push(Arc::clone(have));
             } else {
-                dropped += 1;
+                variants.push(Arc::clone(have));
             }
+        }
+        while variants.len() > self.variants_max {
+            // The one that was asked for least, of those the one stored first; never the new one.
+            let hits = |entry: &Arc<Entry>| entry.hits.load(Ordering::Relaxed);
+            let least = (1..variants.len()).rev().min_by_key(|at| hits(&variants[*at]));
+            variants.remove(least.unwrap_or(0));
+            dropped += 1;
         }
         Ok((Slot { key: Arc::clone(&entry.key), variants }, dropped))
     }
@@ -388,6 +401,35 @@ mod tests {
         assert!(matches!(with("2"), Lookup::Hit(found) if found.body == "2"));
         assert!(matches!(with("1"), Lookup::Miss(Miss::Variant)));
         assert_eq!(tier.counts().variants_dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn variants_that_nobody_asks_for_do_not_push_out_those_that_are_asked_for() {
+        let tier = MemoryTier::new(1 << 20, 4);
+        let put = |value: &str| {
+            let stored = Arc::new(entry("k", Some(("vary", "x-v")), value));
+            tier.put(&stored, UnixMillis(0), |_| true).unwrap();
+            stored
+        };
+        let like = put("de");
+        put("en");
+        let ask = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-v", HeaderValue::from_str(value).unwrap());
+            matches!(get(&tier, &like, &headers), Lookup::Hit(_))
+        };
+        assert!(ask("de") && ask("en"));
+        for n in 0..2_000 {
+            put(&n.to_string());
+        }
+        assert!(ask("de") && ask("en") && ask("1999"));
+        assert!(!ask("1000"));
+        // A refresh leaves them their use.
+        put("de");
+        for n in 0..100 {
+            put(&n.to_string());
+        }
+        assert!(ask("de"));
     }
 
     #[test]

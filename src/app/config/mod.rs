@@ -83,7 +83,7 @@ pub struct MemoryConfig {
     pub bytes_max: Option<ByteSize>,
     /// Bytes of one stored body.
     pub object_bytes_max: ByteSize,
-    /// Variants of one key.
+    /// Variants of one key. Beyond that the one that was asked for least makes room.
     pub variants_max: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The fields of a value: each is its number, the length of its content, and the content. Unknown
 //! numbers are skipped.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -325,6 +325,7 @@ impl Partial {
             stored_at,
             fetch_millis: self.fetch_millis,
             checked: AtomicU64::new(0),
+            hits: AtomicU8::new(0),
         })
     }
 }
