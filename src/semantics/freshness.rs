@@ -165,17 +165,13 @@ fn initial_age_millis(headers: &HeaderMap, exchange: Exchange, rules: &StoreRule
     corrected.max(apparent)
 }
 
-/// `Age` in milliseconds: of a list the first member counts (RFC 9111 §5.1), of several lines the
-/// largest such member. What is no number is ignored, or, by policy, taken as very old.
+/// `Age` in milliseconds: of several members or lines the first counts (RFC 9111 §5.1). What is no
+/// number is ignored, or, by policy, taken as very old.
 fn age_value(headers: &HeaderMap, rules: &StoreRules) -> i64 {
     let unreadable = if rules.invalid_age_is_stale { DELTA_SECONDS_MAX } else { 0 };
-    headers
-        .get_all(AGE)
-        .iter()
-        .filter_map(|line| line.as_bytes().split(|b| *b == b',').next())
-        .map(|first| delta_seconds(first.trim_ascii()).unwrap_or(unreadable))
-        .max()
-        .map_or(0, |secs| i64::from(secs) * 1000)
+    let Some(line) = headers.get(AGE) else { return 0 };
+    let first = line.as_bytes().split(|b| *b == b',').next().unwrap_or_default();
+    i64::from(delta_seconds(first.trim_ascii()).unwrap_or(unreadable)) * 1000
 }
 
 fn date_value(headers: &HeaderMap, now: UnixMillis) -> Option<UnixMillis> {

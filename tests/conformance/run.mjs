@@ -4,7 +4,8 @@
 //   node run.mjs --suite DIR --proxy-url http://127.0.0.1:8080 --origin-port 8000 --out results.json
 //                [--timeout 180] [--id TEST-ID] [--watch-stdin]
 //
-// --suite        the package's directory, or a directory it was installed into with `npm install --prefix`
+// --suite        the package's directory, one it was installed into with `npm install --prefix`, or a checkout of
+//                the suite's repository with its packages installed
 // --timeout      seconds; tests that have no result by then are reported as "timeout"
 // --id           run one test and print what client and origin saw (nothing is judged but that test, no file)
 // --watch-stdin  end when standard input is closed (for a parent process that may be killed)
@@ -37,12 +38,17 @@ function parse () {
     if (!values[name]) throw new Error(`--${name} is missing`)
   }
   const installed = path.join(values.suite, 'node_modules', 'http-cache-tests')
-  const dir = path.resolve(fs.existsSync(installed) ? installed : values.suite)
+  const root = path.resolve(fs.existsSync(installed) ? installed : values.suite)
+  // The repository's edition keeps its programs in a folder of their own.
+  const inFolder = fs.existsSync(path.join(root, 'test-engine', 'cli.mjs'))
+  const dir = inFolder ? path.join(root, 'test-engine') : root
   if (!fs.existsSync(path.join(dir, 'cli.mjs'))) throw new Error(`no http-cache-tests in ${values.suite}`)
   const timeout = Number(values.timeout)
   if (!(timeout > 0)) throw new Error('--timeout is not a number of seconds')
   return {
+    root,
     dir,
+    inFolder,
     proxyUrl: values['proxy-url'].replace(/\/+$/, ''),
     originPort: values['origin-port'],
     out: values.out,
@@ -109,7 +115,7 @@ async function runClient (args) {
     npm_config_base: args.proxyUrl,
     npm_config_id: args.id,
     npm_package_config_id: args.id,
-    OUTRIGGER_SUITE_RESULTS: pathToFileURL(path.join(args.dir, 'client/test.mjs')).href
+    OUTRIGGER_SUITE_RESULTS: pathToFileURL(path.join(args.dir, args.inFolder ? 'client/runner.mjs' : 'client/test.mjs')).href
   })
   let timedOut = false
   let ended = await Promise.race([client.ended, after(args.timeout, null)])
@@ -141,12 +147,13 @@ const classes = {
 }
 
 async function judge (args, { raw, timedOut }) {
-  const load = file => import(pathToFileURL(path.join(args.dir, file)).href)
-  const { determineTestResult } = await load('lib/display.mjs')
-  const suites = [...(await load('tests/index.mjs')).default, (await load('tests/surrogate-control.mjs')).default]
+  const load = (folder, file) => import(pathToFileURL(path.join(folder, file)).href)
+  const { determineTestResult } = await load(args.dir, args.inFolder ? 'lib/results.mjs' : 'lib/display.mjs')
+  const suites = [...(await load(args.root, 'tests/index.mjs')).default]
+  if (!args.inFolder) suites.push((await load(args.root, 'tests/surrogate-control.mjs')).default)
   const counts = () => ({ pass: 0, fail: 0, setup: 0, dependency: 0, total: 0 })
   const report = {
-    suite: JSON.parse(fs.readFileSync(path.join(args.dir, 'package.json'), 'utf8')).version,
+    suite: JSON.parse(fs.readFileSync(path.join(args.root, 'package.json'), 'utf8')).version,
     timed_out: timedOut,
     required: counts(),
     optimal: counts(),
