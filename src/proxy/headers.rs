@@ -303,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_response_without_a_date_gets_the_time_of_its_arrival() {
+        let identity = ProxyIdentity::new("a1".to_owned());
+        let now = UnixMillis(784_111_777_900);
+        let mut headers = HeaderMap::new();
+        from_upstream(&mut headers, Version::HTTP_11, &identity, now);
+        assert_eq!(headers[DATE], "Sun, 06 Nov 1994 08:49:37 GMT");
+        from_upstream(&mut headers, Version::HTTP_11, &identity, now + 60_000);
+        assert_eq!(headers[DATE], "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+
+    #[test]
     fn a_request_that_comes_back_is_seen() {
         let identity = ProxyIdentity::new("a1".to_owned());
         let mut headers = HeaderMap::new();

@@ -270,13 +270,6 @@ mod tests {
     }
 
     #[test]
-    fn immutable_means_the_same_with_an_argument_and_twice() {
-        for line in ["immutable", "immutable=0", "immutable=\"no\"", "immutable, IMMUTABLE"] {
-            assert!(response(&[line]).immutable, "{line}");
-        }
-    }
-
-    #[test]
     fn unreadable_lifetimes_are_zero() {
         for line in
             ["max-age='60'", "max-age=-1", "max-age=60.0", "max-age=", "max-age", "max-age= 60"]
@@ -321,6 +314,39 @@ mod tests {
             let found = response(&[line]);
             assert!(!found.no_store && !found.private.is_whole(), "{line}");
         }
+    }
+
+    #[test]
+    fn immutable_means_the_same_with_an_argument_and_twice() {
+        for line in ["immutable", "immutable=0", "immutable=\"no\"", "immutable, IMMUTABLE"] {
+            assert!(response(&[line]).immutable, "{line}");
+        }
+    }
+
+    #[test]
+    fn unknown_directives_are_ignored() {
+        let known = response(&["max-age=60, public"]);
+        let more =
+            response(&["x=1, max-age=60, y=\"no-store\", public, no-storage, community=\"a\""]);
+        assert_eq!(more, known);
+    }
+
+    #[test]
+    fn directives_of_requests_are_read_in_their_cautious_sense() {
+        let request = |line: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(line));
+            RequestDirectives::parse(&headers)
+        };
+        let found =
+            request("Max-Age=5, MIN-FRESH=7, max-stale=9, no-cache, no-store, only-if-cached");
+        assert_eq!((found.max_age, found.min_fresh, found.max_stale), (Some(5), Some(7), Some(9)));
+        assert!(found.no_cache && found.no_store && found.only_if_cached);
+        assert_eq!(request("max-stale").max_stale, Some(DELTA_SECONDS_MAX));
+        assert_eq!(request("max-stale=soon").max_stale, Some(0));
+        assert_eq!(request("min-fresh=soon").min_fresh, Some(DELTA_SECONDS_MAX));
+        assert_eq!(request("max-age=soon").max_age, Some(0));
+        assert_eq!(request("public, x=1"), RequestDirectives::default());
     }
 
     proptest::proptest! {

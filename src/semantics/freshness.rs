@@ -339,6 +339,71 @@ mod tests {
     }
 
     #[test]
+    fn of_the_lifetimes_that_are_stated_the_most_specific_counts() {
+        let expires = (T0 + 20_000).to_http_date();
+        let expires = (EXPIRES, expires.to_str().unwrap());
+        let rules = StoreRules { heuristic_percent: 10, ..StoreRules::default() };
+        let modified = (LAST_MODIFIED, "Sun, 06 Nov 1994 08:49:37 GMT");
+        for (control, life, source) in [
+            (Some("max-age=60, s-maxage=90"), 90, FreshnessSource::SMaxage),
+            (Some("max-age=60"), 60, FreshnessSource::MaxAge),
+            (Some("max-age=soon"), 0, FreshnessSource::MaxAge),
+            (Some("public"), 20, FreshnessSource::Expires),
+            (None, 20, FreshnessSource::Expires),
+        ] {
+            let mut map = headers(&[expires.clone(), modified.clone()]);
+            if let Some(control) = control {
+                map.insert(CACHE_CONTROL, HeaderValue::from_static(control));
+            }
+            let found = of(&map, &rules);
+            assert_eq!(found.source, source, "{control:?}");
+            // Without Date the lifetime counts from the arrival, and dates have whole seconds.
+            let lived = (found.fresh_until.millis_since(T0) + 600) / 1000;
+            assert_eq!(lived, life, "{control:?}");
+        }
+    }
+
+    #[test]
+    fn an_expiry_that_is_repeated_or_no_date_is_over() {
+        for lines in [&["0"][..], &["-1"], &["soon"], &["Thu, 18 Aug 2050 02:01:18 CET"]] {
+            let pairs: Vec<_> = lines.iter().map(|line| (EXPIRES, *line)).collect();
+            let found = of(&headers(&pairs), &StoreRules::default());
+            assert_eq!(found.source, FreshnessSource::Expires, "{lines:?}");
+            assert!(!found.is_fresh(T0), "{lines:?}");
+        }
+        let twice = (EXPIRES, "Thu, 18 Aug 2050 02:01:18 GMT");
+        assert!(!of(&headers(&[twice.clone(), twice]), &StoreRules::default()).is_fresh(T0));
+    }
+
+    #[test]
+    fn a_heuristic_lifetime_is_a_bounded_share_where_nothing_is_stated() {
+        let rules = StoreRules {
+            heuristic_percent: 10,
+            heuristic_max_ms: 3_600_000,
+            ..StoreRules::default()
+        };
+        let modified = |ago: i64| (T0 - ago).to_http_date();
+        let with = |ago: i64, status: u16, control: &'static str| {
+            let mut map = headers(&[(LAST_MODIFIED, modified(ago).to_str().unwrap())]);
+            map.insert(CACHE_CONTROL, HeaderValue::from_static(control));
+            let (directives, targeted) =
+                crate::targeted::effective_directives(&map, &rules.targets);
+            let exchange = Exchange { requested_at: T0, responded_at: T0 };
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = lifetimes(status, &map, &directives, targeted, exchange, &rules);
+            (found.source, found.fresh_until.millis_since(found.born) / 1000)
+        };
+        assert_eq!(with(600_000, 200, ""), (FreshnessSource::Heuristic, 60));
+        assert_eq!(with(600_000_000, 200, ""), (FreshnessSource::Heuristic, 3600));
+        assert_eq!(with(-600_000, 200, ""), (FreshnessSource::Heuristic, 0));
+        // Statuses without heuristics, unless the response is public (RFC 9111 §4.2.2).
+        assert_eq!(with(600_000, 302, ""), (FreshnessSource::None, 0));
+        assert_eq!(with(600_000, 302, "public"), (FreshnessSource::Heuristic, 60));
+        let without = of(&HeaderMap::new(), &rules);
+        assert_eq!(without.source, FreshnessSource::None);
+    }
+
+    #[test]
     fn must_revalidate_closes_every_stale_window() {
         let rules = StoreRules { stale_if_error_ms: Some(60_000), ..StoreRules::default() };
         let open = of(&headers(&[(CACHE_CONTROL, "max-age=1")]), &rules);

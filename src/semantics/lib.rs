@@ -5,6 +5,8 @@
 //! RFC 9110 (conditional and range requests), RFC 5861 (stale windows), RFC 8246 (immutable),
 //! RFC 9211 (`Cache-Status`), RFC 9213 (targeted cache control) and RFC 9875 (cache groups).
 //!
+//! What they ask is listed in [`rfc`], row by row, with the tests that show it.
+//!
 //! It does no I/O, reads no clock, holds no lock and logs nothing: time comes in as
 //! [`UnixMillis`], header fields as [`http::HeaderMap`]. Everything that a hit needs is computed
 //! when the response is stored ([`Lifetimes`]), so that a hit is a few comparisons.
@@ -22,6 +24,7 @@ pub mod invalidate;
 pub mod partial;
 pub mod range;
 pub mod reuse;
+pub mod rfc;
 pub mod rules;
 pub mod storable;
 pub mod supersede;

@@ -171,6 +171,26 @@ mod tests {
     }
 
     #[test]
+    fn an_immutable_response_is_validated_once_it_is_stale() {
+        let shut =
+            Lifetimes { immutable: true, stale_while_revalidate_until: T0 + 10_000, ..stored() };
+        let none = RequestDirectives::default();
+        assert_eq!(shut.reuse(&none, T0 + 10_000, false), Reuse::Validate(ValidateReason::Stale));
+        let no_cache = RequestDirectives { no_cache: true, ..none };
+        assert_eq!(shut.reuse(&no_cache, T0, false), Reuse::Validate(ValidateReason::Request));
+    }
+
+    #[test]
+    fn a_client_may_widen_stale_if_error_but_not_what_the_origin_forbids() {
+        let request = RequestDirectives { stale_if_error: Some(60), ..Default::default() };
+        let shut = Lifetimes { stale_if_error_until: T0 + 10_000, ..stored() };
+        assert!(shut.may_serve_on_error(&request, T0 + 69_999));
+        assert!(!shut.may_serve_on_error(&request, T0 + 70_000));
+        let forbidden = Lifetimes { forbids_stale: true, ..shut };
+        assert!(!forbidden.may_serve_on_error(&request, T0 + 10_001));
+    }
+
+    #[test]
     fn a_soft_purge_does_not_open_a_window_that_is_not_there() {
         let none = RequestDirectives::default();
         let shut = Lifetimes {

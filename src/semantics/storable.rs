@@ -419,6 +419,26 @@ mod tests {
     }
 
     #[test]
+    fn qualified_no_cache_leaves_the_fields_out() {
+        let control = "max-age=60, no-cache=\"x-one, x-two\"";
+        let fields = [("cache-control", control), ("x-one", "1"), ("x-two", "2")];
+        let stored = outcome(&[], 200, &fields, &StoreRules::default()).unwrap();
+        assert_eq!(stored.omit, ["x-one", "x-two"]);
+        assert!(!stored.lifetimes.no_cache);
+    }
+
+    #[test]
+    fn statuses_that_describe_no_representation_are_not_stored() {
+        let fresh = [("cache-control", "max-age=60"), ("etag", "\"a\"")];
+        for status in [100, 101, 103, 304, 416, 426] {
+            assert_eq!(reason(&[], status, &fresh), Some(NotStored::Status), "{status}");
+        }
+        assert_eq!(reason(&[], 206, &fresh), Some(NotStored::Partial));
+        let stray = [("cache-control", "max-age=60"), ("content-range", "bytes 0-1/2")];
+        assert_eq!(reason(&[], 200, &stray), None);
+    }
+
+    #[test]
     fn cookies_and_no_store_keep_a_response_out() {
         let cookie = [("cache-control", "max-age=60"), ("set-cookie", "a=1")];
         assert_eq!(reason(&[], 200, &cookie), Some(NotStored::SetCookie));

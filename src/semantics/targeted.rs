@@ -173,4 +173,31 @@ mod tests {
         let (found, _) = with(&[(CDN_CACHE_CONTROL.clone(), "max-age=\"60\"")]);
         assert_eq!(found.max_age, None);
     }
+
+    #[test]
+    fn what_cannot_be_read_still_forbids() {
+        for (value, private) in
+            [("max-age=60, no-store; &", false), ("private, max-age=60, &", true)]
+        {
+            let (found, targeted) =
+                with(&[(CDN_CACHE_CONTROL.clone(), value), (CACHE_CONTROL, "max-age=1")]);
+            assert!(!targeted, "{value}");
+            assert_eq!((found.no_store, found.private.is_whole()), (!private, private), "{value}");
+            assert_eq!(found.max_age, Some(1), "{value}");
+        }
+    }
+
+    #[test]
+    fn every_directive_is_understood_in_a_targeted_field() {
+        let numbers = "max-age=1, s-maxage=2, stale-while-revalidate=3, stale-if-error=4";
+        let flags = "no-store, no-cache, private, public, must-revalidate, proxy-revalidate, \
+                     must-understand, immutable";
+        for line in [numbers, flags] {
+            let targeted = with(&[(CDN_CACHE_CONTROL.clone(), line)]);
+            let plain = with(&[(CACHE_CONTROL, line)]);
+            assert_eq!(targeted.0, plain.0, "{line}");
+            assert!(targeted.1 && !plain.1, "{line}");
+            assert_ne!(targeted.0, ResponseDirectives::default());
+        }
+    }
 }

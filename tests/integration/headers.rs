@@ -305,3 +305,32 @@ async fn repeated_response_lines_stay_separate() {
         assert!(links == ["</a>", "</b>"] || links == ["</a>, </b>"], "{response:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directives_and_the_word_of_other_caches_are_passed_on() {
+    let origin = Origin::start().await;
+    let control = "max-age=60, no-transform, x-own=\"a, b\"";
+    origin.always(
+        "/a",
+        Reply::ok("x")
+            .header("Cache-Control", control)
+            .header("CDN-Cache-Control", "max-age=50")
+            .header("Other-Cache-Control", "no-store")
+            .header("Cache-Status", "Origin; hit"),
+    );
+    let proxy = Proxy::start(&origin).await;
+    let asked = [("Cache-Control", "max-age=30, x-mine=1"), ("Pragma", "no-cache")];
+    for hit in [false, true] {
+        let response = proxy.fetch("GET", "/a", &asked).await;
+        response.assert_status(200);
+        assert_eq!(response.cache().has("hit"), hit, "{response:#?}");
+        assert_eq!(response.header("cache-control"), Some(control), "{response:#?}");
+        assert_eq!(response.header("cdn-cache-control"), Some("max-age=50"), "{response:#?}");
+        assert_eq!(response.header("other-cache-control"), Some("no-store"), "{response:#?}");
+        let said = response.head.all("cache-status").join(", ");
+        assert!(said.starts_with("Origin; hit, Outrigger;"), "{said}");
+    }
+    let seen = origin.last("/a");
+    assert_eq!(seen.header("cache-control"), Some("max-age=30, x-mine=1"), "{seen:#?}");
+    assert_eq!(seen.header("pragma"), Some("no-cache"), "{seen:#?}");
+}

@@ -128,3 +128,24 @@ async fn a_write_takes_every_variant() {
         proxy.fetch("GET", "/v", &[("Accept-Language", language)]).await.assert_is(200, body);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_invalidates_the_groups_it_names_and_a_safe_method_does_not() {
+    let origin = Origin::start().await;
+    origin.on("*", |r| match r.method() {
+        "GET" => Reply::cached("max-age=600", format!("{} {}", r.path(), gets(r)))
+            .header("Cache-Groups", if r.path() == "/in" { "\"a\", \"shop\"" } else { "\"Shop\"" }),
+        _ => Reply::ok("done").header("Cache-Group-Invalidation", "\"x\", \"shop\";y=1"),
+    });
+    let proxy = Proxy::start(&origin).await;
+    for path in ["/in", "/out"] {
+        proxy.get(path).await.assert_status(200);
+        proxy.get(path).await.assert_hit();
+    }
+    proxy.fetch("OPTIONS", "/elsewhere", &[]).await.assert_is(200, "done");
+    proxy.get("/in").await.assert_is(200, "/in old").assert_hit();
+    proxy.fetch("POST", "/elsewhere", &[("Content-Length", "0")]).await.assert_is(200, "done");
+    proxy.get("/in").await.assert_is(200, "/in new");
+    // Names of groups are compared character by character (RFC 9875 §2.1).
+    proxy.get("/out").await.assert_is(200, "/out old").assert_hit();
+}

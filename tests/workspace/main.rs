@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod imports;
+mod manual;
 mod modules;
 
 use std::collections::BTreeSet;

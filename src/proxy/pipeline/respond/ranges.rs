@@ -134,6 +134,27 @@ mod tests {
     }
 
     #[test]
+    fn parts_come_in_the_order_asked_for_and_with_their_type() {
+        let mut request = HeaderMap::new();
+        request.insert(RANGE, HeaderValue::from_static("bytes=4-5,9-,0-1"));
+        let (method, now) = (http::Method::GET, outrigger_semantics::UnixMillis(0));
+        let selected = select(&method, &request, StatusCode::OK, &HeaderMap::new(), Some(9), now);
+        let mut response = Response::new(ResponseBody::empty());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/x-own"));
+        send(&mut response, &Bytes::from_static(b"012345678"), selected);
+        let ResponseBody::Pieces(pieces) = response.body() else { panic!("not in pieces") };
+        let body = pieces.iter().map(|piece| String::from_utf8_lossy(piece)).collect::<String>();
+        let at = |text: &str| body.find(text).unwrap_or_else(|| panic!("{text} in {body}"));
+        assert!(at("bytes 4-5/9\r\n\r\n45\r\n") < at("bytes 0-1/9\r\n\r\n01\r\n"), "{body}");
+        assert_eq!(
+            body.to_lowercase().matches("content-type: text/x-own\r\n").count(),
+            2,
+            "{body}"
+        );
+        assert!(response.headers()[CONTENT_TYPE].to_str().unwrap().starts_with("multipart/"));
+    }
+
+    #[test]
     fn outside_is_416_with_the_length() {
         let response = ranged("bytes=9-", b"012345");
         assert_eq!(response.status(), 416);
