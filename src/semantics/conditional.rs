@@ -47,7 +47,7 @@ pub fn select(
         return Selection::NotModified;
     }
     let ranged = *method == Method::GET && request.contains_key(RANGE);
-    let Some(length) = length.filter(|_| ranged && if_range_holds(request, stored)) else {
+    let Some(length) = length.filter(|_| ranged && if_range_holds(request, stored, now)) else {
         return Selection::Whole;
     };
     match range::resolve(request, length) {
@@ -63,9 +63,10 @@ pub fn select_from_part(
     request: &HeaderMap,
     stored: &HeaderMap,
     part: Part,
+    now: UnixMillis,
 ) -> Option<ByteRange> {
     let ranged = *method == Method::GET && request.contains_key(RANGE);
-    if !ranged || !if_range_holds(request, stored) {
+    if !ranged || !if_range_holds(request, stored, now) {
         return None;
     }
     let Requested::Ranges(ranges) = range::resolve(request, part.complete_length) else {
@@ -176,14 +177,18 @@ pub fn make_validation(request: &mut HeaderMap, stored: &HeaderMap) -> bool {
 }
 
 /// Whether `If-Range` lets the range apply to the stored response (RFC 9110 §13.1.5): strong tags
-/// that agree, or the very same date.
-pub fn if_range_holds(request: &HeaderMap, stored: &HeaderMap) -> bool {
+/// that agree, or the very same date where that is a strong validator: the response was sent at least
+/// a second after the representation had changed (§8.8.2.2).
+pub fn if_range_holds(request: &HeaderMap, stored: &HeaderMap, now: UnixMillis) -> bool {
     let Some(condition) = request.get(IF_RANGE) else { return true };
     let condition = condition.as_bytes().trim_ascii();
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
         return stored.get(ETAG).is_some_and(|tag| strong_match(condition, tag.as_bytes()));
     }
-    stored.get(LAST_MODIFIED).is_some_and(|date| date.as_bytes().trim_ascii() == condition)
+    let same =
+        stored.get(LAST_MODIFIED).is_some_and(|date| date.as_bytes().trim_ascii() == condition);
+    let (modified, sent) = (date_of(stored, &LAST_MODIFIED, now), date_of(stored, &DATE, now));
+    same && modified.zip(sent).is_some_and(|(modified, sent)| sent > modified)
 }
 
 #[cfg(test)]
@@ -290,10 +295,24 @@ mod tests {
     #[test]
     fn if_range_wants_strong_agreement() {
         let stored = map(&[("etag", "W/\"a\"")]);
-        assert!(!if_range_holds(&map(&[("if-range", "W/\"a\"")]), &stored));
+        assert!(!if_range_holds(&map(&[("if-range", "W/\"a\"")]), &stored, NOW));
         let stored = map(&[("etag", "\"a\"")]);
-        assert!(if_range_holds(&map(&[("if-range", "\"a\"")]), &stored));
-        assert!(if_range_holds(&map(&[]), &stored));
+        assert!(if_range_holds(&map(&[("if-range", "\"a\"")]), &stored, NOW));
+        assert!(if_range_holds(&map(&[]), &stored, NOW));
+    }
+
+    #[test]
+    fn a_date_in_if_range_counts_where_it_is_a_strong_validator() {
+        let modified = ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT");
+        let request = map(&[("if-range", modified.1)]);
+        let holds =
+            |date: &'static str| if_range_holds(&request, &map(&[modified, ("date", date)]), NOW);
+        assert!(holds("Sun, 06 Nov 1994 08:49:38 GMT"));
+        assert!(holds("Mon, 07 Nov 1994 08:49:37 GMT"));
+        for weak in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT", "soon"] {
+            assert!(!holds(weak), "{weak}");
+        }
+        assert!(!if_range_holds(&request, &map(&[modified]), NOW));
     }
 
     fn selected(method: &Method, request: &[(&'static str, &'static str)]) -> Selection {
@@ -310,6 +329,8 @@ mod tests {
         assert_eq!(selected(&Method::GET, &[("if-range", "\"b\""), range]), Selection::Whole);
         assert_eq!(selected(&Method::GET, &[("range", "bytes=9-")]), Selection::Unsatisfiable);
         assert_eq!(selected(&Method::HEAD, &[range]), Selection::Whole);
+        assert_eq!(selected(&Method::GET, &[("if-range", "\"a\"")]), Selection::Whole);
+        assert_eq!(selected(&Method::GET, &[("if-range", "\"b\"")]), Selection::Whole);
         let stored = map(&[("etag", "\"a\"")]);
         let status = StatusCode::NOT_FOUND;
         let other = select(&Method::GET, &map(&[validator]), status, &stored, Some(6), NOW);
@@ -324,7 +345,7 @@ mod tests {
             [("bytes=2-3", true), ("bytes=0-3", false), ("bytes=2-2,4-4", false), ("x", false)]
         {
             let request = map(&[("range", range)]);
-            let selected = select_from_part(&Method::GET, &request, &stored, part);
+            let selected = select_from_part(&Method::GET, &request, &stored, part, NOW);
             assert_eq!(selected.is_some(), answered, "{range}");
         }
     }

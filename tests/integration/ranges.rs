@@ -197,3 +197,33 @@ async fn a_route_may_let_a_range_fetch_the_whole() {
     assert_eq!(origin.last("/r").header("range"), None);
     assert_eq!(origin.hits("/r"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_that_make_the_whole_have_the_fields_of_both() {
+    let origin = Origin::start().await;
+    origin.on("/r", |r| {
+        let part = |body: &str, range: &str| {
+            let part = Reply::new(206).body(body).header("Cache-Control", "max-age=600");
+            part.header("Content-Range", range).header("ETag", "\"v1\"")
+        };
+        match r.header("range") {
+            Some("bytes=0-3") => part("0123", "bytes 0-3/10").header("X-Old", "kept"),
+            Some("bytes=4-6") => part("456", "bytes 4-6/10").header("X-Round", "two"),
+            Some("bytes=7-9") => part("789", "bytes 7-9/10").header("X-Round", "three"),
+            _ => Reply::new(500),
+        }
+    });
+    let proxy = Proxy::start(&origin).await;
+    for (range, body) in [("bytes=0-3", "0123"), ("bytes=4-6", "456")] {
+        ranged(&proxy, &[("Range", range)]).await.assert_is(206, body);
+    }
+    let joined = ranged(&proxy, &[("Range", "bytes=2-5")]).await;
+    joined.assert_is(206, "2345").assert_hit();
+    assert_eq!(joined.header("content-range"), Some("bytes 2-5/10"));
+    assert_eq!((joined.header("x-old"), joined.header("x-round")), (Some("kept"), Some("two")));
+    ranged(&proxy, &[("Range", "bytes=7-9")]).await.assert_is(206, "789");
+    let whole = ranged(&proxy, &[]).await;
+    whole.assert_is(200, BODY).assert_hit();
+    assert_eq!(whole.header("content-range"), None, "{whole:#?}");
+    assert_eq!((whole.header("x-old"), whole.header("x-round")), (Some("kept"), Some("three")));
+}

@@ -110,8 +110,13 @@ fn from_part(request: RequestView<'_>, entry: &Arc<Entry>) -> Option<Answer> {
     if request.directives.no_cache || !entry.lifetimes.is_fresh(request.now) {
         return None;
     }
-    let wanted =
-        conditional::select_from_part(request.method, request.headers, &entry.headers, part)?;
+    let wanted = conditional::select_from_part(
+        request.method,
+        request.headers,
+        &entry.headers,
+        part,
+        request.now,
+    )?;
     let reply = Reply::StoredPart(Arc::clone(entry), wanted, part.complete_length);
     Some(Answer { seen: Some(entry.seen_seq), ..Answer::new(reply, Outcome::Hit) })
 }

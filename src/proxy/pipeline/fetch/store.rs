@@ -236,7 +236,7 @@ impl Storing<'_> {
     }
 
     /// Stores a part, joined with the part that is there already where both are of one
-    /// representation (RFC 9111 §3.4). A complete response is never replaced by a part.
+    /// representation: the fields of the newer one update the others (RFC 9111 §3.4). A complete response is never replaced by a part.
     fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
         let shared = self.request.shared;
         let wanted = Wanted::of(draft.digest, draft.key, self.request.headers);
@@ -262,8 +262,9 @@ impl Storing<'_> {
         let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
         body.extend_from_slice(left);
         body.extend_from_slice(&right[overlap..]);
-        let mut headers = draft.headers.clone();
+        let mut headers = update::updated(&old.headers, draft.headers);
         headers.remove(http::header::CONTENT_RANGE);
+        let draft = Draft { headers: &headers, ..draft };
         let log = LogSpan {
             born: draft.log.born.min(old.born_seq),
             seen: draft.log.seen.max(old.seen_seq),
@@ -271,7 +272,6 @@ impl Storing<'_> {
         let entry = if joined.part.is_complete() {
             Entry::new(Draft {
                 status: StatusCode::OK,
-                headers: &headers,
                 body: body.freeze(),
                 part: None,
                 log,
