@@ -3,6 +3,7 @@
 //! Only what is provably one representation is combined: both parts carry the same strong
 //! validator and the same complete length. Everything else is passed through and forgotten.
 
+use http::HeaderValue;
 use http::header::{ETAG, HeaderMap};
 
 use crate::range::{ByteRange, content_range};
@@ -60,6 +61,12 @@ impl Part {
         self.range.count() == self.complete_length
     }
 
+    /// The `Content-Range` that says which part it is (RFC 9110 §14.4).
+    pub fn content_range(&self) -> Option<HeaderValue> {
+        let Part { range: ByteRange { first, last }, complete_length } = self;
+        HeaderValue::from_str(&format!("bytes {first}-{last}/{complete_length}")).ok()
+    }
+
     /// Whether the part holds all of `wanted`.
     pub fn covers(&self, wanted: ByteRange) -> bool {
         self.range.first <= wanted.first && wanted.last <= self.range.last
@@ -95,6 +102,7 @@ mod tests {
         let joined = join((&a, pa), (&b, pb)).unwrap();
         assert!(joined.part.is_complete() && joined.old_first);
         assert_eq!(joined.overlap, 2);
+        assert_eq!(pa.content_range(), a.get("content-range").cloned());
         let c = headers("bytes 6-9/10", "\"a\"");
         assert!(join((&a, pa), (&c, storable_part(&c, 4).unwrap())).is_none());
         let d = headers("bytes 5-9/10", "\"z\"");

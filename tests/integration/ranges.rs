@@ -124,6 +124,32 @@ async fn a_part_is_never_served_as_the_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn joined_parts_vary_by_what_either_of_them_varied() {
+    let origin = Origin::start().await;
+    origin.on("/r", |r| {
+        let part = |body: &str, range: &str| {
+            let part = Reply::new(206).body(body).header("Cache-Control", "max-age=600");
+            part.header("Content-Range", range).header("ETag", "\"v1\"")
+        };
+        match r.header("range") {
+            Some("bytes=0-3") => part("0123", "bytes 0-3/10").header("Vary", "X-User"),
+            _ => part("456", "bytes 4-6/10"),
+        }
+    });
+    let proxy = Proxy::start(&origin).await;
+    let a = ("X-User", "a");
+    for range in ["bytes=0-3", "bytes=4-6"] {
+        ranged(&proxy, &[("Range", range), a]).await.assert_status(206);
+    }
+    let joined = ranged(&proxy, &[("Range", "bytes=2-5"), a]).await;
+    joined.assert_is(206, "2345").assert_hit();
+    assert_eq!(joined.header("vary"), Some("X-User"), "{joined:#?}");
+    let other = ranged(&proxy, &[("Range", "bytes=0-3"), ("X-User", "b")]).await;
+    assert!(!other.cache().has("hit"), "{other:#?}");
+    assert_eq!(origin.hits("/r"), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_206_that_contradicts_itself_is_not_stored() {
     let origin = Origin::start().await;
     origin.on("/r", |r| match r.header("range") {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_RANGE;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
@@ -143,7 +144,7 @@ impl Storing<'_> {
         if head.status != StatusCode::PARTIAL_CONTENT {
             self.keep(&Arc::new(Entry::new(draft)));
         } else if let Some(part) = partial::storable_part(&head.headers, draft.body.len() as u64) {
-            self.keep_part(draft, part, bytes_max);
+            self.keep_part(draft, part, exchange, bytes_max);
         } else {
             shared.metrics.count_store(NotStored::Partial.as_str());
         }
@@ -165,7 +166,6 @@ impl Storing<'_> {
         let RequestView { shared, route, .. } = self.request;
         let headers = update::updated(&stored.headers, newer);
         let variant = Variant::of(&headers, self.request.headers);
-        let facts = self.request.facts();
         let draft = Draft {
             recency: Recency::of(&headers, exchange),
             headers: &headers,
@@ -174,13 +174,7 @@ impl Storing<'_> {
             now: shared.clock.now(),
             ..stored.draft()
         };
-        let judged = storable::decide(facts, stored.status, &headers, exchange, &route.store);
-        let judged = judged.and_then(|judged| {
-            match varies_by_what_is_added(&headers, self.request.headers, self.client) {
-                true => Err(NotStored::VaryClient),
-                false => Ok(judged),
-            }
-        });
+        let judged = self.judge_updated(stored.status, &headers, exchange);
         match judged {
             Ok(Stored { lifetimes, omit }) => Ok(Arc::new(Entry::new(Draft {
                 omit: &omit,
@@ -189,6 +183,22 @@ impl Storing<'_> {
                 ..draft
             }))),
             Err(why) => Err((Arc::new(Entry::new(draft)), why)),
+        }
+    }
+
+    /// Whether a response may be stored under these fields, some of which are of an earlier one.
+    fn judge_updated(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        exchange: Exchange,
+    ) -> Result<Stored, NotStored> {
+        let RequestView { route, .. } = self.request;
+        let judged =
+            storable::decide(self.request.facts(), status, headers, exchange, &route.store)?;
+        match varies_by_what_is_added(headers, self.request.headers, self.client) {
+            true => Err(NotStored::VaryClient),
+            false => Ok(judged),
         }
     }
 
@@ -236,8 +246,9 @@ impl Storing<'_> {
     }
 
     /// Stores a part, joined with the part that is there already where both are of one
-    /// representation: the fields of the newer one update the others (RFC 9111 §3.4). A complete response is never replaced by a part.
-    fn keep_part(&self, draft: Draft<'_>, part: Part, bytes_max: u64) {
+    /// representation: the fields of the newer one update the others, and what results must be
+    /// storable (RFC 9111 §3.4). A complete response is never replaced by a part.
+    fn keep_part(&self, draft: Draft<'_>, part: Part, exchange: Exchange, bytes_max: u64) {
         let shared = self.request.shared;
         let wanted = Wanted::of(draft.digest, draft.key, self.request.headers);
         let old = match shared.memory.get(wanted) {
@@ -253,33 +264,39 @@ impl Storing<'_> {
         let Some(joined) = partial::join((&old.headers, old_part), (draft.headers, part)) else {
             return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
         };
+        let mut headers = update::updated(&old.headers, draft.headers);
+        let judged = self.judge_updated(draft.status, &headers, exchange);
+        let (false, Ok(Stored { lifetimes, omit })) =
+            (joined.part.range.count() > bytes_max, judged)
+        else {
+            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
+        };
         let (left, right) =
             if joined.old_first { (&old.body, &draft.body) } else { (&draft.body, &old.body) };
-        if joined.part.range.count() > bytes_max {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        }
         let overlap = usize::try_from(joined.overlap).unwrap_or(usize::MAX).min(right.len());
         let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
         body.extend_from_slice(left);
         body.extend_from_slice(&right[overlap..]);
-        let mut headers = update::updated(&old.headers, draft.headers);
-        headers.remove(http::header::CONTENT_RANGE);
-        let draft = Draft { headers: &headers, ..draft };
+        let complete = joined.part.is_complete();
+        headers.remove(CONTENT_RANGE);
+        if let Some(value) = joined.part.content_range().filter(|_| !complete) {
+            headers.insert(CONTENT_RANGE, value);
+        }
         let log = LogSpan {
             born: draft.log.born.min(old.born_seq),
             seen: draft.log.seen.max(old.seen_seq),
         };
-        let entry = if joined.part.is_complete() {
-            Entry::new(Draft {
-                status: StatusCode::OK,
-                body: body.freeze(),
-                part: None,
-                log,
-                ..draft
-            })
-        } else {
-            Entry::new(Draft { body: body.freeze(), part: Some(joined.part), log, ..draft })
-        };
+        let entry = Entry::new(Draft {
+            status: if complete { StatusCode::OK } else { draft.status },
+            headers: &headers,
+            omit: &omit,
+            body: body.freeze(),
+            part: Some(joined.part).filter(|_| !complete),
+            variant: Variant::of(&headers, self.request.headers),
+            lifetimes,
+            log,
+            ..draft
+        });
         self.keep(&Arc::new(entry));
     }
 }
