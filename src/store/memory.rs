@@ -176,7 +176,7 @@ impl MemoryTier {
     }
 
     /// Stores a response, replacing the one with the same selecting values as the table of
-    /// [`supersede`](outrigger_semantics::supersede) says.
+    /// [`supersede`] says.
     ///
     /// `still_valid` tells whether an entry is untouched by purges: one that is not gives way to all.
     ///
