@@ -260,10 +260,16 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 /// Whether a request asks to change the protocol of its connection (RFC 9110 §7.8).
+///
+/// One that names HTTP/2 does not count: RFC 9113 §3.1 has taken that way to HTTP/2 back, and in the
+/// tunnel requests would pass unseen, past policy and whatever stands in front.
 pub(crate) fn wants_upgrade(headers: &HeaderMap, version: Version) -> bool {
     version == Version::HTTP_11
         && headers.contains_key(UPGRADE)
         && list(headers, &CONNECTION).any(|member| member.eq_ignore_ascii_case(b"upgrade"))
+        && !list(headers, &UPGRADE).any(|protocol| {
+            protocol.eq_ignore_ascii_case(b"h2c") || protocol.eq_ignore_ascii_case(b"h2")
+        })
 }
 
 /// Whether policy lists `Surrogate-Control`, which is then announced to the origin.
