@@ -63,7 +63,13 @@ async fn explanation(admin: &Admin, query: &str) -> Result<serde_json::Value, Qu
 }
 
 fn next_json(next: &NextAnswer) -> serde_json::Value {
-    json!({"answer": next.answer, "effect": next.effect, "rfc": next.rfc, "because": next.why})
+    json!({
+        "answer": next.answer,
+        "for": next.asker,
+        "effect": next.effect,
+        "rfc": next.rfc,
+        "because": next.why,
+    })
 }
 
 fn reason_json(why: NotStored) -> serde_json::Value {

@@ -25,8 +25,8 @@ use crate::state::Shared;
 pub struct Live {
     /// The tier.
     pub tier: &'static str,
-    /// `hit`, `stale`, `invalid` (a later answer has ended its use), `purged`, `vary-miss`, `miss`, `refused`, `off` or
-    /// `unavailable`.
+    /// `hit`, `stale`, `invalid` (a later answer has ended its use), `purged`, `vary-miss`, `miss`,
+    /// `refused`, `off` or `unavailable`.
     pub state: &'static str,
     /// Status of the stored response.
     pub status: Option<u16>,
@@ -53,6 +53,8 @@ pub struct Live {
 pub struct NextAnswer {
     /// The answer.
     pub answer: &'static str,
+    /// For whom it was asked.
+    pub asker: &'static str,
     /// What becomes of the stored response.
     pub effect: &'static str,
     /// The section that says so.
@@ -124,8 +126,9 @@ pub async fn explain_live(
     let directives = route.request_directives(headers);
     let request =
         RequestView { shared, route, key: &key, method, headers, directives: &directives, now };
-    let memory = shared.memory.get(Wanted::of(key.digest(), key.text(), headers));
     let wanted = Wanted::of(key.digest(), key.text(), headers);
+    let memory = shared.memory.peek(wanted);
+    let next = next_answers(request, &memory);
     let departed = shared.memory.departure(key.digest()).map(|why| match why {
         Departure::Evicted => MissCause::Evicted.as_str(),
         Departure::Expired => MissCause::Expired.as_str(),
@@ -141,7 +144,6 @@ pub async fn explain_live(
             tiers.push(Live::nothing(tier.name(), "off"));
         }
     }
-    let next = next_answers(request);
     let remembered_uncacheable = request.passed_since();
     let authority = target.authority.as_sent();
     let route_guard = active.guard(route, arrival.entry.map(|entry| (entry, authority)));
@@ -182,29 +184,34 @@ impl Live {
     }
 }
 
-/// The row of the table for what memory holds now.
-fn next_answers(request: RequestView<'_>) -> Vec<NextAnswer> {
-    let RequestView { shared, key, headers, method, .. } = request;
-    let stored = match shared.memory.get(Wanted::of(key.digest(), key.text(), headers)) {
-        Lookup::Hit(entry) => shared.log.verdict(&entry) != Verdict::Purged && entry.is_good(),
+/// The rows of the table for what memory holds now. What may not be stored stands there twice, unless
+/// the request has credentials: whether the answer is for everybody shows only when it comes.
+fn next_answers(request: RequestView<'_>, memory: &Lookup) -> Vec<NextAnswer> {
+    let RequestView { shared, headers, method, .. } = request;
+    let stored = match memory {
+        Lookup::Hit(entry) => shared.log.verdict(entry) != Verdict::Purged && entry.is_good(),
         _ => false,
     };
     let held = if stored { Held::Older } else { Held::Nothing };
-    let asker = match request.route.cookies.has_credentials(headers) {
-        true => Asker::Client,
-        false if *method == Method::HEAD => Asker::Head,
-        false => Asker::Anyone,
+    let askers: &[Asker] = match request.route.cookies.has_credentials(headers) {
+        true => &[Asker::Client],
+        false if *method == Method::HEAD => &[Asker::Head],
+        false => &[Asker::Anyone, Asker::Client],
     };
     let answers = Answer::VARIANTS.iter();
     // Nothing can be confirmed where nothing is stored.
     let possible = answers.filter(|answer| stored || **answer != Answer::Confirms);
-    possible
-        .map(|answer| {
-            let cell = supersede::cell(held, *answer, asker);
-            let (answer, effect) = (answer.as_str(), cell.effect.as_str());
-            NextAnswer { answer, effect, rfc: cell.rfc, why: cell.why }
-        })
-        .collect()
+    let rows = possible.flat_map(|answer| {
+        let differ = stored && *answer == Answer::Unstorable;
+        let askers = if differ { askers } else { &askers[..1] };
+        askers.iter().map(move |asker| (*answer, *asker))
+    });
+    rows.map(|(answer, asker)| {
+        let cell = supersede::cell(held, answer, asker);
+        let (answer, asker, effect) = (answer.as_str(), asker.as_str(), cell.effect.as_str());
+        NextAnswer { answer, asker, effect, rfc: cell.rfc, why: cell.why }
+    })
+    .collect()
 }
 
 fn live(request: RequestView<'_>, tier: &'static str, found: Lookup) -> Live {

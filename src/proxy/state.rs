@@ -232,9 +232,13 @@ impl Shared {
     }
 
     /// Why requests for a key are passed on, as the first of them found out; `credentials` tells
-    /// whether the request has some.
-    pub(crate) fn passed_since(&self, digest: u128, credentials: bool) -> Option<NotStored> {
-        let for_one = || self.for_one_client.get(&digest).filter(|_| credentials);
+    /// whether the request has some, and is asked only where that counts.
+    pub(crate) fn passed_since(
+        &self,
+        digest: u128,
+        credentials: impl FnOnce() -> bool,
+    ) -> Option<NotStored> {
+        let for_one = || self.for_one_client.get(&digest).filter(|_| credentials());
         self.hit_for_miss.get(&digest).or_else(for_one)
     }
 

@@ -149,6 +149,11 @@ impl Effect {
 }
 
 impl Asker {
+    /// The stable name used in `explain`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
     /// For whom a GET was asked: `personal` says that it carried credentials, or that its answer is
     /// for it alone. Most client errors speak of the request or of who sent it, and so do not show
     /// others what became of the resource.

@@ -118,6 +118,22 @@ pub fn held(
     }
 }
 
+/// Whether a stored response gives way to another one for the same requests.
+fn gives_way(
+    have: &Entry,
+    entry: &Entry,
+    now: UnixMillis,
+    still_valid: impl Fn(&Entry) -> bool,
+) -> Result<(), NotStored> {
+    let answer = Answer::of(entry.status, Ok(()));
+    let held = held(have, entry.recency, now, still_valid);
+    match supersede::cell(held, answer, Asker::Anyone).effect {
+        Effect::Store | Effect::Replace => Ok(()),
+        Effect::StandIn => Err(NotStored::KeptGood),
+        _ => Err(NotStored::Overtaken),
+    }
+}
+
 /// Numbers that the memory tier counts itself.
 #[derive(Debug, Default)]
 pub struct MemoryCounts {
@@ -161,16 +177,22 @@ impl MemoryTier {
 
     /// Looks for a stored response whose selecting fields match. Waits for nothing.
     pub fn get(&self, wanted: Wanted<'_>) -> Lookup {
+        let found = self.peek(wanted);
+        if let Lookup::Hit(entry) = &found {
+            entry.note_hit();
+        }
+        found
+    }
+
+    /// The same for those who only look: it does not count as a use of what is found.
+    pub fn peek(&self, wanted: Wanted<'_>) -> Lookup {
         let Some(slot) = self.cache.get(&wanted.digest) else { return Lookup::Miss(Miss::Uri) };
         if *slot.key != *wanted.key {
             return Lookup::Miss(Miss::Uri);
         }
         // The most recently stored variant comes first (RFC 9111 §4.1).
         match slot.variants.iter().find(|entry| entry.variant.matches(wanted.headers)) {
-            Some(entry) => {
-                entry.note_hit();
-                Lookup::Hit(Arc::clone(entry))
-            }
+            Some(entry) => Lookup::Hit(Arc::clone(entry)),
             None => Lookup::Miss(Miss::Variant),
         }
     }
@@ -221,7 +243,7 @@ impl MemoryTier {
         for have in old.filter(|slot| slot.key == entry.key).iter().flat_map(|s| &s.variants) {
             let same_names = have.variant.names().eq(entry.variant.names());
             if have.variant == entry.variant || !same_names {
-                self.gives_way(have, entry, now, &still_valid)?;
+                gives_way(have, entry, now, &still_valid)?;
                 if same_names {
                     // What takes the place of a useful variant is taken for useful.
                     let hits = have.hits.load(Ordering::Relaxed);
@@ -243,26 +265,9 @@ impl MemoryTier {
         Ok((Slot { key: Arc::clone(&entry.key), variants }, dropped))
     }
 
-    /// Whether a stored response gives way to another one for the same requests.
-    fn gives_way(
-        &self,
-        have: &Entry,
-        entry: &Entry,
-        now: UnixMillis,
-        still_valid: impl Fn(&Entry) -> bool,
-    ) -> Result<(), NotStored> {
-        let answer = Answer::of(entry.status, Ok(()));
-        let held = held(have, entry.recency, now, still_valid);
-        match supersede::cell(held, answer, Asker::Anyone).effect {
-            Effect::Store | Effect::Replace => Ok(()),
-            Effect::StandIn => Err(NotStored::KeptGood),
-            _ => Err(NotStored::Overtaken),
-        }
-    }
-
     /// Ends uses of a stored response, if it is not more recent than the answer that does so: `change`
     /// makes its new lifetimes of the old ones. Returns what is stored now; `None` if it was left
-    /// alone.
+    /// as it was.
     pub fn supersede(
         &self,
         wanted: Wanted<'_>,
@@ -280,7 +285,11 @@ impl MemoryTier {
             if recency.is_older_than(entry.recency, entry.lifetimes.is_fresh(now)) {
                 return Op::Nop;
             }
-            *entry = Arc::new(entry.superseded(change(entry.lifetimes), recency, now));
+            let lifetimes = change(entry.lifetimes);
+            if lifetimes == entry.lifetimes {
+                return Op::Nop;
+            }
+            *entry = Arc::new(entry.superseded(lifetimes, recency, now));
             ended = Some(Arc::clone(entry));
             Op::Put(Arc::new(Slot { key: Arc::clone(&slot.key), variants }))
         });

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::support::{Origin, Proxy, Reply, Script, Setup, chunk, head, last_chunk, metric};
+use crate::support::{
+    Origin, Proxy, Reply, Script, Setup, chunk, eventually, head, last_chunk, metric,
+};
 
 async fn explain(proxy: &Proxy, path: &str) -> Value {
     let page = proxy.admin(&format!("/explain?url=http://shop.test{path}")).await;
@@ -89,16 +91,16 @@ async fn a_miss_says_why_it_is_one() {
     assert_eq!(purged.cache().get("detail"), Some("purged"));
     assert_eq!(misses(&proxy, "purged").await, 1.0);
     // Far more than memory holds: what made room is told from what was never here.
-    for round in 0..3 {
+    for n in 0..60 {
+        proxy.get(&format!("/{n}")).await.assert_status(200);
+    }
+    eventually("a miss of what was evicted", || async {
         for n in 0..60 {
             proxy.get(&format!("/{n}")).await.assert_status(200);
         }
-        if round > 0 && misses(&proxy, "evicted").await > 0.0 {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    }
-    panic!("nothing was evicted, or it was not told");
+        (misses(&proxy, "evicted").await > 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +140,9 @@ async fn explain_says_by_what_a_response_varies_and_what_the_next_answer_would_d
         assert_eq!(next(&found, answer).as_deref(), Some(effect), "{answer}: {found}");
     }
     assert!(found["next"][0]["rfc"].as_str().unwrap().starts_with("RFC "));
+    let for_one = |row: &&Value| row["answer"] == "unstorable" && row["for"] == "client";
+    let row = found["next"].as_array().unwrap().iter().find(for_one).unwrap();
+    assert_eq!(row["effect"], "end-stale", "{found}");
     proxy.fetch("GET", "/v", &[("Cache-Control", "no-cache")]).await.assert_status(404);
     assert_eq!(explain(&proxy, "/v").await["stored"]["state"], "invalid");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use outrigger_guard::{Breaker, Ticket, TicketResult};
 use outrigger_policy::guard::{FailureKind, FailureSet};
 
+use crate::grpc;
 use crate::guard::ejections::Ejections;
 use crate::guard::revalidation::RevalidationWatch;
 
@@ -163,7 +164,7 @@ impl Report {
         if !self.failures.looks_at_grpc() {
             return;
         }
-        let status = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok());
+        let status = headers.get(&grpc::STATUS).and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(code) = status {
             self.failed(FailureKind::Grpc(code));
         }

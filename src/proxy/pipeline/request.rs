@@ -84,7 +84,7 @@ impl<'a> RequestView<'a> {
 
     /// Why requests like it are passed on without a look into the store; `None` if they are not.
     pub(crate) fn passed_since(&self) -> Option<NotStored> {
-        let credentials = self.route.cookies.has_credentials(self.headers);
+        let credentials = || self.route.cookies.has_credentials(self.headers);
         self.shared.passed_since(self.key.digest(), credentials)
     }
 

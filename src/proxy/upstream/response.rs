@@ -150,13 +150,19 @@ impl UpstreamBody {
             Some(_) => BEGIN_COUNTED,
             None => BEGIN_OPEN,
         };
-        let until = Instant::now() + wait;
-        let until = self.deadline.map_or(until, |deadline| deadline.min(until));
-        let first = std::future::poll_fn(|cx| self.poll_incoming(cx));
-        let first = tokio::select! {
-            biased;
-            first = first => first.transpose()?,
-            () = tokio::time::sleep_until(until) => None,
+        // Most bodies have begun already: no timer for those.
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(self.poll_incoming(cx))).await;
+        let first = match at_once {
+            Poll::Ready(first) => first.transpose()?,
+            Poll::Pending => {
+                let until = Instant::now() + wait;
+                let until = self.deadline.map_or(until, |deadline| deadline.min(until));
+                let first = std::future::poll_fn(|cx| self.poll_incoming(cx));
+                match tokio::time::timeout_at(until, first).await {
+                    Ok(first) => first.transpose()?,
+                    Err(_) => None,
+                }
+            }
         };
         match first.map(Frame::into_data) {
             Some(Ok(data)) => self.first = data,

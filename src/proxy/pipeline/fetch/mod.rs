@@ -1,9 +1,10 @@
 //! Fetching for the store: who fetches (`collapse`), the fetch itself (`run`), storing what it
-//! brings (`store`), how long it goes on without clients (`outlive`), and refreshing behind a
+//! brings (`store`, `parts`), how long it goes on without clients (`outlive`), and refreshing behind a
 //! response (`refresh`).
 
 mod collapse;
 mod outlive;
+mod parts;
 mod refresh;
 mod run;
 mod store;

@@ -8,15 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode};
-use outrigger_coherence::{Seq, Verdict};
+use outrigger_coherence::Seq;
 use outrigger_guard::MissPermit;
 use outrigger_policy::values::Consistency;
 use outrigger_semantics::freshness::Exchange;
-use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
-use outrigger_semantics::{Lifetimes, NotStored, Recency, UnixMillis, conditional, update};
+use outrigger_semantics::supersede::{self, Answer, Asker, Held};
+use outrigger_semantics::{NotStored, Recency, UnixMillis, conditional, update};
+use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
-use outrigger_store::memory::held;
-use outrigger_store::{Entry, Lookup};
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
 
@@ -334,20 +333,8 @@ impl Fetch {
     /// Ends what uses of the stored response a complete answer ends that may not be stored.
     fn outdate(&self, status: StatusCode, recency: Recency, why: NotStored) -> Held {
         let Some(stored) = &self.stored else { return Held::Nothing };
-        let (storing, now) = (self.storing(), self.now());
-        let current = match self.shared().memory.get(storing.request.wanted()) {
-            Lookup::Hit(entry) => entry,
-            _ => Arc::clone(stored),
-        };
-        let valid = |entry: &Entry| self.shared().log.verdict(entry) != Verdict::Purged;
-        let held = held(&current, recency, now, valid);
         let asker = Asker::of_get(status, self.is_personal(why));
-        match supersede::cell(held, Answer::of(status, Err(why)), asker).effect {
-            Effect::Invalidate => storing.supersede(stored, recency, Lifetimes::invalidated),
-            Effect::EndStale => storing.supersede(stored, recency, |old| old.without_stale(now)),
-            _ => {}
-        }
-        held
+        self.storing().answered(stored, recency, Answer::of(status, Err(why)), asker).0
     }
 
     /// A response that cannot be shared goes to the leader alone; the others are sent on.

@@ -1,21 +1,20 @@
 //! Storing: decides by RFC 9111 §3, hands the bytes to the readers as they come, and puts the
-//! response into the store when all have come. Parts of a representation are joined where that is
-//! safe (RFC 9111 §3.4).
+//! response into the store when all have come.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_RANGE;
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
 use outrigger_policy::key::digest;
 use outrigger_semantics::freshness::Exchange;
-use outrigger_semantics::partial::{self, Part};
+use outrigger_semantics::partial;
+use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
 use outrigger_semantics::{Lifetimes, NotStored, Recency, Stored, Variant, storable, update};
 use outrigger_store::entry::{Draft, LogSpan};
-use outrigger_store::lookup::Wanted;
+use outrigger_store::memory::held;
 use outrigger_store::{Entry, Lookup};
 use tokio::time::{Instant, timeout};
 
@@ -187,7 +186,7 @@ impl Storing<'_> {
     }
 
     /// Whether a response may be stored under these fields, some of which are of an earlier one.
-    fn judge_updated(
+    pub(super) fn judge_updated(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
@@ -202,17 +201,38 @@ impl Storing<'_> {
         }
     }
 
-    /// Ends uses of the stored response after an answer of this recency, here and in the tiers below:
-    /// `change` makes its new lifetimes of the old ones.
-    pub(crate) fn supersede(
+    /// Ends what uses of the stored response an answer ends that is not stored itself, by the table of
+    /// [`supersede`]. Returns what was held, and the effect; to freshen is left to the caller.
+    pub(crate) fn answered(
         &self,
         stored: &Entry,
         recency: Recency,
-        change: impl Fn(Lifetimes) -> Lifetimes,
-    ) {
+        answer: Answer,
+        asker: Asker,
+    ) -> (Held, Effect) {
+        let RequestView { shared, .. } = self.request;
+        let now = shared.clock.now();
+        let current = match shared.memory.peek(self.request.wanted()) {
+            Lookup::Hit(entry) => Some(entry),
+            _ => None,
+        };
+        let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Purged;
+        let held = held(current.as_deref().unwrap_or(stored), recency, now, valid);
+        let effect = supersede::cell(held, answer, asker).effect;
+        match effect {
+            Effect::Invalidate => self.supersede(stored, recency, Lifetimes::invalidated),
+            Effect::EndStale => self.supersede(stored, recency, |old| old.without_stale(now)),
+            _ => {}
+        }
+        (held, effect)
+    }
+
+    /// Ends uses of the stored response after an answer of this recency, here and in the tiers below:
+    /// `change` makes its new lifetimes of the old ones.
+    fn supersede(&self, stored: &Entry, recency: Recency, change: impl Fn(Lifetimes) -> Lifetimes) {
         let RequestView { shared, route, .. } = self.request;
         let (wanted, now) = (self.request.wanted(), shared.clock.now());
-        let ended = match shared.memory.get(wanted) {
+        let ended = match shared.memory.peek(wanted) {
             Lookup::Hit(_) => shared.memory.supersede(wanted, recency, now, change),
             // Memory may have lost it meanwhile.
             _ => Some(Arc::new(stored.superseded(change(stored.lifetimes), recency, now)))
@@ -243,61 +263,6 @@ impl Storing<'_> {
             }
             Err(why) => shared.metrics.count_store(why.as_str()),
         }
-    }
-
-    /// Stores a part, joined with the part that is there already where both are of one
-    /// representation: the fields of the newer one update the others, and what results must be
-    /// storable (RFC 9111 §3.4). A complete response is never replaced by a part.
-    fn keep_part(&self, draft: Draft<'_>, part: Part, exchange: Exchange, bytes_max: u64) {
-        let shared = self.request.shared;
-        let wanted = Wanted::of(draft.digest, draft.key, self.request.headers);
-        let old = match shared.memory.get(wanted) {
-            Lookup::Hit(old) if shared.log.verdict(&old) == Verdict::Valid => Some(old),
-            _ => None,
-        };
-        let Some(old) = old else {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        };
-        let Some(old_part) = old.part else {
-            return shared.metrics.count_store(NotStored::KeptGood.as_str());
-        };
-        let Some(joined) = partial::join((&old.headers, old_part), (draft.headers, part)) else {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        };
-        let mut headers = update::updated(&old.headers, draft.headers);
-        let judged = self.judge_updated(draft.status, &headers, exchange);
-        let (false, Ok(Stored { lifetimes, omit })) =
-            (joined.part.range.count() > bytes_max, judged)
-        else {
-            return self.keep(&Arc::new(Entry::new(Draft { part: Some(part), ..draft })));
-        };
-        let (left, right) =
-            if joined.old_first { (&old.body, &draft.body) } else { (&draft.body, &old.body) };
-        let overlap = usize::try_from(joined.overlap).unwrap_or(usize::MAX).min(right.len());
-        let mut body = BytesMut::with_capacity(left.len() + right.len() - overlap);
-        body.extend_from_slice(left);
-        body.extend_from_slice(&right[overlap..]);
-        let complete = joined.part.is_complete();
-        headers.remove(CONTENT_RANGE);
-        if let Some(value) = joined.part.content_range().filter(|_| !complete) {
-            headers.insert(CONTENT_RANGE, value);
-        }
-        let log = LogSpan {
-            born: draft.log.born.min(old.born_seq),
-            seen: draft.log.seen.max(old.seen_seq),
-        };
-        let entry = Entry::new(Draft {
-            status: if complete { StatusCode::OK } else { draft.status },
-            headers: &headers,
-            omit: &omit,
-            body: body.freeze(),
-            part: Some(joined.part).filter(|_| !complete),
-            variant: Variant::of(&headers, self.request.headers),
-            lifetimes,
-            log,
-            ..draft
-        });
-        self.keep(&Arc::new(entry));
     }
 }
 

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use http::header::ETAG;
 use http::{Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
-use outrigger_coherence::{LogError, Seq, Verdict};
+use outrigger_coherence::{LogError, Seq};
 use outrigger_policy::snapshot::Bypass;
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::supersede::{self, Asker, Effect};
-use outrigger_semantics::{Lifetimes, NotStored, Recency, update};
+use outrigger_semantics::{NotStored, Recency, update};
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
-use outrigger_store::memory::held;
 use outrigger_telemetry::Outcome;
 
 use crate::error::UpstreamError;
@@ -88,14 +87,11 @@ pub(crate) async fn forward(
     };
     let answer = match sent {
         Err(error) => Answer::failed(Arc::new(error), stored, reported.fwd),
-        Ok(response) if stands_in(request, stored.as_deref(), response.head.status) => {
-            drop(response);
-            match stored {
-                Some(stored) => Answer::stored(stored, Outcome::StaleIfError),
-                None => Answer::failed(Arc::new(UpstreamError::Aborted), None, reported.fwd),
-            }
-        }
         Ok(response) if response.head.status != StatusCode::SWITCHING_PROTOCOLS => {
+            if let Some(stored) = stands_in(request, stored.as_ref(), response.head.status) {
+                let answer = Answer::stored(stored, Outcome::StaleIfError);
+                return Answer { seen, consistency, ..answer };
+            }
             if reported.outcome == Outcome::Pass {
                 learn(context, request, &response);
             }
@@ -185,27 +181,24 @@ fn update_from_head(storing: Storing<'_>, stored: &Entry, response: &UpstreamRes
         Asker::Client => Asker::Client,
         _ => Asker::Head,
     };
-    let shared = storing.request.shared;
-    let (recency, now) = (Recency::of(&head.headers, *exchange), shared.clock.now());
-    let valid = |entry: &Entry| shared.log.verdict(entry) != Verdict::Purged;
-    let held = held(stored, recency, now, valid);
-    match supersede::cell(held, answer, asker).effect {
-        // What is invalid takes a validator to come into use again.
-        Effect::Freshen if stored.lifetimes.invalid && !head.headers.contains_key(ETAG) => {}
-        Effect::Freshen => {
-            let log = LogSpan { born, seen: stored.seen_seq.max(born) };
-            if let Ok(entry) = storing.freshened(stored, &head.headers, *exchange, log) {
-                storing.keep(&entry);
-            }
+    let recency = Recency::of(&head.headers, *exchange);
+    let (_, effect) = storing.answered(stored, recency, answer, asker);
+    // What is invalid takes a validator to come into use again.
+    let usable = !stored.lifetimes.invalid || head.headers.contains_key(ETAG);
+    if effect == Effect::Freshen && usable {
+        let log = LogSpan { born, seen: stored.seen_seq.max(born) };
+        if let Ok(entry) = storing.freshened(stored, &head.headers, *exchange, log) {
+            storing.keep(&entry);
         }
-        Effect::Invalidate => storing.supersede(stored, recency, Lifetimes::invalidated),
-        Effect::EndStale => storing.supersede(stored, recency, |old| old.without_stale(now)),
-        _ => {}
     }
 }
 
-/// Whether the stored response is served in place of this answer to HEAD (RFC 5861 §4).
-fn stands_in(request: RequestView<'_>, stored: Option<&Entry>, status: StatusCode) -> bool {
-    supersede::is_error_for_stale(status)
-        && stored.is_some_and(|stored| may_serve_on_error(request, stored))
+/// The stored response, if it is served in place of this answer to HEAD (RFC 5861 §4).
+fn stands_in(
+    request: RequestView<'_>,
+    stored: Option<&Arc<Entry>>,
+    status: StatusCode,
+) -> Option<Arc<Entry>> {
+    let stored = stored.filter(|_| supersede::is_error_for_stale(status))?;
+    may_serve_on_error(request, stored).then(|| Arc::clone(stored))
 }
