@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, COOKIE, DATE, FORWARDED, HOST, HeaderMap, HeaderName, MAX_FORWARDS, SET_COOKIE,
-    TE, UPGRADE, VARY, VIA,
+    CONTENT_TYPE, COOKIE, DATE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, MAX_FORWARDS,
+    SET_COOKIE, TE, TRAILER, UPGRADE, VARY, VIA,
 };
 use http::{HeaderValue, Version};
 use outrigger_policy::Side;
 use outrigger_semantics::UnixMillis;
-use outrigger_semantics::fields::{is_hop_by_hop, list, strip_hop_by_hop};
+use outrigger_semantics::fields::{is_hop_by_hop, list, remove_all, strip_nominated};
 use outrigger_semantics::targeted::{SURROGATE_CONTROL, SURROGATE_DEVICE};
 
 use crate::mesh;
@@ -125,13 +125,9 @@ pub(crate) fn to_upstream(
     join_cookies(headers);
     let trailers = list(headers, &TE).any(|member| member.eq_ignore_ascii_case(b"trailers"));
     let protocol = if upgrade { headers.get(UPGRADE).cloned() } else { None };
-    let trailer = headers.get(http::header::TRAILER).cloned();
-    strip_hop_by_hop(headers);
+    strip_nominated(headers);
     // hyper answers `Expect: 100-continue` when the body is first read for the upstream.
-    headers.remove(http::header::EXPECT);
-    if let Some(trailer) = trailer {
-        headers.insert(http::header::TRAILER, trailer);
-    }
+    remove_all(headers, |name| ends_here(name) || *name == EXPECT);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -147,7 +143,7 @@ pub(crate) fn to_upstream(
             headers.append(&SURROGATE_CAPABILITY, value);
         }
     }
-    mesh::strip(headers, client.side);
+    mesh::mark(headers, client.side);
     // On a mesh listener Envoy has set these fields.
     if client.side.is_none() {
         forwarded(headers, client);
@@ -224,12 +220,8 @@ pub(crate) fn from_upstream(
     identity: &ProxyIdentity,
     now: UnixMillis,
 ) {
-    let trailer = headers.get(http::header::TRAILER).cloned();
-    strip_hop_by_hop(headers);
-    mesh::strip_ours(headers);
-    if let Some(trailer) = trailer {
-        headers.insert(http::header::TRAILER, trailer);
-    }
+    strip_nominated(headers);
+    remove_all(headers, ends_here);
     headers.append(VIA, identity.via(version).clone());
     if !headers.contains_key(DATE) {
         headers.insert(DATE, now.to_http_date());
@@ -252,11 +244,15 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
         MAX_FORWARDS,
         SET_COOKIE,
     ];
-    mesh::strip_ours(trailers);
-    let barred = |name: &&HeaderName| is_hop_by_hop(name) || BARRED.contains(name);
-    while let Some(name) = trailers.keys().find(barred).cloned() {
-        trailers.remove(&name);
-    }
+    let barred =
+        |name: &HeaderName| mesh::is_ours(name) || is_hop_by_hop(name) || BARRED.contains(name);
+    remove_all(trailers, barred);
+}
+
+/// Whether a field is for this proxy and no further: hop-by-hop, or of the mesh. `Trailer` is passed
+/// on, as trailers are.
+fn ends_here(name: &HeaderName) -> bool {
+    mesh::is_ours(name) || (is_hop_by_hop(name) && *name != TRAILER)
 }
 
 /// Whether a request asks to change the protocol of its connection (RFC 9110 §7.8).
@@ -348,9 +344,15 @@ mod tests {
     #[test]
     fn hop_by_hop_fields_are_said_anew() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("te", "trailers"), ("upgrade", "websocket"), ("connection", "upgrade, x"), ("x", "1")]
-        {
+        for (name, value) in [
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("connection", "upgrade, x"),
+            ("x", "1"),
+            ("x-outrigger-peer", "spiffe://mesh/ns/a/sa/b"),
+            ("expect", "100-continue"),
+            ("trailer", "x-sum"),
+        ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let mut plain = headers.clone();
@@ -359,7 +361,10 @@ mod tests {
         assert_eq!(headers[CONNECTION], "upgrade");
         assert_eq!(headers[UPGRADE], "websocket");
         assert_eq!(headers[TE], "trailers");
-        assert!(!headers.contains_key("x"));
+        for gone in ["x", "x-outrigger-peer", "expect"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(headers[TRAILER], "x-sum");
         to_upstream(&mut plain, client("10.0.0.1"), &identity, false, false);
         assert!(!plain.contains_key(UPGRADE) && !plain.contains_key(CONNECTION));
     }

@@ -73,7 +73,7 @@ fn head_of(interim: &Interim) -> Vec<u8> {
     outrigger_semantics::fields::strip_hop_by_hop(&mut headers);
     // It has no content, and so no length of it (RFC 9110 §8.6).
     headers.remove(http::header::CONTENT_LENGTH);
-    mesh::strip_ours(&mut headers);
+    outrigger_semantics::fields::remove_all(&mut headers, mesh::is_ours);
     let reason = interim.status.canonical_reason().unwrap_or("");
     let mut out = format!("HTTP/1.1 {} {reason}\r\n", interim.status.as_u16()).into_bytes();
     for (name, value) in &headers {

@@ -23,6 +23,7 @@ mod interim;
 mod matcher;
 mod max_forwards;
 mod mesh;
+mod passed;
 mod pipeline;
 mod purge;
 mod refusal;

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use moka::sync::Cache;
 use outrigger_coherence::{PurgeLog, Verdict};
 use outrigger_guard::Force;
 use outrigger_policy::{Route, Side, Snapshot};
@@ -26,13 +25,9 @@ use crate::guard::{
 };
 use crate::headers::ProxyIdentity;
 use crate::matcher::CanonicalUris;
+use crate::passed::PassedKeys;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
-
-/// Keys remembered as not cacheable (hit-for-miss).
-const HIT_FOR_MISS_KEYS_MAX: u64 = 65_536;
-/// Time for which a key is remembered as not cacheable.
-const HIT_FOR_MISS_FOR: Duration = Duration::from_secs(60);
 
 /// The policy in force, with the metric handles and the guards of its routes.
 ///
@@ -122,11 +117,8 @@ pub struct Shared {
     pub(crate) unread: Arc<UnreadFetches>,
     /// By which fields the responses of keys vary.
     pub(crate) vary: KnownVary,
-    /// Digests of keys whose last response was not storable (hit-for-miss), and why it was not.
-    pub(crate) hit_for_miss: Cache<u128, NotStored>,
-    /// Digests of keys whose last response to a request with credentials was for that client alone:
-    /// the next such request goes to the upstream with the client's own conditions.
-    pub(crate) for_one_client: Cache<u128, NotStored>,
+    /// Keys whose last response was not storable (hit-for-miss).
+    pub(crate) passed: PassedKeys,
     pub(crate) identity: ProxyIdentity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
@@ -191,14 +183,7 @@ impl Shared {
             flights: Arc::default(),
             unread,
             vary: KnownVary::new(),
-            hit_for_miss: Cache::builder()
-                .max_capacity(HIT_FOR_MISS_KEYS_MAX)
-                .time_to_live(HIT_FOR_MISS_FOR)
-                .build(),
-            for_one_client: Cache::builder()
-                .max_capacity(HIT_FOR_MISS_KEYS_MAX)
-                .time_to_live(HIT_FOR_MISS_FOR)
-                .build(),
+            passed: PassedKeys::default(),
             identity: ProxyIdentity::new(parts.instance),
             tracing: parts.tracing,
             access_log: parts.access_log,
@@ -229,17 +214,6 @@ impl Shared {
     /// The policy in force at this moment.
     pub fn active(&self) -> Arc<Active> {
         self.policy.load_full()
-    }
-
-    /// Why requests for a key are passed on, as the first of them found out; `credentials` tells
-    /// whether the request has some, and is asked only where that counts.
-    pub(crate) fn passed_since(
-        &self,
-        digest: u128,
-        credentials: impl FnOnce() -> bool,
-    ) -> Option<NotStored> {
-        let for_one = || self.for_one_client.get(&digest).filter(|_| credentials());
-        self.hit_for_miss.get(&digest).or_else(for_one)
     }
 
     /// Puts a response that another pod has stored into memory too, unless memory has a better one.
@@ -325,8 +299,6 @@ impl Shared {
             loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 self.memory.run_pending_tasks();
-                self.hit_for_miss.run_pending_tasks();
-                self.for_one_client.run_pending_tasks();
                 self.watch.run_pending_tasks();
             }
         };

@@ -5,7 +5,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHORIZATION,
 };
 
 /// Splits one field line at commas outside quoted strings; members are trimmed, empty ones are
@@ -63,15 +63,20 @@ pub fn unquote(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
 
 /// Whether a field concerns one connection only (RFC 9110 §7.6.1) or a proxy on it.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, TRAILER].contains(name)
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
 }
 
 /// Whether a field is kept out of stored responses (RFC 9111 §3.1).
@@ -106,11 +111,15 @@ fn may_be_nominated(name: &HeaderName) -> bool {
 /// Fields that framing, routing or identity rest on cannot be nominated.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip_nominated(headers);
-    for name in [&CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE, &TRAILER] {
-        headers.remove(name);
+    remove_all(headers, is_hop_by_hop);
+}
+
+/// Removes the fields with unwanted names. Each name is looked at once, which costs less than to look
+/// up several that are seldom there.
+pub fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| unwanted(name)).cloned() {
+        headers.remove(&name);
     }
-    headers.remove(&KEEP_ALIVE);
-    headers.remove(&PROXY_CONNECTION);
 }
 
 /// Removes the fields that `Connection` nominates and leaves the standard hop-by-hop fields. A

@@ -11,5 +11,5 @@ mod health;
 
 pub use arrive::MeshSettings;
 pub(crate) use arrive::{Arrived, arrive};
-pub(crate) use fields::{is_ours, strip, strip_ours};
+pub(crate) use fields::{is_ours, mark};
 pub(crate) use health::is_health_check;

@@ -85,7 +85,7 @@ impl<'a> RequestView<'a> {
     /// Why requests like it are passed on without a look into the store; `None` if they are not.
     pub(crate) fn passed_since(&self) -> Option<NotStored> {
         let credentials = || self.route.cookies.has_credentials(self.headers);
-        self.shared.passed_since(self.key.digest(), credentials)
+        self.shared.passed.why(self.key.digest(), self.now, credentials)
     }
 
     /// Whether it has a cookie that may select the response of one user, and that the key does not

@@ -23,6 +23,7 @@ use crate::coalesce::flight::Resolution;
 use crate::coalesce::table::RegisteredFlight;
 use crate::error::UpstreamError;
 use crate::guard::{Urgency, forget_caller_deadline};
+use crate::passed::Whose;
 use crate::pipeline::fetch::outlive::Outlive;
 use crate::pipeline::fetch::store::Storing;
 use crate::pipeline::lookup;
@@ -359,11 +360,11 @@ impl Fetch {
             Some(_) => for_all && !status.is_server_error() && held != Held::Newer,
         };
         if uncacheable {
-            shared.hit_for_miss.insert(self.request.key.digest(), why);
+            shared.passed.note(self.request.key.digest(), why, Whose::Everybody, self.now());
         }
         let credentials = self.request.route().cookies.has_credentials(&self.request.parts.headers);
         if credentials && !self.ranged && why.is_of_the_response() {
-            shared.for_one_client.insert(self.request.key.digest(), why);
+            shared.passed.note(self.request.key.digest(), why, Whose::OneClient, self.now());
         }
         if let Some(direct) = direct {
             // A leader that has left loses its response; nobody else could use it.

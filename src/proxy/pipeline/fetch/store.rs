@@ -23,6 +23,7 @@ use crate::coalesce::readers::{Progress, Room};
 use crate::coalesce::table::RegisteredFlight;
 use crate::coalesce::vary;
 use crate::headers::{Client, varies_by_what_is_added};
+use crate::passed::Whose;
 use crate::pipeline::fetch::outlive::Outlive;
 use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
@@ -254,7 +255,7 @@ impl Storing<'_> {
         match kept {
             Ok(()) => {
                 shared.metrics.count_store("stored");
-                shared.hit_for_miss.invalidate(&key.digest());
+                shared.passed.forget_for_all(key.digest());
                 let rules = share_rules(route);
                 let offered = shared.tiers.iter().filter(|tier| tier.offer(entry, &rules)).count();
                 if let (0, Some(lock)) = (offered, self.lock) {
@@ -313,7 +314,8 @@ async fn pump(
         collected.total += chunk.len() as u64;
         if collected.total > collected.bytes_max && !collected.overflowed {
             collected.overflowed = true;
-            request.shared.hit_for_miss.insert(request.key.digest(), NotStored::TooLarge);
+            let (digest, now) = (request.key.digest(), request.shared.clock.now());
+            request.shared.passed.note(digest, NotStored::TooLarge, Whose::Everybody, now);
             collected.chunks = Vec::new();
             flight.unlist();
             flight.stop_keeping();

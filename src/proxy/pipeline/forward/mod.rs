@@ -75,12 +75,15 @@ pub(crate) async fn forward(
         Forward::Bypass(_) | Forward::Pass(..) => None,
     };
     let body = payload.body.take();
-    let mut call = context.plain_request(body);
-    if let Some(sent) = context.routing.sent_authority().filter(|_| bypasses) {
-        // A signature may cover it, and what comes back is not stored.
-        sent.clone_into(&mut call.authority);
-    }
-    let sending = |interim| send(context, UpstreamRequest { interim, ..call }, write);
+    let sending = |interim| {
+        let mut call = context.plain_request(body);
+        if let Some(sent) = context.routing.sent_authority().filter(|_| bypasses) {
+            // A signature may cover it, and what comes back is not stored.
+            sent.clone_into(&mut call.authority);
+        }
+        call.interim = interim;
+        send(context, call, write)
+    };
     let (sent, seen) = match with_interims(context, sending).await {
         Written::Sent(sent, seen) => (sent, seen),
         Written::Refused(error) => return Answer { consistency, ..unannounced(&error, reported) },
@@ -156,8 +159,7 @@ fn learn(context: &RequestContext, request: RequestView<'_>, response: &Upstream
     let client = context.forwarded_for();
     let storing = Storing { request, unheard: false, client, lock: None };
     if known && storing.judge(response).is_ok() {
-        request.shared.hit_for_miss.invalidate(&request.key.digest());
-        request.shared.for_one_client.invalidate(&request.key.digest());
+        request.shared.passed.forget(request.key.digest());
     }
 }
 
