@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use outrigger_diagnostic::Diagnostic;
 
 use crate::aliases::Aliases;
-use crate::document::{CacheDocument, Document, FALLBACK_ROUTE, RouteDocument, TtlDocument};
+use crate::document::{
+    CacheDocument, Document, FALLBACK_ROUTE, RouteDocument, StaleDocument, TtlDocument,
+};
 use crate::guard;
 use crate::yaml::{locate, parse_yaml};
 
@@ -48,6 +50,7 @@ fn check_route<'a>(
 ) -> Result<(), Diagnostic> {
     check_name(&route.name, names)?;
     check_ttl(&route.cache.ttl).map_err(|found| found.below("cache.ttl."))?;
+    check_stale(&route.cache.stale).map_err(|found| found.below("cache.stale."))?;
     check_coalesce(&route.cache).map_err(|found| found.below("cache."))?;
     guard::check(&route.guard).map_err(|found| found.below("guard."))
 }
@@ -82,6 +85,13 @@ fn check_ttl(ttl: &TtlDocument) -> Result<(), Diagnostic> {
         }
     }
     Ok(())
+}
+
+fn check_stale(stale: &StaleDocument) -> Result<(), Diagnostic> {
+    let Some(status) = stale.statuses.iter().find(|status| status.0 < 400) else { return Ok(()) };
+    let reason = format!("{} is no failure for which a stored response could stand in", status.0);
+    let fix = "name statuses from 400 on";
+    Err(Diagnostic::new(reason).at("statuses").fix(fix))
 }
 
 fn check_coalesce(cache: &CacheDocument) -> Result<(), Diagnostic> {

@@ -9,10 +9,12 @@ use outrigger_semantics::{SetCookie, StoreRules};
 
 use crate::aliases::Aliases;
 use crate::check::check;
+use crate::condition::{Condition, ConditionDocument};
 use crate::cookies::CookieRules;
 use crate::document::{
-    CacheDocument, Document, FALLBACK_ROUTE, InvalidAgeDocument, MatchDocument, RangeDocument,
-    RedisDocument, RequestDirectivesDocument, ScopeDocument, SetCookieDocument,
+    CacheDocument, Document, FALLBACK_ROUTE, HeadDocument, InvalidAgeDocument, MatchDocument,
+    MinUses, RangeDocument, RedisDocument, RequestDirectivesDocument, ScopeDocument,
+    SetCookieDocument,
 };
 use crate::guard::{self, GuardDocument, GuardRules};
 use crate::index::RouteIndex;
@@ -91,6 +93,11 @@ fn compile_route(
         name: name.into(),
         id,
         cache_enabled: cache.enabled,
+        bypass: conditions(&cache.bypass),
+        refresh: conditions(&cache.refresh),
+        min_uses: cache.min_uses.0,
+        head_fills: cache.head == HeadDocument::Fill,
+        stale_statuses: cache.stale.statuses.iter().map(|status| status.0).collect(),
         store: store_rules(cache),
         cookies: CookieRules {
             keyed: key.cookies.clone(),
@@ -115,6 +122,10 @@ fn compile_route(
     }
 }
 
+fn conditions(documents: &[ConditionDocument]) -> Vec<Condition> {
+    documents.iter().filter_map(Condition::of).collect()
+}
+
 /// A hash of what decides about canonical URIs: which routes match, in their order, what they make of
 /// a query, and the aliases.
 fn uri_rules(document: &Document) -> u128 {
@@ -124,11 +135,15 @@ fn uri_rules(document: &Document) -> u128 {
 }
 
 /// A hash of what decides about storing: how coherent copies are, where they go, when they are
-/// refreshed, and how long requests wait for each other, do not.
+/// refreshed, which requests reach the store, and how long they wait for each other, do not.
 fn rules_fingerprint(cache: &CacheDocument) -> u64 {
     let deciding = CacheDocument {
         consistency: Consistency::Eventual,
         redis: RedisDocument::default(),
+        bypass: Vec::new(),
+        refresh: Vec::new(),
+        min_uses: MinUses(1),
+        head: HeadDocument::Pass,
         early_refresh: false,
         coalesce_wait: None,
         ..cache.clone()

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::aliases::AliasDocument;
+use crate::condition::ConditionDocument;
 use crate::error::ValueError;
 use crate::guard::GuardDocument;
 use crate::mesh::{IdentityPattern, SideDocument};
@@ -93,6 +94,16 @@ pub struct MatchDocument {
 pub struct CacheDocument {
     /// Whether responses are stored and served from the store.
     pub enabled: bool,
+    /// Requests that go past the store: they are neither answered from it nor stored. Any of the
+    /// conditions is enough.
+    pub bypass: Vec<ConditionDocument>,
+    /// Requests whose responses are fetched anew and replace what is stored. Any of the conditions
+    /// is enough.
+    pub refresh: Vec<ConditionDocument>,
+    /// How often a key must have been asked for within ten minutes until a response of it is stored.
+    pub min_uses: MinUses,
+    /// What a HEAD does for which nothing is stored.
+    pub head: HeadDocument,
     /// Freshness lifetimes.
     pub ttl: TtlDocument,
     /// Windows in which stale responses may be served. They never override `must-revalidate`,
@@ -134,7 +145,7 @@ pub struct CacheDocument {
     /// Whether clients' `Cache-Control` (`no-cache`, `max-age`, …) is obeyed or ignored.
     pub request_directives: RequestDirectivesDocument,
     /// The targeted cache control fields that are obeyed, the first present one decides
-    /// (RFC 9213).
+    /// (RFC 9213). `surrogate-control` and `x-accel-expires` can be among them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<Vec<FieldName>>,
     /// What an `Age` that cannot be read means.
@@ -145,6 +156,10 @@ impl Default for CacheDocument {
     fn default() -> Self {
         CacheDocument {
             enabled: true,
+            bypass: Vec::new(),
+            refresh: Vec::new(),
+            min_uses: MinUses(1),
+            head: HeadDocument::Pass,
             ttl: TtlDocument::default(),
             stale: StaleDocument::default(),
             key: KeyDocument::default(),
@@ -162,6 +177,33 @@ impl Default for CacheDocument {
             request_directives: RequestDirectivesDocument::Honor,
             targets: None,
             invalid_age: InvalidAgeDocument::Ignore,
+        }
+    }
+}
+
+/// What a HEAD does for which nothing is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum HeadDocument {
+    /// It goes to the upstream as it is.
+    Pass,
+    /// It fetches and stores what a GET would, for the requests that come next.
+    Fill,
+}
+
+/// A number of uses, 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "u8")]
+#[schemars(!try_from)]
+pub struct MinUses(#[schemars(range(min = 1, max = 100))] pub u8);
+
+impl TryFrom<u8> for MinUses {
+    type Error = ValueError;
+
+    fn try_from(uses: u8) -> Result<Self, ValueError> {
+        match uses {
+            1..=100 => Ok(MinUses(uses)),
+            _ => Err(ValueError::form("number of uses", &uses.to_string(), "write 1 to 100")),
         }
     }
 }
@@ -253,6 +295,9 @@ pub struct StaleDocument {
     /// Serve stale for this long when the upstream fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_error: Option<Span>,
+    /// Statuses that count as such a failure, besides 500, 502, 503 and 504: for an upstream that
+    /// answers its own trouble with 404, 429 or the like.
+    pub statuses: Vec<StatusCode>,
 }
 
 /// Further parts of the cache key.

@@ -22,6 +22,9 @@ pub enum ValueError {
         "partition \"{0}\" needs a token that this version does not read: use header:NAME with a header that outputClaimToHeaders of your RequestAuthentication sets"
     )]
     Claim(String),
+    /// A condition on nothing, or on several things.
+    #[error("a condition wants exactly one of header, cookie and query")]
+    ConditionKinds,
     /// A path that is given in no way, or in several.
     #[error("path wants exactly one of exact, prefix and template")]
     PathKinds,

@@ -51,6 +51,9 @@ pub struct Explanation {
     /// How long this request would wait for another's fetch, where its route says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coalesce_wait_ms: Option<u64>,
+    /// What else the route says that bears on the request, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Whether the response would be stored; absent when no response was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreDecision>,
@@ -130,9 +133,21 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         .get(http::header::CONTENT_LENGTH)
         .is_some_and(|length| length.as_bytes() != b"0")
         || question.headers.contains_key(http::header::TRANSFER_ENCODING);
-    let classified =
-        route.classify(question.method, question.headers, &directives, has_body, question.arrival);
+    let query = target.query;
+    let classified = route.classify(
+        question.method,
+        question.headers,
+        &directives,
+        has_body,
+        query,
+        question.arrival,
+    );
     let lookup = match classified {
+        Ok(()) if route.refreshes(question.headers, query) => Decision {
+            yes: false,
+            reason: "refresh",
+            because: "a condition of cache.refresh holds: the response replaces what is stored",
+        },
         Ok(()) => Decision {
             yes: true,
             reason: "lookup",
@@ -144,6 +159,9 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     };
     let coalesce = if lookup.yes {
         coalesce_decision(route, question.headers, &key)
+    } else if lookup.reason == "refresh" {
+        let because = "a fetch under way may have begun before what the request is to see";
+        Decision { yes: false, reason: "refresh", because }
     } else {
         Decision { yes: false, reason: "bypass", because: "the store has no part in this request" }
     };
@@ -158,6 +176,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         store_decision(&lookup, request, status, headers, question.now, &route.store)
     });
     let coalesce_wait_ms = route.coalesce_wait_ms.filter(|_| coalesce.yes);
+    let lookup_or_refresh = lookup.yes || lookup.reason == "refresh";
     Explanation {
         route: route.name.to_string(),
         policy: snapshot.version().to_owned(),
@@ -166,8 +185,30 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         lookup,
         coalesce,
         coalesce_wait_ms,
+        also: if lookup_or_refresh { also(route, question.method) } else { Vec::new() },
         store,
     }
+}
+
+/// What a route says beyond its decisions.
+fn also(route: &Route, method: &Method) -> Vec<String> {
+    let mut said = Vec::new();
+    if route.min_uses > 1 {
+        let uses = route.min_uses;
+        said.push(format!("minUses: stored once asked for {uses} times within ten minutes"));
+    }
+    if *method == Method::HEAD && route.head_fills {
+        said.push("head: fill: it fetches and stores what a GET would".to_owned());
+    }
+    if !route.stale_statuses.is_empty() {
+        let statuses: Vec<_> = route.stale_statuses.iter().map(u16::to_string).collect();
+        said.push(format!(
+            "stale.statuses: within its stale-if-error window a stored response is served in place \
+             of {} too",
+            statuses.join(", ")
+        ));
+    }
+    said
 }
 
 fn store_decision(
@@ -190,7 +231,7 @@ fn store_decision(
         rules,
     );
     let decision = match storable::decide(request, status, headers, exchange, rules) {
-        _ if !lookup.yes => lookup.clone(),
+        _ if !lookup.yes && lookup.reason != "refresh" => lookup.clone(),
         Ok(_) => Decision { yes: true, reason: "stored", because: "the response may be stored" },
         Err(why) => Decision { yes: false, reason: why.as_str(), because: why.explanation() },
     };
@@ -229,6 +270,9 @@ impl std::fmt::Display for Explanation {
         if let Some(wait) = self.coalesce_wait_ms {
             writeln!(f, "{:<10} at most {wait} ms for another's fetch", "waits")?;
         }
+        for said in &self.also {
+            writeln!(f, "{:<10} {said}", "also")?;
+        }
         let Some(store) = &self.store else { return Ok(()) };
         line(f, "store", &store.decision)?;
         writeln!(
@@ -265,6 +309,29 @@ mod tests {
             now: UnixMillis(0),
         };
         explain(snapshot, &question)
+    }
+
+    #[test]
+    fn it_says_what_requests_do_beside_the_key() {
+        let policy = "routes:
+  - name: all
+    cache:
+      bypass: [{header: x-debug}]
+      refresh: [{query: fresh}]
+      minUses: 3
+      stale: {statuses: [404]}
+";
+        let snapshot = Snapshot::from_yaml("p.yaml", policy).unwrap();
+        let none = HeaderMap::new();
+        let plain = explained(&snapshot, "http://shop/a", &none);
+        assert!(plain.lookup.yes && plain.also.len() == 2, "{plain}");
+        let refresh = explained(&snapshot, "http://shop/a?fresh=1", &none);
+        assert_eq!((refresh.lookup.yes, refresh.lookup.reason), (false, "refresh"));
+        assert_eq!((refresh.coalesce.yes, refresh.coalesce.reason), (false, "refresh"));
+        let debug = (http::HeaderName::from_static("x-debug"), http::HeaderValue::from_static("1"));
+        let bypass = explained(&snapshot, "http://shop/a", &HeaderMap::from_iter([debug]));
+        assert_eq!(bypass.lookup.reason, "bypass-condition");
+        assert!(bypass.also.is_empty());
     }
 
     #[test]

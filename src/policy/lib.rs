@@ -13,6 +13,7 @@
 pub mod aliases;
 pub mod check;
 pub mod compile;
+pub mod condition;
 pub mod cookies;
 pub mod document;
 pub mod error;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
-use outrigger_semantics::{RequestDirectives, StoreRules, reuse};
+use http::{HeaderMap, Method, StatusCode};
+use outrigger_semantics::{RequestDirectives, StoreRules, reuse, supersede};
 
 use crate::aliases::Aliases;
+use crate::condition::Condition;
 use crate::cookies::CookieRules;
 use crate::guard::GuardRules;
 use crate::index::RouteIndex;
@@ -26,6 +27,16 @@ pub struct Route {
     pub id: usize,
     /// Whether responses are stored and served from the store.
     pub cache_enabled: bool,
+    /// Requests that go past the store, by any of these.
+    pub bypass: Vec<Condition>,
+    /// Requests that replace what is stored, by any of these.
+    pub refresh: Vec<Condition>,
+    /// How often a key must have been asked for until a response of it is stored.
+    pub min_uses: u8,
+    /// Whether a HEAD for which nothing is stored fetches what a GET would.
+    pub head_fills: bool,
+    /// Statuses for which stale responses stand in, besides those of RFC 5861 §4.
+    pub stale_statuses: Vec<u16>,
     /// What may be stored, and for how long.
     pub store: StoreRules,
     /// What the cache key holds.
@@ -85,6 +96,9 @@ pub enum Bypass {
     Precondition,
     /// The request says `no-store`.
     RequestNoStore,
+    /// A condition of the route holds.
+    #[strum(serialize = "bypass-condition")]
+    Condition,
     /// The route keeps callers apart, and this one is not known.
     UnknownPeer,
 }
@@ -104,6 +118,7 @@ impl Bypass {
             Self::Body => "the request has a body, which is not part of the key",
             Self::Precondition => "If-Match and If-Unmodified-Since are for the origin to judge",
             Self::RequestNoStore => "the request carries Cache-Control: no-store",
+            Self::Condition => "a condition of cache.bypass holds for the request",
             Self::UnknownPeer => {
                 "the route partitions by peer or namespace, and the caller has no identity from the mesh"
             }
@@ -121,8 +136,19 @@ impl Route {
         }
     }
 
+    /// Whether a stored response may be served in place of this status, where it is within its
+    /// stale-if-error window (RFC 5861 §4).
+    pub fn serves_stale_for(&self, status: StatusCode) -> bool {
+        supersede::is_error_for_stale(status) || self.stale_statuses.contains(&status.as_u16())
+    }
+
+    /// Whether the response to a request is to replace what is stored.
+    pub fn refreshes(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
+        self.refresh.iter().any(|condition| condition.holds(headers, query))
+    }
+
     /// Whether a request may be answered from the store, or else why not. `has_body` tells whether
-    /// a body follows, `arrival` what the mesh says.
+    /// a body follows, `query` is as the client sent it, `arrival` is what the mesh says.
     ///
     /// # Errors
     /// The reason to pass the request through.
@@ -132,6 +158,7 @@ impl Route {
         headers: &HeaderMap,
         directives: &RequestDirectives,
         has_body: bool,
+        query: Option<&str>,
         arrival: Arrival<'_>,
     ) -> Result<(), Bypass> {
         if *method != Method::GET && *method != Method::HEAD {
@@ -151,6 +178,9 @@ impl Route {
         }
         if directives.no_store {
             return Err(Bypass::RequestNoStore);
+        }
+        if self.bypass.iter().any(|condition| condition.holds(headers, query)) {
+            return Err(Bypass::Condition);
         }
         let known = match self.key.partition {
             Some(Partition::Peer) => arrival.peer.is_some(),

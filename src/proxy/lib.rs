@@ -33,6 +33,7 @@ mod state;
 mod sync;
 mod upgrade;
 mod upstream;
+mod uses;
 
 // Settings, as the composition fills them in.
 pub use mesh::MeshSettings;

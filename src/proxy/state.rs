@@ -28,6 +28,7 @@ use crate::matcher::CanonicalUris;
 use crate::passed::PassedKeys;
 use crate::settings::Settings;
 use crate::upstream::{Connector, EndpointState, Endpoints, Upstream};
+use crate::uses::Uses;
 
 /// The policy in force, with the metric handles and the guards of its routes.
 ///
@@ -119,6 +120,8 @@ pub struct Shared {
     pub(crate) vary: KnownVary,
     /// Keys whose last response was not storable (hit-for-miss).
     pub(crate) passed: PassedKeys,
+    /// How often keys have been asked for, on routes that store only what is.
+    pub(crate) uses: Uses,
     pub(crate) identity: ProxyIdentity,
     pub(crate) tracing: Option<Tracing>,
     pub(crate) access_log: Option<AccessLog>,
@@ -184,6 +187,7 @@ impl Shared {
             unread,
             vary: KnownVary::new(),
             passed: PassedKeys::default(),
+            uses: Uses::default(),
             identity: ProxyIdentity::new(parts.instance),
             tracing: parts.tracing,
             access_log: parts.access_log,

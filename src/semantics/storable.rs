@@ -61,6 +61,8 @@ pub enum NotStored {
     Disabled,
     /// A purge or a newer response overtook it.
     Overtaken,
+    /// The key has not been asked for often enough.
+    FewUses,
 }
 
 impl NotStored {
@@ -141,6 +143,7 @@ impl NotStored {
             Self::Partial => "the partial response cannot be combined or reused safely",
             Self::Disabled => "caching is switched off for this route",
             Self::Overtaken => "a purge or a newer response came first",
+            Self::FewUses => "the key has not been asked for as often as cache.minUses says",
         }
     }
 }
@@ -365,6 +368,7 @@ mod tests {
                 "partial",
                 "disabled",
                 "overtaken",
+                "few-uses",
             ]
         );
     }

@@ -7,14 +7,16 @@
 //!
 //! `Surrogate-Control` (W3C Edge Architecture note, 2001) can be put on the list. It is older than
 //! Structured Fields: its directives read like `Cache-Control`, and one with a parameter
-//! (`max-age=60;name`) speaks only to the surrogate of that name.
+//! (`max-age=60;name`) speaks only to the surrogate of that name. `X-Accel-Expires` of nginx can be put
+//! there too.
 
-use http::header::{CACHE_CONTROL, HeaderName};
+use http::header::{CACHE_CONTROL, DATE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use crate::directives::{DELTA_SECONDS_MAX, DirectiveScope, ResponseDirectives};
-use crate::fields::{list, split_unquoted};
+use crate::fields::{list, single, split_unquoted};
+use crate::time::{UnixMillis, parse_http_date};
 
 /// The targeted field that names this product.
 pub static OUTRIGGER_CACHE_CONTROL: HeaderName = HeaderName::from_static("outrigger-cache-control");
@@ -23,6 +25,9 @@ pub static CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-co
 
 /// The older field of the Edge Architecture note; obeyed only where policy lists it.
 pub static SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+/// nginx's field: a lifetime in seconds, `0` for none, or `@` and the time at which it ends in seconds
+/// since the epoch; obeyed only where policy lists it.
+pub static X_ACCEL_EXPIRES: HeaderName = HeaderName::from_static("x-accel-expires");
 /// The device token under which `Surrogate-Control` can address this cache.
 pub const SURROGATE_DEVICE: &str = "outrigger";
 
@@ -44,6 +49,8 @@ pub fn effective_directives(
         }
         let found = if *name == SURROGATE_CONTROL {
             parse_surrogate(headers)
+        } else if *name == X_ACCEL_EXPIRES {
+            parse_accel(headers)
         } else {
             parse_targeted(headers, name)
         };
@@ -89,6 +96,26 @@ fn parse_surrogate(headers: &HeaderMap) -> Option<ResponseDirectives> {
     }
     let directives = ResponseDirectives::parse(&ours);
     (directives != ResponseDirectives::default()).then_some(directives)
+}
+
+/// A time at which the lifetime ends counts from `Date`, as `Expires` does (RFC 9111 §4.2.1). `off` and
+/// what cannot be read say nothing.
+fn parse_accel(headers: &HeaderMap) -> Option<ResponseDirectives> {
+    let text = single(headers, &X_ACCEL_EXPIRES)?.to_str().ok()?.trim();
+    let seconds: i64 = match text.strip_prefix('@') {
+        None => text.parse().ok()?,
+        Some(end) => {
+            let date = single(headers, &DATE)?.as_bytes();
+            let end: i64 = end.parse().ok()?;
+            // The century of a two-digit year does not matter here.
+            let begin = parse_http_date(date, UnixMillis::from_secs(end))?.as_secs();
+            end.saturating_sub(begin)
+        }
+    };
+    let lifetime = seconds.clamp(0, i64::from(DELTA_SECONDS_MAX)) as u32;
+    let no_store = seconds <= 0;
+    let max_age = Some(lifetime).filter(|_| !no_store);
+    Some(ResponseDirectives { no_store, max_age, ..ResponseDirectives::default() })
 }
 
 fn apply(found: &mut ResponseDirectives, key: &str, value: &BareItem) {

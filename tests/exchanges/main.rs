@@ -39,7 +39,7 @@ macro_rules! files {
 
 files! {
     conditional failures freshness headers invalidation keys methods policy ranges
-    request_directives stale storing targeted validation vary
+    request_directives requests stale storing targeted validation vary
 }
 
 #[test]

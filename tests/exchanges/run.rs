@@ -9,7 +9,7 @@ use crate::case::{self, Case, File, Step, Value, Version};
 use crate::check::{Expected, upstream_saw};
 use crate::client::{Asked, Got, send};
 use crate::clock::Clock;
-use crate::upstream::{Upstream, script};
+use crate::upstream::{Upstream, answer};
 
 /// What a file's cases run against, with its upstream and its clock.
 pub struct Ground {
@@ -99,6 +99,8 @@ impl Ground {
         case: &Case,
         mut judge: impl FnMut(&Exchange<'_>) -> Option<String>,
     ) -> Option<String> {
+        // Shown only when the test fails: the last one is where it hung.
+        println!("{file}.yaml: {}", case.name);
         let base = case.base(file);
         let start = self.clock.now();
         let mut asked = 0;
@@ -108,7 +110,7 @@ impl Ground {
             let fill = Fill { now, start, base: base.clone() };
             let date = httpdate::fmt_http_date(now);
             let script = |step: &Step| {
-                script(step, &step.content_of_answer(at), &|text| fill.fill(text), &date)
+                answer(step, &step.content_of_answer(at), &|text| fill.fill(text), &date)
             };
             self.upstream.answer(&base, step.answers_in_order().map(script).collect());
             let got = send(server.addr, server.version, &request(step, &fill)).await;

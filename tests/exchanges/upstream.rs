@@ -8,7 +8,14 @@ use outrigger_test_support::{Origin, Request, Script, chunk, head, last_chunk};
 use crate::case::{Framing, Step, Value};
 
 /// Ready-made answers by what the URLs of a case begin with, the next one first.
-type Answers = Arc<Mutex<HashMap<String, VecDeque<Script>>>>;
+type Answers = Arc<Mutex<HashMap<String, VecDeque<Answer>>>>;
+
+/// The bytes of an answer, and of the same to HEAD.
+#[derive(Clone)]
+pub struct Answer {
+    whole: Script,
+    head: Script,
+}
 
 /// The upstream.
 pub struct Upstream {
@@ -31,14 +38,15 @@ impl Upstream {
                 0 | 1 => left.front().cloned(),
                 _ => left.pop_front(),
             });
-            next.unwrap_or_else(unexpected)
+            let Some(Answer { whole, head }) = next else { return unexpected() };
+            if request.method() == "HEAD" { head } else { whole }
         });
         Self { origin, answers }
     }
 
     /// Answers the requests of a case so from now on; none of them must come where there are no
     /// scripts.
-    pub fn answer(&self, base: &str, scripts: VecDeque<Script>) {
+    pub fn answer(&self, base: &str, scripts: VecDeque<Answer>) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.insert(base.to_owned(), scripts);
     }
@@ -60,9 +68,10 @@ fn unexpected() -> Script {
 }
 
 /// The bytes of a step's answer. `fill` replaces what stands in braces, `date` is the time now.
-pub fn script(step: &Step, body: &str, fill: &dyn Fn(&str) -> String, date: &str) -> Script {
+pub fn answer(step: &Step, body: &str, fill: &dyn Fn(&str) -> String, date: &str) -> Answer {
     if step.framing == Framing::Nothing {
-        return Script::new().close();
+        let nothing = Script::new().close();
+        return Answer { whole: nothing.clone(), head: nothing };
     }
     let status = step.answers();
     let bodyless = matches!(status, 100..=199 | 204 | 304);
@@ -83,14 +92,14 @@ pub fn script(step: &Step, body: &str, fill: &dyn Fn(&str) -> String, date: &str
         lines.push(("Content-Length".to_owned(), (body.len() + more).to_string()));
     }
     let lines: Vec<_> = lines.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    let script = Script::new().send(head(status, &lines));
-    if bodyless || step.method() == "HEAD" {
-        return script;
-    }
-    match step.framing {
+    let head = Script::new().send(head(status, &lines));
+    let script = head.clone();
+    let whole = match step.framing {
+        _ if bodyless => script,
         Framing::Chunked => script.send(chunk(body)).send(last_chunk(&[])),
         Framing::Unended => script.send(chunk(body)).close(),
         Framing::Close | Framing::Truncated => script.send(body).close(),
         _ => script.send(body),
-    }
+    };
+    Answer { whole, head }
 }

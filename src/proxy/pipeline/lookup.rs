@@ -36,10 +36,19 @@ pub(crate) enum Found {
 }
 
 /// Asks whether the store may answer at all, then the memory tier. Waits for nothing.
-pub(crate) fn at_once(request: RequestView<'_>, arrival: Arrival<'_>, has_body: bool) -> Found {
+/// `query` is as the client sent it.
+pub(crate) fn at_once(
+    request: RequestView<'_>,
+    query: Option<&str>,
+    arrival: Arrival<'_>,
+    has_body: bool,
+) -> Found {
     let RequestView { shared, route, method, headers, directives, .. } = request;
-    if let Err(bypass) = route.classify(method, headers, directives, has_body, arrival) {
+    if let Err(bypass) = route.classify(method, headers, directives, has_body, query, arrival) {
         return Found::Bypass(bypass);
+    }
+    if route.refreshes(headers, query) {
+        return Found::Distrusted(Distrust::Refresh);
     }
     if let Err(why) = trust::check(&shared.log, route.consistency, headers, request.now) {
         return Found::Distrusted(why);

@@ -65,7 +65,7 @@ pub(crate) async fn handle(
     }
     let asked = Asked::of(&admitted, request.headers(), now);
     let view = asked.view(shared, route, &request);
-    let found = lookup::at_once(view, arrival, has_body);
+    let found = lookup::at_once(view, request.uri().query(), arrival, has_body);
     let Found::Serve(entry, outcome) = found else {
         // What may wait keeps its state out of the future of a hit.
         let routing = Routing::of(&admitted, request.version());

@@ -87,7 +87,8 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
     if request.directives.only_if_cached {
         return Plan::Answer(Answer::new(Reply::OnlyIfCached, Outcome::OnlyIfCached));
     }
-    if *request.method == Method::HEAD {
+    let head = *request.method == Method::HEAD;
+    if head && !request.route.head_fills {
         return Plan::Forward(Forward::Head(stored, why, cause));
     }
     let stored = stored.filter(|entry| entry.part.is_none());
@@ -99,6 +100,7 @@ pub(crate) fn plan(request: RequestView<'_>, found: Found) -> Plan {
         return Plan::Forward(Forward::Pass(why, Some(reason)));
     }
     let ranged = stored.is_none()
+        && !head
         && !request.route.range_fetches_whole
         && range::parse(request.headers).is_some();
     Plan::Fetch(FetchPlan { stored, why, cause, ranged, distrust })

@@ -1,6 +1,6 @@
 //! The last stage: reports one outcome to the metrics, the access log and the span.
 
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body::Body;
 use outrigger_policy::Route;
 use outrigger_telemetry::access_log::AccessLine;
@@ -9,6 +9,7 @@ use outrigger_telemetry::{AnsweredBy, Outcome, ServerSpan};
 
 use crate::body::response::ResponseBody;
 use crate::pipeline::request::Received;
+use crate::pipeline::respond;
 use crate::state::Shared;
 
 /// Reports how a request ended, and hands on its response.
@@ -27,7 +28,7 @@ pub(crate) fn record(
     if span.is_some() || request.shared.access_log.is_some() {
         log(request, route, response.status(), outcome, span);
     }
-    response
+    if *request.method == Method::HEAD { respond::head_only(response) } else { response }
 }
 
 /// Reports a request whose head could not be read, and so has no target and no route.

@@ -29,6 +29,8 @@ pub(crate) enum Distrust {
     NoLease,
     /// There may be writes under way that the pod has not heard of.
     Unheard,
+    /// The route says that the response to this request replaces what is stored.
+    Refresh,
 }
 
 impl Distrust {
@@ -38,6 +40,7 @@ impl Distrust {
             Self::Behind(_) => "behind-session",
             Self::NoLease => "no-lease",
             Self::Unheard => "unheard-holds",
+            Self::Refresh => "refresh",
         }
     }
 }

@@ -59,6 +59,9 @@ pub(crate) async fn collapse(
     plan: FetchPlan,
 ) -> Fetched {
     request.shared.metrics.count_miss(plan.cause);
+    if request.route.min_uses > 1 {
+        request.shared.uses.count(request.key.digest(), request.now);
+    }
     let (flight, reader) = match join(context, request, &plan).await {
         Part::Fetch(flight, Some(reader)) => (flight, reader),
         Part::Fetch(_, None) => {

@@ -12,7 +12,7 @@ use outrigger_coherence::Seq;
 use outrigger_guard::MissPermit;
 use outrigger_policy::values::Consistency;
 use outrigger_semantics::freshness::Exchange;
-use outrigger_semantics::supersede::{self, Answer, Asker, Held};
+use outrigger_semantics::supersede::{Answer, Asker, Held};
 use outrigger_semantics::{NotStored, Recency, UnixMillis, conditional, update};
 use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
@@ -244,7 +244,7 @@ impl Fetch {
         outlive: Outlive,
     ) {
         let status = upstream.head.status;
-        if supersede::is_error_for_stale(status) {
+        if self.request.route().serves_stale_for(status) {
             self.back_off();
             if self.serve_stale(&flight, Outcome::StaleIfError) {
                 return;

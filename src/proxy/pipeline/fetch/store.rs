@@ -62,6 +62,10 @@ impl Storing<'_> {
         let RequestView { route, shared, .. } = self.request;
         let facts = self.request.facts();
         let stored = storable::decide(facts, head.status, &head.headers, *exchange, &route.store)?;
+        let RequestView { key, now, .. } = self.request;
+        if route.min_uses > 1 && shared.uses.of(key.digest(), now) < route.min_uses {
+            return Err(NotStored::FewUses);
+        }
         if varies_by_what_is_added(&head.headers, self.request.headers, self.client) {
             return Err(NotStored::VaryClient);
         }

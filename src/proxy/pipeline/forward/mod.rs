@@ -201,6 +201,6 @@ fn stands_in(
     stored: Option<&Arc<Entry>>,
     status: StatusCode,
 ) -> Option<Arc<Entry>> {
-    let stored = stored.filter(|_| supersede::is_error_for_stale(status))?;
+    let stored = stored.filter(|_| request.route.serves_stale_for(status))?;
     may_serve_on_error(request, stored).then(|| Arc::clone(stored))
 }

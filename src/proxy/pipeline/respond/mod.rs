@@ -5,8 +5,9 @@ mod ranges;
 mod stored;
 
 use bytes::Bytes;
-use http::header::{CACHE_STATUS, CONNECTION, UPGRADE};
+use http::header::{CACHE_STATUS, CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::Body;
 use outrigger_semantics::UnixMillis;
 use outrigger_semantics::cache_status::{CACHE_NAME, CacheStatus, Forwarded};
 use outrigger_store::Entry;
@@ -102,6 +103,17 @@ fn status_of_stored(entry: &Entry, now: UnixMillis, outcome: Outcome) -> CacheSt
         key: None,
         detail: (outcome != Outcome::Hit).then(|| outcome.as_str()),
     }
+}
+
+/// The same response without its content, for HEAD (RFC 9110 §9.3.2). hyper leaves content out over
+/// HTTP/1.1 alone. A fetch that the content came from goes on without this client.
+pub(crate) fn head_only(response: Response<ResponseBody>) -> Response<ResponseBody> {
+    let length = response.body().size_hint().exact().filter(|length| *length > 0);
+    let mut response = response.map(|_| ResponseBody::Full(Bytes::new()));
+    if let Some(length) = length {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    response
 }
 
 /// A request that is not passed on.
