@@ -11,6 +11,7 @@ use crate::document::{
     CacheDocument, Document, FALLBACK_ROUTE, RouteDocument, StaleDocument, TtlDocument,
 };
 use crate::guard;
+use crate::vary;
 use crate::yaml::{locate, parse_yaml};
 
 /// More routes than this are refused.
@@ -50,6 +51,7 @@ fn check_route<'a>(
 ) -> Result<(), Diagnostic> {
     check_name(&route.name, names)?;
     check_ttl(&route.cache.ttl).map_err(|found| found.below("cache.ttl."))?;
+    vary::check(&route.cache.vary).map_err(|found| found.below("cache.vary."))?;
     check_stale(&route.cache.stale).map_err(|found| found.below("cache.stale."))?;
     check_coalesce(&route.cache).map_err(|found| found.below("cache."))?;
     guard::check(&route.guard).map_err(|found| found.below("guard."))

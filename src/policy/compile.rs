@@ -22,6 +22,7 @@ use crate::key::{KeyRules, Partition, digest};
 use crate::query::QueryRules;
 use crate::snapshot::{RedisRules, Route, Snapshot};
 use crate::values::{Consistency, FieldName, PartitionBy, Span};
+use crate::vary::VaryRules;
 
 impl Snapshot {
     /// The built-in policy: RFC 9111 and nothing beyond it.
@@ -104,6 +105,7 @@ fn compile_route(
             harmless: cache.harmless_cookies.clone(),
         },
         key,
+        vary: VaryRules::of(&cache.vary),
         object_bytes_max: cache.max_object_size.map(|size| size.0),
         range_fetches_whole: cache.range == RangeDocument::Whole,
         coalesce: cache.coalesce && cache.coalesce_wait != Some(Span(0)),

@@ -16,6 +16,7 @@ use crate::values::{
     ByteSize, Consistency, FieldName, HostPattern, MethodName, NamePattern, PartitionBy, Percent,
     Span,
 };
+use crate::vary::VaryDocument;
 
 pub use crate::path::PathDocument;
 
@@ -111,6 +112,8 @@ pub struct CacheDocument {
     pub stale: StaleDocument,
     /// What tells stored responses apart, besides host, path and query.
     pub key: KeyDocument,
+    /// By what the responses of one key vary.
+    pub vary: VaryDocument,
     /// Whose responses are kept apart.
     pub partition: PartitionBy,
     /// How coherent the copies of several pods are.
@@ -163,6 +166,7 @@ impl Default for CacheDocument {
             ttl: TtlDocument::default(),
             stale: StaleDocument::default(),
             key: KeyDocument::default(),
+            vary: VaryDocument::default(),
             partition: PartitionBy::None,
             consistency: Consistency::Eventual,
             redis: RedisDocument::default(),

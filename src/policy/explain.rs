@@ -3,6 +3,7 @@
 //! The same functions decide here and on the data path, so that an explanation cannot drift from
 //! the behaviour.
 
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE};
 use http::{HeaderMap, Method, StatusCode};
 use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::storable::{self, RequestFacts};
@@ -127,7 +128,8 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         peer: question.arrival.peer,
     });
     let directives = route.request_directives(question.headers);
-    let key = CacheKey::build(target, question.headers, &route.key, question.arrival);
+    let headers = &*route.vary.folded(question.headers);
+    let key = CacheKey::build(target, headers, &route.key, question.arrival);
     let has_body = question
         .headers
         .get(http::header::CONTENT_LENGTH)
@@ -165,15 +167,15 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
     } else {
         Decision { yes: false, reason: "bypass", because: "the store has no part in this request" }
     };
-    let store = question.response.map(|(status, headers)| {
+    let store = question.response.map(|(status, of_response)| {
         let request = RequestFacts {
             method: if *question.method == Method::HEAD { &Method::GET } else { question.method },
-            headers: question.headers,
+            headers,
             directives,
             identity_in_key: key.holds_identity(),
             personal_cookies: route.cookies.has_personal(question.headers),
         };
-        store_decision(&lookup, request, status, headers, question.now, &route.store)
+        store_decision(&lookup, request, (status, of_response), question.now, route)
     });
     let coalesce_wait_ms = route.coalesce_wait_ms.filter(|_| coalesce.yes);
     let lookup_or_refresh = lookup.yes || lookup.reason == "refresh";
@@ -185,19 +187,29 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         lookup,
         coalesce,
         coalesce_wait_ms,
-        also: if lookup_or_refresh { also(route, question.method) } else { Vec::new() },
+        also: if lookup_or_refresh { also(route, question, headers) } else { Vec::new() },
         store,
     }
 }
 
 /// What a route says beyond its decisions.
-fn also(route: &Route, method: &Method) -> Vec<String> {
+fn also(route: &Route, question: &Question<'_>, folded: &HeaderMap) -> Vec<String> {
     let mut said = Vec::new();
+    for name in [ACCEPT_ENCODING, ACCEPT_LANGUAGE] {
+        if question.headers.get(&name) != folded.get(&name) {
+            let value = folded.get(&name).and_then(|value| value.to_str().ok());
+            let value = value.map_or_else(|| "absent".to_owned(), |value| format!("\"{value}\""));
+            said.push(format!("vary: {name} counts as {value}, for the upstream too"));
+        }
+    }
+    for name in &route.vary.ignored {
+        said.push(format!("vary.ignore: {name} selects no response"));
+    }
     if route.min_uses > 1 {
         let uses = route.min_uses;
         said.push(format!("minUses: stored once asked for {uses} times within ten minutes"));
     }
-    if *method == Method::HEAD && route.head_fills {
+    if *question.method == Method::HEAD && route.head_fills {
         said.push("head: fill: it fetches and stores what a GET would".to_owned());
     }
     if !route.stale_statuses.is_empty() {
@@ -214,11 +226,11 @@ fn also(route: &Route, method: &Method) -> Vec<String> {
 fn store_decision(
     lookup: &Decision,
     request: RequestFacts<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
+    (status, headers): (StatusCode, &HeaderMap),
     now: UnixMillis,
-    rules: &outrigger_semantics::StoreRules,
+    route: &Route,
 ) -> StoreDecision {
+    let rules = &route.store;
     let exchange = Exchange { requested_at: now, responded_at: now };
     let (directives, targeted) =
         outrigger_semantics::targeted::effective_directives(headers, &rules.targets);
@@ -239,7 +251,11 @@ fn store_decision(
     let vary = if vary::has_star(headers) {
         vec!["*".to_owned()]
     } else {
-        vary::vary_names(headers).iter().map(ToString::to_string).collect()
+        let names = vary::vary_names(headers).into_iter();
+        names
+            .filter(|name| !route.vary.ignored.contains(name))
+            .map(|name| name.to_string())
+            .collect()
     };
     StoreDecision {
         decision,

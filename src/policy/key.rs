@@ -180,12 +180,14 @@ pub(crate) fn uri_text(target: RequestTarget<'_>, rules: &QueryRules) -> SmallVe
 }
 
 /// Fields by which proxies and frameworks change what a URL means.
+#[inline]
 fn changes_responses_silently(name: &HeaderName) -> bool {
     let name = name.as_str();
-    // Frameworks that hand fields on as variables (CGI, RFC 3875 §4.1.18) read `_` as `-`.
-    if !matches!(name.as_bytes(), [b'x', b'-' | b'_', ..] | [b'f', ..]) {
-        return false;
-    }
+    matches!(name.as_bytes(), [b'x', b'-' | b'_', ..] | [b'f', ..]) && is_silent_spelling(name)
+}
+
+/// Frameworks that hand fields on as variables (CGI, RFC 3875 §4.1.18) read `_` as `-`.
+fn is_silent_spelling(name: &str) -> bool {
     if name.contains('_') { is_silent(&name.replace('_', "-")) } else { is_silent(name) }
 }
 

@@ -32,6 +32,7 @@ pub mod uri;
 #[cfg(test)]
 mod uri_tests;
 pub mod values;
+pub mod vary;
 pub mod yaml;
 
 pub use document::Document;

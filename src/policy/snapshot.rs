@@ -15,6 +15,7 @@ use crate::mesh::{Arrival, Peer, Side, SideDocument};
 use crate::query::QueryRules;
 use crate::uri::{Authority, RequestTarget, Url};
 use crate::values::Consistency;
+use crate::vary::VaryRules;
 
 pub use crate::index::RouteQuery;
 
@@ -41,6 +42,8 @@ pub struct Route {
     pub store: StoreRules,
     /// What the cache key holds.
     pub key: KeyRules,
+    /// By what responses of one key vary.
+    pub vary: VaryRules,
     /// Which cookies of a request may tell users apart.
     pub cookies: CookieRules,
     /// Limit for one object in bytes; the process has its own.

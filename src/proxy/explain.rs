@@ -122,6 +122,8 @@ pub async fn explain_live(
         headers,
         peer: arrival.peer,
     });
+    let folded = route.vary.folded(headers);
+    let headers = &*folded;
     let key = CacheKey::build(target, headers, &route.key, arrival);
     let directives = route.request_directives(headers);
     let request =

@@ -152,11 +152,12 @@ pub(crate) fn to_upstream(
 
 /// Whether a response varies by a field to which [`to_upstream`] adds what is not in the client's
 /// request: its address, or the version that it speaks. What the response was selected by then
-/// cannot be seen in another request.
+/// cannot be seen in another request. Fields that are `ignored` by policy do not count.
 pub(crate) fn varies_by_what_is_added(
     response: &HeaderMap,
     request: &HeaderMap,
     client: Client,
+    ignored: &[HeaderName],
 ) -> bool {
     if !response.contains_key(VARY) {
         return false;
@@ -164,7 +165,9 @@ pub(crate) fn varies_by_what_is_added(
     let address =
         client.side.is_none() && client.ip.is_some_and(|ip| !ip.to_canonical().is_loopback());
     list(response, &VARY).any(|name| {
-        let is = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+        let is = |known: &HeaderName| {
+            name.eq_ignore_ascii_case(known.as_str().as_bytes()) && !ignored.contains(known)
+        };
         is(&VIA)
             || is(&CDN_LOOP)
             || (address && is(&X_FORWARDED_FOR))
@@ -288,7 +291,7 @@ mod tests {
         let varies = |vary: &'static str, request: &HeaderMap, client| {
             let mut response = HeaderMap::new();
             response.insert(VARY, HeaderValue::from_static(vary));
-            varies_by_what_is_added(&response, request, client)
+            varies_by_what_is_added(&response, request, client, &[])
         };
         let none = HeaderMap::new();
         let far = client("10.0.0.1", None);

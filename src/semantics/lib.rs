@@ -21,6 +21,7 @@ pub mod directives;
 pub mod fields;
 pub mod freshness;
 pub mod invalidate;
+pub mod negotiate;
 pub mod partial;
 pub mod range;
 pub mod reuse;

@@ -43,10 +43,12 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Takes from `request` the fields that `response` names in `Vary`.
-    pub fn of(response: &HeaderMap, request: &HeaderMap) -> Self {
+    /// Takes from `request` the fields that `response` names in `Vary`, but for those that are
+    /// `ignored` by policy.
+    pub fn of(response: &HeaderMap, request: &HeaderMap, ignored: &[HeaderName]) -> Self {
         let selectors = vary_names(response)
             .into_iter()
+            .filter(|name| !ignored.contains(name))
             .map(|name| {
                 let value = normalised(request, &name);
                 (name, value)
@@ -174,7 +176,7 @@ fn negotiation_member(member: &[u8]) -> (u32, Vec<u8>) {
 
 /// A weight in thousandths: at most three digits behind a zero, or zeros behind a one
 /// (RFC 9110 §12.4.2). Anything else is no weight.
-fn thousandths(value: &[u8]) -> Option<u32> {
+pub(crate) fn thousandths(value: &[u8]) -> Option<u32> {
     let (whole, digits) = match value {
         [whole] | [whole, b'.'] => (whole, &[][..]),
         [whole, b'.', digits @ ..] if digits.len() <= 3 => (whole, digits),
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn variants_are_told_apart_and_absence_is_a_value() {
         let response = map(&[("vary", "Foo, Bar")]);
-        let variant = Variant::of(&response, &map(&[("foo", "1")]));
+        let variant = Variant::of(&response, &map(&[("foo", "1")]), &[]);
         assert!(variant.matches(&map(&[("foo", "1"), ("other", "x")])));
         assert!(!variant.matches(&map(&[("foo", "2")])));
         assert!(!variant.matches(&map(&[("foo", "1"), ("bar", "")])));
@@ -253,7 +255,7 @@ mod tests {
     fn spelling_does_not_make_a_variant() {
         let response = map(&[("vary", "accept-language, x-list")]);
         let variant =
-            Variant::of(&response, &map(&[("accept-language", "de, en"), ("x-list", "1,2")]));
+            Variant::of(&response, &map(&[("accept-language", "de, en"), ("x-list", "1,2")]), &[]);
         assert!(variant.matches(&map(&[
             ("accept-language", "DE,en;q=1.0"),
             ("x-list", "1"),
@@ -266,7 +268,7 @@ mod tests {
     fn what_may_mean_something_else_makes_a_variant() {
         let same = |name: &'static str, a: &'static str, b: &'static str| {
             let response = map(&[("vary", name)]);
-            Variant::of(&response, &map(&[(name, a)])).matches(&map(&[(name, b)]))
+            Variant::of(&response, &map(&[(name, a)]), &[]).matches(&map(&[(name, b)]))
         };
         for (a, b) in [
             ("text/html;profile=\"urn:Foo\"", "text/html;profile=\"urn:foo\""),
@@ -297,7 +299,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 let mut request = HeaderMap::new();
                 request.insert(ACCEPT_LANGUAGE, value);
-                let variant = Variant::of(&map(&[("vary", "accept-language")]), &request);
+                let variant = Variant::of(&map(&[("vary", "accept-language")]), &request, &[]);
                 proptest::prop_assert!(variant.matches(&request));
             }
         }

@@ -264,7 +264,7 @@ pub(crate) mod tests {
             uri_len: key.len(),
             uri_digest: digest,
             status: StatusCode::OK,
-            variant: Variant::of(&headers, &request),
+            variant: Variant::of(&headers, &request, &[]),
             headers: &headers,
             omit: &[],
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -38,7 +38,7 @@ macro_rules! files {
 }
 
 files! {
-    conditional failures freshness headers invalidation keys methods policy ranges
+    conditional failures freshness headers invalidation keys methods negotiation policy ranges
     request_directives requests stale storing targeted validation vary
 }
 

@@ -16,8 +16,9 @@ pub enum ResponseBody {
     Full(Bytes),
     /// Several pieces in memory, such as the parts of a multipart response.
     Pieces(std::collections::VecDeque<Bytes>),
-    /// The bytes of a fetch that other requests may read too.
-    Flight(FlightBody),
+    /// The bytes of a fetch that other requests may read too. In a box, so that the responses of hits
+    /// are not moved as something larger than they are.
+    Flight(Box<FlightBody>),
     /// The body of an upstream response, streamed to this client alone.
     Upstream(Box<StreamedBody>),
 }

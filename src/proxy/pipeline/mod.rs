@@ -16,6 +16,7 @@ mod sharing;
 mod stale_if_error;
 mod trust;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -63,12 +64,16 @@ pub(crate) async fn handle(
         let response = respond::last_hop(&request);
         return record::record(received, route, response, Outcome::LastHop, span);
     }
-    let asked = Asked::of(&admitted, request.headers(), now);
-    let view = asked.view(shared, route, &request);
+    let folded = route.vary.folded(request.headers());
+    let asked = Asked::of(&admitted, &folded, now);
+    let view = asked.view(shared, route, request.method(), &folded);
     let found = lookup::at_once(view, request.uri().query(), arrival, has_body);
     let Found::Serve(entry, outcome) = found else {
         // What may wait keeps its state out of the future of a hit.
         let routing = Routing::of(&admitted, request.version());
+        if let (Cow::Owned(folded), false) = (folded, matches!(found, Found::Bypass(_))) {
+            *request.headers_mut() = folded;
+        }
         let active = arc_swap::Guard::into_inner(active);
         let (context, payload) =
             RequestContext::new(worker, active, client, request, routing, asked);

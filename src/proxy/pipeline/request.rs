@@ -123,14 +123,14 @@ impl Asked {
     }
 
     /// The question to the store, while the request is only looked at.
-    pub(crate) fn view<'a, B>(
+    pub(crate) fn view<'a>(
         &'a self,
         shared: &'a Shared,
         route: &'a Route,
-        request: &'a Request<B>,
+        method: &'a Method,
+        headers: &'a HeaderMap,
     ) -> RequestView<'a> {
         let Asked { key, directives, now } = self;
-        let (method, headers) = (request.method(), request.headers());
         RequestView { shared, route, key, method, headers, directives, now: *now }
     }
 }

@@ -108,37 +108,25 @@ fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether the first line is there and has nothing in it that would be changed. Looks at eight bytes
-/// at a time, without a branch for each. What it finds too short is looked at byte by byte.
+/// Whether the first line is there and has nothing in it that would be changed. Looks at a block of
+/// bytes at a time, without a branch for each. What it finds too short is looked at byte by byte.
 fn is_plain(bytes: &[u8]) -> bool {
-    let (words, _) = bytes.as_chunks::<8>();
-    for word in words {
-        let word = u64::from_le_bytes(*word);
-        // `"` and `#`, and `<` and `>`, differ in one bit.
-        let odd = has(word & every(!0x01), b'"')
-            | has(word & every(!0x02), b'<')
-            | has(word, b'`')
-            | word & every(0x80);
-        if odd != 0 {
+    let (blocks, _) = bytes.as_chunks::<16>();
+    for block in blocks {
+        // As one number, which is zero if none of its bytes is odd.
+        let odd = block.map(|b| {
+            u8::from((b == b'"') | (b == b'#') | (b == b'<') | (b == b'>') | (b == b'`')) | b & 0x80
+        });
+        if u128::from_ne_bytes(odd) != 0 {
             return false;
         }
-        if has(word, b'\n') != 0 {
+        let ends = block.map(|b| u8::from(b == b'\n'));
+        if u128::from_ne_bytes(ends) != 0 {
             // A line that is empty is none yet.
             return !matches!(bytes.first(), Some(b'\r' | b'\n'));
         }
     }
     false
-}
-
-/// This byte eight times.
-const fn every(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
-}
-
-/// Not zero if one of the eight bytes is this one: the lowest zero byte borrows from its highest bit.
-const fn has(word: u64, byte: u8) -> u64 {
-    let zero = word ^ every(byte);
-    zero.wrapping_sub(every(0x01)) & !zero & every(0x80)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) fn full_entry(body: &[u8]) -> Entry {
         uri_len: 21,
         uri_digest: outrigger_semantics::digest(&key[..21]),
         status: StatusCode::OK,
-        variant: Variant::of(&headers, &request),
+        variant: Variant::of(&headers, &request, &[]),
         headers: &headers,
         omit: &[],
         body: bytes::Bytes::copy_from_slice(body),

@@ -11,7 +11,7 @@ fn request(language: &'static str) -> HeaderMap {
 
 fn variant(vary: &'static str, language: &'static str) -> Variant {
     let response = HeaderMap::from_iter([(VARY, HeaderValue::from_static(vary))]);
-    Variant::of(&response, &request(language))
+    Variant::of(&response, &request(language), &[])
 }
 
 #[test]

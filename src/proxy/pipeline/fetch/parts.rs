@@ -9,7 +9,7 @@ use http::header::CONTENT_RANGE;
 use outrigger_coherence::Verdict;
 use outrigger_semantics::freshness::Exchange;
 use outrigger_semantics::partial::{self, Part};
-use outrigger_semantics::{NotStored, Stored, Variant, update};
+use outrigger_semantics::{NotStored, Stored, update};
 use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::lookup::Wanted;
 use outrigger_store::{Entry, Lookup};
@@ -70,7 +70,7 @@ impl Storing<'_> {
             omit: &omit,
             body: body.freeze(),
             part: Some(joined.part).filter(|_| !complete),
-            variant: Variant::of(&headers, self.request.headers),
+            variant: self.variant(&headers),
             lifetimes,
             log,
             ..draft

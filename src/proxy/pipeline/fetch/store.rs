@@ -66,7 +66,7 @@ impl Storing<'_> {
         if route.min_uses > 1 && shared.uses.of(key.digest(), now) < route.min_uses {
             return Err(NotStored::FewUses);
         }
-        if varies_by_what_is_added(&head.headers, self.request.headers, self.client) {
+        if self.varies_by_client(&head.headers) {
             return Err(NotStored::VaryClient);
         }
         let ours = shared.settings.object_bytes_max;
@@ -80,6 +80,17 @@ impl Storing<'_> {
             return Err(NotStored::Partial);
         }
         Ok(Storable { stored, bytes_max })
+    }
+
+    /// By what a response with these fields was selected.
+    pub(super) fn variant(&self, response: &HeaderMap) -> Variant {
+        Variant::of(response, self.request.headers, &self.request.route.vary.ignored)
+    }
+
+    /// Whether it was selected by what we have added to the request.
+    fn varies_by_client(&self, response: &HeaderMap) -> bool {
+        let RequestView { headers, route, .. } = self.request;
+        varies_by_what_is_added(response, headers, self.client, &route.vary.ignored)
     }
 
     /// Hands the bytes to the readers and stores them when all have come. `on_end` learns, before
@@ -98,7 +109,7 @@ impl Storing<'_> {
         let UpstreamResponse { head, mut body, exchange, ends_by_close, .. } = upstream;
         let head = Arc::new(FlightHead {
             status: head.status,
-            variant: Variant::of(&head.headers, headers),
+            variant: self.variant(&head.headers),
             headers: head.headers,
             lifetimes: stored.lifetimes,
             omit: stored.omit,
@@ -169,7 +180,7 @@ impl Storing<'_> {
     ) -> Result<Arc<Entry>, (Arc<Entry>, NotStored)> {
         let RequestView { shared, route, .. } = self.request;
         let headers = update::updated(&stored.headers, newer);
-        let variant = Variant::of(&headers, self.request.headers);
+        let variant = self.variant(&headers);
         let draft = Draft {
             recency: Recency::of(&headers, exchange),
             headers: &headers,
@@ -200,7 +211,7 @@ impl Storing<'_> {
         let RequestView { route, .. } = self.request;
         let judged =
             storable::decide(self.request.facts(), status, headers, exchange, &route.store)?;
-        match varies_by_what_is_added(headers, self.request.headers, self.client) {
+        match self.varies_by_client(headers) {
             true => Err(NotStored::VaryClient),
             false => Ok(judged),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, HeaderMap};
+use http::header::{AGE, CACHE_STATUS, CONTENT_LENGTH, Entry as HeaderEntry, HeaderMap};
 use http::{HeaderValue, Method, Response, StatusCode};
 use outrigger_semantics::cache_status::CACHE_NAME;
 use outrigger_semantics::conditional::{self, Selection};
@@ -46,12 +46,15 @@ pub(super) fn entry(
 
 /// Says what we did in the place kept for it, or after a cache before us (RFC 9211 §2).
 fn add_status(headers: &mut HeaderMap, cache_status: HeaderValue) {
-    match headers.get(CACHE_STATUS) {
-        Some(have) if have.as_bytes() != CACHE_NAME.as_bytes() => {
-            headers.append(CACHE_STATUS, cache_status);
+    match headers.entry(CACHE_STATUS) {
+        HeaderEntry::Occupied(mut have) if have.get().as_bytes() != CACHE_NAME.as_bytes() => {
+            have.append(cache_status);
         }
-        _ => {
-            headers.insert(CACHE_STATUS, cache_status);
+        HeaderEntry::Occupied(mut kept) => {
+            kept.insert(cache_status);
+        }
+        HeaderEntry::Vacant(place) => {
+            place.insert(cache_status);
         }
     }
 }
@@ -107,11 +110,11 @@ pub(super) fn fetched(
             head_of_range(&mut response, ranges[0], length);
             body.skip = ranges[0].first;
             body.length = Some(ranges[0].count());
-            *response.body_mut() = ResponseBody::Flight(body);
+            *response.body_mut() = ResponseBody::Flight(Box::new(body));
         }
         _ => {
             *response.headers_mut() = head.headers.clone();
-            *response.body_mut() = ResponseBody::Flight(body);
+            *response.body_mut() = ResponseBody::Flight(Box::new(body));
         }
     }
     if collapsed {
