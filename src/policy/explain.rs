@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::key::CacheKey;
 use crate::mesh::Arrival;
-use crate::snapshot::{Route, RouteQuery, Snapshot};
+use crate::snapshot::{Intent, Route, RouteQuery, Snapshot};
 use crate::uri::{RequestTarget, Url};
 
 /// A request, and optionally the response whose storing is in question.
@@ -136,14 +136,15 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Explanation {
         .is_some_and(|length| length.as_bytes() != b"0")
         || question.headers.contains_key(http::header::TRANSFER_ENCODING);
     let query = target.query;
-    let classified = route.classify(
-        question.method,
-        question.headers,
-        &directives,
-        has_body,
+    let intent = Intent {
+        method: question.method,
+        headers: question.headers,
+        directives: &directives,
+        conditional: true,
         query,
-        question.arrival,
-    );
+        has_body,
+    };
+    let classified = route.classify(intent, question.arrival);
     let lookup = match classified {
         Ok(()) if route.refreshes(question.headers, query) => Decision {
             yes: false,

@@ -129,6 +129,23 @@ impl Bypass {
     }
 }
 
+/// What a request says about whether it may be answered from the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its header fields.
+    pub headers: &'a HeaderMap,
+    /// Its cache directives, as far as the route obeys them.
+    pub directives: &'a RequestDirectives,
+    /// What [`is_conditional`](outrigger_semantics::conditional::is_conditional) says of its fields.
+    pub conditional: bool,
+    /// Its query as the client sent it.
+    pub query: Option<&'a str>,
+    /// Whether a body follows its head.
+    pub has_body: bool,
+}
+
 impl Route {
     /// The cache directives of a request, as far as this route obeys them.
     pub fn request_directives(&self, headers: &HeaderMap) -> RequestDirectives {
@@ -150,20 +167,14 @@ impl Route {
         self.refresh.iter().any(|condition| condition.holds(headers, query))
     }
 
-    /// Whether a request may be answered from the store, or else why not. `has_body` tells whether
-    /// a body follows, `query` is as the client sent it, `arrival` is what the mesh says.
+    /// Whether a request may be answered from the store, or else why not. `arrival` is what the mesh
+    /// says.
     ///
     /// # Errors
     /// The reason to pass the request through.
-    pub fn classify(
-        &self,
-        method: &Method,
-        headers: &HeaderMap,
-        directives: &RequestDirectives,
-        has_body: bool,
-        query: Option<&str>,
-        arrival: Arrival<'_>,
-    ) -> Result<(), Bypass> {
+    #[inline]
+    pub fn classify(&self, request: Intent<'_>, arrival: Arrival<'_>) -> Result<(), Bypass> {
+        let Intent { method, headers, directives, conditional, query, has_body } = request;
         if *method != Method::GET && *method != Method::HEAD {
             return Err(Bypass::Method);
         }
@@ -176,7 +187,7 @@ impl Route {
         if has_body {
             return Err(Bypass::Body);
         }
-        if reuse::has_origin_preconditions(headers) {
+        if conditional && reuse::has_origin_preconditions(headers) {
             return Err(Bypass::Precondition);
         }
         if directives.no_store {

@@ -126,8 +126,16 @@ pub async fn explain_live(
     let headers = &*folded;
     let key = CacheKey::build(target, headers, &route.key, arrival);
     let directives = route.request_directives(headers);
-    let request =
-        RequestView { shared, route, key: &key, method, headers, directives: &directives, now };
+    let request = RequestView {
+        shared,
+        route,
+        key: &key,
+        method,
+        headers,
+        directives: &directives,
+        conditional: true,
+        now,
+    };
     let wanted = Wanted::of(key.digest(), key.text(), headers);
     let memory = shared.memory.peek(wanted);
     let next = next_answers(request, &memory);

@@ -27,6 +27,16 @@ pub enum Selection {
     Unsatisfiable,
 }
 
+/// Whether a request may have a condition or ask for a range (RFC 9110 §13.1, §14.2). Most have and do
+/// neither; this takes one look at the names of their fields, where the fields would be looked up one
+/// by one.
+pub fn is_conditional(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str().as_bytes();
+        matches!(name, [b'i', b'f', b'-', ..] | b"range")
+    })
+}
+
 /// Selects what of a stored response answers a request: preconditions come before ranges (RFC 9110
 /// §13.2.2). The response has `status` and the fields `stored`. `length` is the number of
 /// bytes of its body where all are there; ranges are cut out of nothing less.

@@ -3,6 +3,8 @@
 use http::header::{CONTENT_LOCATION, HeaderMap, HeaderName, LOCATION};
 use http::{Method, StatusCode, Uri};
 
+use crate::fields::single;
+
 /// Whether a method is safe (RFC 9110 §9.2.1): by IANA's registry of methods. An unknown method is
 /// not.
 pub fn is_safe(method: &Method) -> bool {
@@ -29,6 +31,16 @@ pub fn further_targets(
         .iter()
         .filter_map(|name| same_origin_path(&is_own, target_path, response, name))
         .collect()
+}
+
+/// What `Content-Location` names, where that has the same origin as the target: path and query.
+pub fn content_location(
+    is_own: impl Fn(&str) -> bool,
+    target_path: &str,
+    response: &HeaderMap,
+) -> Option<String> {
+    single(response, &CONTENT_LOCATION)?;
+    same_origin_path(&is_own, target_path, response, &CONTENT_LOCATION)
 }
 
 fn same_origin_path(

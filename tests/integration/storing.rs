@@ -173,3 +173,16 @@ async fn an_entry_with_a_digest_of_the_whole_url_survives_odd_paths() {
         proxy.get(path).await.assert_is(200, path).assert_hit();
     }
 }
+
+#[tokio::test]
+async fn a_response_to_post_is_stored_for_get_where_the_origin_says_so() {
+    let origin = Origin::start().await;
+    origin.on("/p", |request| {
+        Reply::cached("max-age=60", request.method()).header("Content-Location", "/p")
+    });
+    let proxy = Proxy::start(&origin).await;
+    proxy.fetch("POST", "/p", &[("Content-Length", "0")]).await.assert_is(200, "POST");
+    proxy.get("/p").await.assert_is(200, "POST").assert_hit();
+    proxy.purge(serde_json::json!({"url": "http://shop.test/p"})).await;
+    proxy.get("/p").await.assert_is(200, "GET").assert_fwd("uri-miss");
+}

@@ -45,6 +45,7 @@ const PROXY: &[Room] = &[
         may: &[
             "grpc",
             "matcher",
+            "passed",
             "upgrade",
             "client",
             "body/response",
@@ -84,7 +85,10 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "state",
-        may: &["upstream", "guard", "coalesce", "headers", "settings", "clock", "matcher"],
+        may: &[
+            "upstream", "guard", "coalesce", "headers", "settings", "clock", "matcher", "passed",
+            "uses",
+        ],
         why: "the state of the process, made of parts that do not know it",
     },
     Room {
@@ -104,7 +108,7 @@ const PROXY: &[Room] = &[
     },
     Room {
         name: "guard",
-        may: &["error", "clock"],
+        may: &["error", "clock", "grpc"],
         why: "decides which requests are sent; sends nothing",
     },
     Room {
@@ -114,6 +118,8 @@ const PROXY: &[Room] = &[
     },
     Room { name: "grpc", may: &[], why: "a few values of gRPC" },
     Room { name: "matcher", may: &[], why: "what a URL names in the purge log, under a policy" },
+    Room { name: "passed", may: &[], why: "which keys are passed on; knows no request" },
+    Room { name: "uses", may: &[], why: "how often keys are asked for; knows no request" },
     Room { name: "body", may: &["headers"], why: "request bodies, which upstream sends" },
     Room { name: "headers", may: &["mesh"], why: "header fields that a proxy writes" },
     Room { name: "framing", may: &["refusal"], why: "lengths and transfer codings of messages" },

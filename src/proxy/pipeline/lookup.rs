@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use outrigger_coherence::Verdict;
 use outrigger_policy::Arrival;
-use outrigger_policy::snapshot::Bypass;
+use outrigger_policy::snapshot::{Bypass, Intent};
 use outrigger_semantics::cache_status::Forwarded;
 use outrigger_semantics::{Reuse, ValidateReason};
 use outrigger_store::departed::Departure;
@@ -43,8 +43,9 @@ pub(crate) fn at_once(
     arrival: Arrival<'_>,
     has_body: bool,
 ) -> Found {
-    let RequestView { shared, route, method, headers, directives, .. } = request;
-    if let Err(bypass) = route.classify(method, headers, directives, has_body, query, arrival) {
+    let RequestView { shared, route, method, headers, directives, conditional, .. } = request;
+    let intent = Intent { method, headers, directives, conditional, query, has_body };
+    if let Err(bypass) = route.classify(intent, arrival) {
         return Found::Bypass(bypass);
     }
     if route.refreshes(headers, query) {

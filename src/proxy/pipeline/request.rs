@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use outrigger_policy::explain::coalesce_decision;
 use outrigger_policy::values::Consistency;
 use outrigger_policy::{CacheKey, Route, Side};
+use outrigger_semantics::conditional::is_conditional;
 use outrigger_semantics::storable::RequestFacts;
 use outrigger_semantics::{NotStored, RequestDirectives, UnixMillis};
 use outrigger_store::lookup::Wanted;
@@ -56,6 +57,8 @@ pub(crate) struct RequestView<'a> {
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) directives: &'a RequestDirectives,
+    /// Whether it may have conditions or ask for a range.
+    pub(crate) conditional: bool,
     pub(crate) now: UnixMillis,
 }
 
@@ -110,6 +113,7 @@ impl<'a> RequestView<'a> {
 pub(crate) struct Asked {
     pub(crate) key: CacheKey,
     pub(crate) directives: RequestDirectives,
+    conditional: bool,
     pub(crate) now: UnixMillis,
 }
 
@@ -119,7 +123,7 @@ impl Asked {
         let directives = route.request_directives(headers);
         let arrival = admitted.arrived.arrival;
         let key = CacheKey::build(admitted.target, headers, &route.key, arrival);
-        Asked { key, directives, now }
+        Asked { key, directives, conditional: is_conditional(headers), now }
     }
 
     /// The question to the store, while the request is only looked at.
@@ -130,8 +134,9 @@ impl Asked {
         method: &'a Method,
         headers: &'a HeaderMap,
     ) -> RequestView<'a> {
-        let Asked { key, directives, now } = self;
-        RequestView { shared, route, key, method, headers, directives, now: *now }
+        let Asked { key, directives, conditional, now } = self;
+        let conditional = *conditional;
+        RequestView { shared, route, key, method, headers, directives, conditional, now: *now }
     }
 }
 
@@ -184,6 +189,7 @@ pub(crate) struct RequestContext {
     pub(crate) routing: Routing,
     pub(crate) key: CacheKey,
     pub(crate) directives: RequestDirectives,
+    conditional: bool,
     pub(crate) now: UnixMillis,
     pub(crate) guard: Arc<RouteGuard>,
     /// When its caller stops waiting, where that counts.
@@ -209,7 +215,7 @@ impl RequestContext {
         asked: Asked,
     ) -> (Self, Payload) {
         let (mut parts, body) = request.into_parts();
-        let Asked { key, directives, now } = asked;
+        let Asked { key, directives, conditional, now } = asked;
         let guard =
             active.guard(&routing.route, routing.entry.map(|entry| (entry, &*routing.authority)));
         let caller = guard.rules.honor_caller.then(|| CallerDeadline::of(&parts.headers)).flatten();
@@ -225,6 +231,7 @@ impl RequestContext {
             routing,
             key,
             directives,
+            conditional,
             now,
             guard,
             caller,
@@ -264,6 +271,7 @@ impl RequestContext {
             method: &self.parts.method,
             headers: &self.parts.headers,
             directives: &self.directives,
+            conditional: self.conditional,
             now: self.now,
         }
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
 use outrigger_policy::key::digest;
-use outrigger_semantics::freshness::Exchange;
+use outrigger_semantics::freshness::{Exchange, FreshnessSource};
 use outrigger_semantics::partial;
 use outrigger_semantics::supersede::{self, Answer, Asker, Effect, Held};
 use outrigger_semantics::{Lifetimes, NotStored, Recency, Stored, Variant, storable, update};
@@ -50,6 +50,14 @@ pub(crate) struct Storable {
     stored: Stored,
     /// Bytes of the largest body to store.
     bytes_max: u64,
+}
+
+impl Storable {
+    /// Whether the origin has given the lifetime.
+    pub(super) fn is_by_origin(&self) -> bool {
+        use FreshnessSource::{Expires, MaxAge, SMaxage};
+        matches!(self.stored.lifetimes.source, SMaxage | MaxAge | Expires)
+    }
 }
 
 impl Storing<'_> {

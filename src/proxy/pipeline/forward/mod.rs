@@ -18,16 +18,17 @@ use outrigger_store::Entry;
 use outrigger_store::entry::LogSpan;
 use outrigger_telemetry::Outcome;
 
+use crate::coalesce::flight::Resolution;
 use crate::error::UpstreamError;
 use crate::pipeline::answer::{Answer, Reply, Upgrade};
 use crate::pipeline::exchange::with_interims;
-use crate::pipeline::fetch::Storing;
+use crate::pipeline::fetch::{Storing, of_post};
 use crate::pipeline::plan::Forward;
 use crate::pipeline::request::{Payload, RequestContext, RequestView};
 use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::upgrade::UNREQUESTED;
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
-use write::{Write, Written};
+use write::{Write, Written, is_own_host};
 
 /// What is reported of a forwarded request (RFC 9211 §2.2, §2.8).
 #[derive(Clone, Copy)]
@@ -64,6 +65,7 @@ pub(crate) async fn forward(
     let reported = Reported::of(&forward);
     let bypasses = matches!(forward, Forward::Bypass(_));
     let write = bypasses.then(|| Write::of(context)).flatten();
+    let writes = write.is_some();
     let consistency = write.as_ref().map(|write| write.consistency);
     // Before the request is sent, so that a purge that comes meanwhile is not missed.
     let (born, unheard) = (request.shared.log.applied(), request.may_miss_holds());
@@ -104,11 +106,38 @@ pub(crate) async fn forward(
                 let storing = Storing { request, unheard, client, lock: None };
                 update_from_head(storing, stored, &response, born);
             }
-            Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
+            if writes {
+                // In a box, so that it does not make the future of all others larger.
+                Box::pin(store_for_get(context, request, response, reported, seen)).await
+            } else {
+                Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
+            }
         }
         Ok(response) => switched(context, payload.upgrade, *response, reported),
     };
     Answer { seen, consistency, ..answer }
+}
+
+/// The answer to a write, whose response may be one that a later GET can have.
+async fn store_for_get(
+    context: &Arc<RequestContext>,
+    request: RequestView<'_>,
+    response: Box<UpstreamResponse>,
+    reported: Reported,
+    seen: Option<Seq>,
+) -> Answer {
+    let Reported { outcome, fwd, detail } = reported;
+    let (snapshot, authority) = (&context.active.snapshot, &context.routing.authority);
+    let is_own = |url: &str| is_own_host(snapshot, authority, url);
+    let born = request.shared.log.applied().max(seen.unwrap_or_default());
+    match of_post::store(context, response, is_own, born).await {
+        Err(response) => Answer::upstream(response, outcome, fwd, detail),
+        Ok((reader, Resolution::Streaming(head))) => {
+            let answer = Answer::new(Reply::Fetched(reader, head), outcome);
+            Answer { fwd: Some(fwd), detail, ..answer }
+        }
+        Ok(_) => Answer::failed(Arc::new(UpstreamError::Aborted), None, fwd),
+    }
 }
 
 /// Sends the request. A write runs in a task of its own: a client that leaves in the middle of it

@@ -14,7 +14,7 @@ use outrigger_coherence::{
     Event, HoldGuard, LogError, Matcher, PurgeMode, PurgeRequest, Purged, Seq,
 };
 use outrigger_policy::values::Consistency;
-use outrigger_policy::{Authority, RequestTarget, Url};
+use outrigger_policy::{Authority, RequestTarget, Snapshot, Url};
 use outrigger_semantics::{invalidate, tags};
 
 use crate::error::UpstreamError;
@@ -133,7 +133,7 @@ impl Write {
             return last;
         };
         let target = self.target.as_str();
-        let is_own = |url: &str| self.is_own_host(url);
+        let is_own = |url: &str| is_own_host(&self.active.snapshot, &self.authority, url);
         for path in invalidate::further_targets(is_own, target, &head.headers) {
             note(&mut last, self.purge(self.url_purge(&path)).await);
         }
@@ -147,14 +147,6 @@ impl Write {
             note(&mut last, self.purge(request).await);
         }
         last
-    }
-
-    /// Whether a URL in the response has the host of the request, by any of its names.
-    fn is_own_host(&self, url: &str) -> bool {
-        let snapshot = &self.active.snapshot;
-        let own = snapshot.service(Authority::of_valid(&self.authority));
-        let is_own = |target: RequestTarget<'_>| snapshot.service(target.authority) == own;
-        Url::parse(url).is_ok_and(|url| url.targets().any(is_own))
     }
 
     fn url_purge(&self, path_and_query: &str) -> PurgeRequest {
@@ -175,6 +167,13 @@ impl Write {
         self.count(request.matcher.kind());
         self.worker.shared.log.purge(request).await
     }
+}
+
+/// Whether a URL in the response has the host of the request, by any of its names.
+pub(super) fn is_own_host(snapshot: &Snapshot, authority: &str, url: &str) -> bool {
+    let own = snapshot.service(Authority::of_valid(authority));
+    let is_own = |target: RequestTarget<'_>| snapshot.service(target.authority) == own;
+    Url::parse(url).is_ok_and(|url| url.targets().any(is_own))
 }
 
 /// The authority of a request before aliases, in the spelling of its client.

@@ -20,11 +20,14 @@ pub(super) fn entry(
     entry: &Entry,
     cache_status: HeaderValue,
 ) -> Response<ResponseBody> {
-    let RequestView { method, headers, now, .. } = request;
+    let RequestView { method, headers, now, conditional, .. } = request;
     let age = HeaderValue::from(entry.lifetimes.age_secs(now));
     let length = Some(entry.body.len() as u64);
     let mut response = Response::new(ResponseBody::empty());
-    let selected = conditional::select(method, headers, entry.status, &entry.headers, length, now);
+    let selected = match conditional {
+        true => conditional::select(method, headers, entry.status, &entry.headers, length, now),
+        false => Selection::Whole,
+    };
     if selected == Selection::NotModified {
         let mut headers = conditional::not_modified_headers(&entry.headers);
         headers.insert(AGE, age);
