@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use outrigger_semantics::{Reuse, ValidateReason};
+use http::{Method, StatusCode};
+use outrigger_semantics::{NotStored, Reuse, ValidateReason, range};
 use outrigger_store::Entry;
 use outrigger_telemetry::Outcome;
 use tokio::sync::oneshot;
@@ -262,6 +263,13 @@ async fn lead(
         Ok(Resolution::Released) => {
             drop(reader);
             Fetched::Answer(match own.await {
+                // The whole was asked for in place of a range, and is too large to be kept: the range
+                // is asked for as it is, now and while that is remembered.
+                Ok(ForLeader::Response(upstream, why @ NotStored::TooLarge))
+                    if upstream.head.status == StatusCode::OK && wants_range(context) =>
+                {
+                    return Fetched::Forward(Forward::Pass(plan.why, Some(why)));
+                }
                 Ok(ForLeader::Response(mut upstream, refused)) => {
                     // It was asked for without the client's own conditions, which count for it
                     // now (RFC 9110 §13.2.2).
@@ -279,6 +287,12 @@ async fn lead(
             failed(plan, Arc::new(late))
         }
     }
+}
+
+/// Whether a range of the response is wanted, and not the whole.
+fn wants_range(context: &RequestContext) -> bool {
+    let headers = &context.parts.headers;
+    context.parts.method == Method::GET && range::parse(headers).is_some()
 }
 
 /// What a waiter gets of another request's fetch.

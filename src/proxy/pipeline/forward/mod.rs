@@ -68,7 +68,7 @@ pub(crate) async fn forward(
     let writes = write.is_some();
     let consistency = write.as_ref().map(|write| write.consistency);
     // Before the request is sent, so that a purge that comes meanwhile is not missed.
-    let (born, unheard) = (request.shared.log.applied(), request.may_miss_holds());
+    let before = (request.shared.log.applied(), request.may_miss_holds());
     let stored = match forward {
         Forward::Head(stored, _, cause) => {
             request.shared.metrics.count_miss(cause);
@@ -92,30 +92,42 @@ pub(crate) async fn forward(
     };
     let answer = match sent {
         Err(error) => Answer::failed(Arc::new(error), stored, reported.fwd),
-        Ok(response) if response.head.status != StatusCode::SWITCHING_PROTOCOLS => {
-            if let Some(stored) = stands_in(request, stored.as_ref(), response.head.status) {
-                let answer = Answer::stored(stored, Outcome::StaleIfError);
-                return Answer { seen, consistency, ..answer };
-            }
-            if reported.outcome == Outcome::Pass {
-                learn(context, request, &response);
-            }
-            if let Some(stored) = &stored {
-                let request = RequestView { method: &Method::GET, ..request };
-                let client = context.forwarded_for();
-                let storing = Storing { request, unheard, client, lock: None };
-                update_from_head(storing, stored, &response, born);
-            }
-            if writes {
-                // In a box, so that it does not make the future of all others larger.
-                Box::pin(store_for_get(context, request, response, reported, seen)).await
-            } else {
-                Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
-            }
+        Ok(response) if response.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            switched(context, payload.upgrade, *response, reported)
         }
-        Ok(response) => switched(context, payload.upgrade, *response, reported),
+        // In a box, so that it does not make the future of all others larger.
+        Ok(response) if writes => {
+            Box::pin(store_for_get(context, request, response, reported, seen)).await
+        }
+        Ok(response) => received(context, request, response, reported, stored, before),
     };
     Answer { seen, consistency, ..answer }
+}
+
+/// The answer to a request that changes nothing, and what its response says of what is stored.
+/// `born` and `unheard` are the position of the purge log before the request was sent, and whether
+/// there may have been holds that this pod had not heard of.
+fn received(
+    context: &RequestContext,
+    request: RequestView<'_>,
+    response: Box<UpstreamResponse>,
+    reported: Reported,
+    stored: Option<Arc<Entry>>,
+    (born, unheard): (Seq, bool),
+) -> Answer {
+    if reported.outcome == Outcome::Pass {
+        learn(context, request, &response);
+    }
+    if let Some(stored) = &stored {
+        if stands_in(request, stored, response.head.status) {
+            return Answer::stored(Arc::clone(stored), Outcome::StaleIfError);
+        }
+        let request = RequestView { method: &Method::GET, ..request };
+        let client = context.forwarded_for();
+        let storing = Storing { request, unheard, client, lock: None };
+        update_from_head(storing, stored, &response, born);
+    }
+    Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
 }
 
 /// The answer to a write, whose response may be one that a later GET can have.
@@ -224,12 +236,7 @@ fn update_from_head(storing: Storing<'_>, stored: &Entry, response: &UpstreamRes
     }
 }
 
-/// The stored response, if it is served in place of this answer to HEAD (RFC 5861 §4).
-fn stands_in(
-    request: RequestView<'_>,
-    stored: Option<&Arc<Entry>>,
-    status: StatusCode,
-) -> Option<Arc<Entry>> {
-    let stored = stored.filter(|_| request.route.serves_stale_for(status))?;
-    may_serve_on_error(request, stored).then(|| Arc::clone(stored))
+/// Whether the stored response is served in place of this answer to HEAD (RFC 5861 §4).
+fn stands_in(request: RequestView<'_>, stored: &Arc<Entry>, status: StatusCode) -> bool {
+    request.route.serves_stale_for(status) && may_serve_on_error(request, stored)
 }
