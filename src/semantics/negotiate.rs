@@ -64,7 +64,7 @@ pub fn languages<T: AsRef<str>>(headers: &HeaderMap, offered: &[T]) -> Folded {
     let refused = |tag: &str| {
         listed.iter().any(|(range, weight)| *weight == 0 && begins(tag.as_bytes(), range))
     };
-    let mut tags = offered.iter().map(AsRef::as_ref).filter(|tag| !refused(tag));
+    let tags = offered.iter().map(AsRef::as_ref).filter(|tag| !refused(tag));
     let wanted = listed.iter().filter(|(_, weight)| *weight > 0);
     let chosen = wanted.into_iter().find_map(|(range, _)| {
         if range == b"*" {
@@ -78,7 +78,7 @@ pub fn languages<T: AsRef<str>>(headers: &HeaderMap, offered: &[T]) -> Folded {
             let cut = range.iter().rposition(|byte| *byte == b'-');
             shorter = cut.map(|cut| &range[..cut]);
         }
-        tags.find(|tag| begins(tag.as_bytes(), range))
+        tags.clone().find(|tag| begins(tag.as_bytes(), range))
     });
     chosen.map_or(Folded::Absent, value)
 }
