@@ -82,6 +82,12 @@ impl PurgeLog {
         self.state.mirror.applied()
     }
 
+    /// Whether the log has, after a position and up to `last`, so many events and no other. Known only
+    /// of the log of one process, whose positions are counted; of any other it is `false`.
+    pub fn is_run(&self, after: Seq, events: u64, last: Seq) -> bool {
+        self.scope() == LogScope::Pod && last == after.saturating_add(events)
+    }
+
     /// The mirror: what the log has said so far.
     pub fn mirror(&self) -> &Mirror {
         &self.state.mirror

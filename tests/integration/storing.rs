@@ -1,6 +1,6 @@
 //! What is stored and what is not.
 
-use crate::support::{Origin, Proxy, Reply, Setup};
+use crate::support::{Gate, Origin, Proxy, Reply, Script, Setup};
 
 /// Asks twice; the answers carry the count of requests at the origin.
 async fn assert_stored(stored: bool, reply: impl Fn() -> Reply + Send + Sync + 'static) {
@@ -185,4 +185,73 @@ async fn a_response_to_post_is_stored_for_get_where_the_origin_says_so() {
     proxy.get("/p").await.assert_is(200, "POST").assert_hit();
     proxy.purge(serde_json::json!({"url": "http://shop.test/p"})).await;
     proxy.get("/p").await.assert_is(200, "GET").assert_fwd("uri-miss");
+}
+
+/// A POST that the origin holds until the gate opens, in a task of its own.
+fn held_post(proxy: &Proxy, id: &'static str) -> tokio::task::JoinHandle<String> {
+    let addr = proxy.addr;
+    tokio::spawn(async move {
+        let fields = [("Content-Length", "0"), ("X-Id", id)];
+        crate::support::fetch(addr, "POST", "/p", &fields).await.text()
+    })
+}
+
+async fn origin_with_gates(first: &Gate, second: &Gate) -> Origin {
+    let origin = Origin::start().await;
+    let (first, second) = (first.clone(), second.clone());
+    origin.on("/p", move |request| {
+        let id = request.header("x-id").unwrap_or("get").to_owned();
+        let reply = Reply::cached("max-age=60", &id).header("Content-Location", "/p");
+        match id.as_str() {
+            "first" => Script::new().gate(&first).reply(reply),
+            "second" => Script::new().gate(&second).reply(reply),
+            _ => Script::new().reply(reply),
+        }
+    });
+    origin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_while_a_post_is_under_way_is_not_undone_by_its_response() {
+    let origin = Origin::start().await;
+    let proxy = Proxy::start(&origin).await;
+    for purge in [
+        serde_json::json!({"url": "http://shop.test/p"}),
+        serde_json::json!({"prefix": "http://shop.test/"}),
+        serde_json::json!({"all": true}),
+    ] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        origin.on("/p", move |request| {
+            let reply =
+                Reply::cached("max-age=60", request.method()).header("Content-Location", "/p");
+            match request.method() {
+                "POST" => Script::new().gate(&held).reply(reply),
+                _ => Script::new().reply(reply),
+            }
+        });
+        let posts = origin.hits("/p");
+        let post = held_post(&proxy, "first");
+        origin.arrived("/p", posts + 1).await;
+        proxy.purge(purge).await;
+        gate.open();
+        assert_eq!(post.await.unwrap(), "POST");
+        proxy.get("/p").await.assert_is(200, "GET").assert_fwd("uri-miss");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_posts_that_overtake_each_other_none_is_stored_out_of_order() {
+    let (first, second) = (Gate::new(), Gate::new());
+    let origin = origin_with_gates(&first, &second).await;
+    let proxy = Proxy::start(&origin).await;
+    let slow = held_post(&proxy, "first");
+    origin.arrived("/p", 1).await;
+    let quick = held_post(&proxy, "second");
+    origin.arrived("/p", 2).await;
+    second.open();
+    assert_eq!(quick.await.unwrap(), "second");
+    first.open();
+    assert_eq!(slow.await.unwrap(), "first");
+    proxy.get("/p").await.assert_is(200, "get").assert_fwd("uri-miss");
 }

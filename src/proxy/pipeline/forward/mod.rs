@@ -28,7 +28,7 @@ use crate::pipeline::request::{Payload, RequestContext, RequestView};
 use crate::pipeline::stale_if_error::may_serve_on_error;
 use crate::upgrade::UNREQUESTED;
 use crate::upstream::{UpstreamRequest, UpstreamResponse};
-use write::{Write, Written, is_own_host};
+use write::{Told, Write, Written, is_own_host};
 
 /// What is reported of a forwarded request (RFC 9211 §2.2, §2.8).
 #[derive(Clone, Copy)]
@@ -86,8 +86,8 @@ pub(crate) async fn forward(
         call.interim = interim;
         send(context, call, write)
     };
-    let (sent, seen) = match with_interims(context, sending).await {
-        Written::Sent(sent, seen) => (sent, seen),
+    let (sent, told) = match with_interims(context, sending).await {
+        Written::Sent(sent, told) => (sent, told),
         Written::Refused(error) => return Answer { consistency, ..unannounced(&error, reported) },
     };
     let answer = match sent {
@@ -97,11 +97,11 @@ pub(crate) async fn forward(
         }
         // In a box, so that it does not make the future of all others larger.
         Ok(response) if writes => {
-            Box::pin(store_for_get(context, request, response, reported, seen)).await
+            Box::pin(store_for_get(context, request, response, reported, (before.0, told))).await
         }
         Ok(response) => received(context, request, response, reported, stored, before),
     };
-    Answer { seen, consistency, ..answer }
+    Answer { seen: told.last, consistency, ..answer }
 }
 
 /// The answer to a request that changes nothing, and what its response says of what is stored.
@@ -130,19 +130,25 @@ fn received(
     Answer::upstream(response, reported.outcome, reported.fwd, reported.detail)
 }
 
-/// The answer to a write, whose response may be one that a later GET can have.
+/// The answer to a write, whose response may be one that a later GET can have: not where the purge log
+/// has heard of anything else since `before`, the position at which the request was sent.
 async fn store_for_get(
     context: &Arc<RequestContext>,
     request: RequestView<'_>,
     response: Box<UpstreamResponse>,
     reported: Reported,
-    seen: Option<Seq>,
+    (before, told): (Seq, Told),
 ) -> Answer {
     let Reported { outcome, fwd, detail } = reported;
     let (snapshot, authority) = (&context.active.snapshot, &context.routing.authority);
     let is_own = |url: &str| is_own_host(snapshot, authority, url);
-    let born = request.shared.log.applied().max(seen.unwrap_or_default());
-    match of_post::store(context, response, is_own, born).await {
+    // Another purge since the request was sent may have meant what this response says.
+    let alone = told.last.filter(|last| request.shared.log.is_run(before, told.events, *last));
+    let stored = match alone {
+        Some(born) => of_post::store(context, response, is_own, born).await,
+        None => Err(response),
+    };
+    match stored {
         Err(response) => Answer::upstream(response, outcome, fwd, detail),
         Ok((reader, Resolution::Streaming(head))) => {
             let answer = Answer::new(Reply::Fetched(reader, head), outcome);
@@ -156,10 +162,12 @@ async fn store_for_get(
 /// must not take the invalidation along.
 async fn send(context: &RequestContext, call: UpstreamRequest, write: Option<Write>) -> Written {
     match write {
-        None => Written::Sent(context.worker.upstream.call(call).await.map(Box::new), None),
+        None => {
+            Written::Sent(context.worker.upstream.call(call).await.map(Box::new), Told::default())
+        }
         Some(write) => tokio::spawn(write.carry_out(call))
             .await
-            .unwrap_or(Written::Sent(Err(UpstreamError::Aborted), None)),
+            .unwrap_or(Written::Sent(Err(UpstreamError::Aborted), Told::default())),
     }
 }
 

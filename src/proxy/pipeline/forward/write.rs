@@ -46,8 +46,26 @@ pub(crate) struct Write {
 pub(crate) enum Written {
     /// It could not be announced to the other pods, and was not sent.
     Refused(LogError),
-    /// It was sent. With the position of the log that tells of it, if there is one.
-    Sent(Result<Box<UpstreamResponse>, UpstreamError>, Option<Seq>),
+    /// It was sent. With what the purge log tells of it.
+    Sent(Result<Box<UpstreamResponse>, UpstreamError>, Told),
+}
+
+/// What the purge log tells of a write.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// The position of its last event, if there is one.
+    pub(crate) last: Option<Seq>,
+    /// How many events it has.
+    pub(crate) events: u64,
+}
+
+impl Told {
+    fn note(&mut self, purged: Purged) {
+        if let Purged::Applied(Event { seq, .. }) = purged {
+            self.last = self.last.max(Some(seq));
+            self.events += 1;
+        }
+    }
 }
 
 impl Write {
@@ -88,8 +106,8 @@ impl Write {
                 Err(UpstreamError::TotalTimeout { millis })
             }),
         };
-        let seen = self.purge_targets(guard, &sent).await;
-        Written::Sent(sent.map(Box::new), seen)
+        let told = self.purge_targets(guard, &sent).await;
+        Written::Sent(sent.map(Box::new), told)
     }
 
     /// Where pods must not disagree, all of them stop answering from what is stored for the target
@@ -110,8 +128,8 @@ impl Write {
         &self,
         guard: Option<HoldGuard>,
         sent: &Result<UpstreamResponse, UpstreamError>,
-    ) -> Option<Seq> {
-        let mut last = None;
+    ) -> Told {
+        let mut told = Told::default();
         let succeeded = sent
             .as_ref()
             .is_ok_and(|upstream| invalidate::invalidates(&self.method, upstream.head.status));
@@ -121,21 +139,21 @@ impl Write {
             }
             Some(guard) => {
                 self.count(guard.kind());
-                note(&mut last, guard.complete().await);
+                told.note(guard.complete().await);
             }
             None if succeeded => {
-                note(&mut last, self.purge(self.url_purge(self.target.as_str())).await);
+                told.note(self.purge(self.url_purge(self.target.as_str())).await);
             }
             None => {}
         }
         let Some(head) = sent.as_ref().ok().map(|upstream| &upstream.head).filter(|_| succeeded)
         else {
-            return last;
+            return told;
         };
         let target = self.target.as_str();
         let is_own = |url: &str| is_own_host(&self.active.snapshot, &self.authority, url);
         for path in invalidate::further_targets(is_own, target, &head.headers) {
-            note(&mut last, self.purge(self.url_purge(&path)).await);
+            told.note(self.purge(self.url_purge(&path)).await);
         }
         for group in tags::invalidated_groups(&head.headers) {
             let request = PurgeRequest {
@@ -144,9 +162,9 @@ impl Write {
                 by: "unsafe-method",
                 reason: None,
             };
-            note(&mut last, self.purge(request).await);
+            told.note(self.purge(request).await);
         }
-        last
+        told
     }
 
     fn url_purge(&self, path_and_query: &str) -> PurgeRequest {
@@ -182,10 +200,4 @@ fn sent_authority(request: &RequestContext) -> &str {
     let host =
         || request.parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::trim);
     absolute.or_else(host).unwrap_or(&request.routing.authority)
-}
-
-fn note(last: &mut Option<Seq>, purged: Purged) {
-    if let Purged::Applied(Event { seq, .. }) = purged {
-        *last = (*last).max(Some(seq));
-    }
 }
