@@ -3,9 +3,10 @@
 //! Only what is provably one representation is combined: both parts carry the same strong
 //! validator and the same complete length. Everything else is passed through and forgotten.
 
-use http::HeaderValue;
-use http::header::{ETAG, HeaderMap};
+use http::header::{CONTENT_ENCODING, ETAG, HeaderMap, IF_RANGE, RANGE};
+use http::{HeaderValue, StatusCode};
 
+use crate::fields::single;
 use crate::range::{ByteRange, content_range};
 
 /// A stored part of a representation.
@@ -23,6 +24,37 @@ pub fn storable_part(headers: &HeaderMap, body_length: u64) -> Option<Part> {
     let (range, complete_length) = content_range(headers)?;
     let strong = headers.get(ETAG).is_some_and(|tag| !tag.as_bytes().starts_with(b"W/"));
     (strong && range.count() == body_length).then_some(Part { range, complete_length })
+}
+
+/// Asks in these request fields for what comes after `had` bytes of a response with the fields
+/// `response`, if it is still of the same representation (RFC 9110 §13.1.5, §14.2). `false` where the
+/// response has no strong entity tag to tell that by.
+pub fn ask_for_rest(request: &mut HeaderMap, response: &HeaderMap, had: u64) -> bool {
+    let Some(tag) = single(response, &ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")) else {
+        return false;
+    };
+    let Ok(range) = HeaderValue::from_str(&format!("bytes={had}-")) else { return false };
+    request.insert(IF_RANGE, tag.clone());
+    request.insert(RANGE, range);
+    true
+}
+
+/// Whether a response is all that lacks of another one, of which `had` bytes of `length` have come: it
+/// has the same strong entity tag, in the same coding, and begins and ends where it must.
+pub fn is_the_rest(
+    (status, rest): (StatusCode, &HeaderMap),
+    response: &HeaderMap,
+    had: u64,
+    length: u64,
+) -> bool {
+    let strong = |headers| single(headers, &ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
+    let same = strong(rest).is_some() && strong(rest) == strong(response);
+    let coding = |headers: &HeaderMap| headers.get(CONTENT_ENCODING).cloned();
+    let wanted = (ByteRange { first: had, last: length.saturating_sub(1) }, length);
+    status == StatusCode::PARTIAL_CONTENT
+        && same
+        && coding(rest) == coding(response)
+        && content_range(rest) == Some(wanted)
 }
 
 /// How two parts of one representation join.
@@ -75,6 +107,44 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_rest_is_of_the_same_representation_and_whole() {
+        let of = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            let field = |(name, value): &(&'static str, &'static str)| {
+                (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            pairs.iter().map(field).collect()
+        };
+        let response = of(&[("etag", "\"1\"")]);
+        let mut request = HeaderMap::new();
+        assert!(ask_for_rest(&mut request, &response, 4));
+        assert_eq!(
+            (&request[RANGE], &request[IF_RANGE]),
+            (&"bytes=4-".parse().unwrap(), &response[ETAG])
+        );
+        assert!(!ask_for_rest(&mut request, &of(&[("etag", "W/\"1\"")]), 4));
+        assert!(!ask_for_rest(&mut request, &of(&[]), 4));
+        let fits = |status: u16, rest: &[(&'static str, &'static str)]| {
+            is_the_rest((StatusCode::from_u16(status).unwrap(), &of(rest)), &response, 4, 10)
+        };
+        let range = ("content-range", "bytes 4-9/10");
+        assert!(fits(206, &[("etag", "\"1\""), range]));
+        for (status, rest) in [
+            (200, &[("etag", "\"1\""), range][..]),
+            (206, &[("etag", "\"2\""), range]),
+            (206, &[("etag", "W/\"1\""), range]),
+            (206, &[range]),
+            (206, &[("etag", "\"1\"")]),
+            (206, &[("etag", "\"1\""), ("content-range", "bytes 3-9/10")]),
+            (206, &[("etag", "\"1\""), ("content-range", "bytes 4-8/10")]),
+            (206, &[("etag", "\"1\""), ("content-range", "bytes 4-9/*")]),
+            (206, &[("etag", "\"1\""), ("content-range", "bytes 4-9/11")]),
+            (206, &[("etag", "\"1\""), range, ("content-encoding", "gzip")]),
+        ] {
+            assert!(!fits(status, rest), "{status} {rest:?}");
+        }
+    }
+
     use super::*;
     use http::HeaderValue;
     use http::header::CONTENT_RANGE;

@@ -72,6 +72,7 @@ pub struct Metrics {
     /// Readers that were cut loose, because they held others of the same fetch back.
     pub coalesce_cut: Counter,
     unread: Family<ResultLabel, Counter>,
+    resumes: Family<ResultLabel, Counter>,
     /// Purges that took effect in this process.
     pub purges: Family<PurgeLabels, Counter>,
     /// Policy loads by result.
@@ -112,6 +113,7 @@ impl Metrics {
             coalesce_full: Counter::default(),
             coalesce_cut: Counter::default(),
             unread: Family::default(),
+            resumes: Family::default(),
             purges: Family::default(),
             policy_loads: Family::default(),
             policy_in_force: Gauge::default(),
@@ -159,6 +161,9 @@ impl Metrics {
         r.register("coalesce_readers_cut", help, self.coalesce_cut.clone());
         let help = "Fetches whose clients had all left, by how they ended";
         r.register("coalesce_unread", help, self.unread.clone());
+        let help =
+            "Bodies that broke off and whose rest was asked for: went on, changed, or failed";
+        r.register("fetch_resumes", help, self.resumes.clone());
         r.register("purges", "Purges applied by matcher and mode", self.purges.clone());
         r.register("policy_loads", "Policy loads by result", self.policy_loads.clone());
         let help = "1 if the newest policy is in force, 0 if it was refused";
@@ -201,6 +206,12 @@ impl Metrics {
     /// Counts a fetch whose clients had all left, by how it ended: by itself, or at a bound.
     pub fn count_unread(&self, result: &'static str) {
         self.unread.get_or_create(&ResultLabel { result: Word(result) }).inc();
+    }
+
+    /// Counts a body that broke off and whose rest was asked for: `resumed`, `changed` if the upstream
+    /// had something else, or `failed`.
+    pub fn count_resume(&self, result: &'static str) {
+        self.resumes.get_or_create(&ResultLabel { result: Word(result) }).inc();
     }
 
     /// Counts an upstream request.

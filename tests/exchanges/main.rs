@@ -39,7 +39,7 @@ macro_rules! files {
 
 files! {
     conditional failures freshness headers invalidation keys methods negotiation policy ranges
-    request_directives requests stale storing targeted validation vary
+    request_directives requests resuming stale storing targeted validation vary
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Storing the response to a POST for later GETs (RFC 9110 §9.3.3): where the origin says, by a
 //! `Content-Location` that is the target itself and by a lifetime of its own, that a GET would get the
 //! same. What was stored for the target has been invalidated before, as after any POST (RFC 9111 §4.4).
+//! Where pods share a purge log nothing is stored: it cannot be told there whether a purge of another
+//! pod has come between.
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use outrigger_coherence::Seq;
 use outrigger_policy::snapshot::{Intent, RouteQuery};
 use outrigger_policy::values::Consistency;
@@ -18,7 +20,7 @@ use crate::coalesce::flight::{Reader, Resolution};
 use crate::coalesce::table::RegisteredFlight;
 use crate::pipeline::fetch::Storing;
 use crate::pipeline::fetch::outlive::Outlive;
-use crate::pipeline::fetch::store::Storable;
+use crate::pipeline::fetch::store::{Running, Storable};
 use crate::pipeline::request::{RequestContext, RequestView};
 use crate::upstream::UpstreamResponse;
 
@@ -39,8 +41,10 @@ pub(crate) async fn store(
     let outlive = Outlive::of(context, &flight, false);
     let request = Arc::clone(context);
     tokio::spawn(async move {
-        let log = LogSpan { born, seen: born };
-        storing(&request).stream(storable, *response, log, flight, outlive, |_, _| {}).await;
+        let running = Running { log: LogSpan { born, seen: born }, flight, outlive };
+        // A POST is not sent again.
+        let rest = async |_: &HeaderMap, _, _| None;
+        storing(&request).stream(storable, *response, running, |_, _| {}, rest).await;
     });
     let resolution = reader.resolution().await;
     Ok((reader, resolution))

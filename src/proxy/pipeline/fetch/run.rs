@@ -25,7 +25,7 @@ use crate::error::UpstreamError;
 use crate::guard::{Urgency, forget_caller_deadline};
 use crate::passed::Whose;
 use crate::pipeline::fetch::outlive::Outlive;
-use crate::pipeline::fetch::store::Storing;
+use crate::pipeline::fetch::store::{Running, Storing};
 use crate::pipeline::lookup;
 use crate::pipeline::peers::{self, FetchLock, LockOutcome};
 use crate::pipeline::request::{RequestContext, RequestView};
@@ -259,7 +259,9 @@ impl Fetch {
                     (false, Some(NotStored::TooLarge)) => {}
                     (false, _) => self.back_off(),
                 };
-                storing.stream(storable, upstream, log, flight, outlive, on_end).await;
+                let rest = async |of: &HeaderMap, had, length| self.rest(of, had, length).await;
+                let running = Running { log, flight, outlive };
+                storing.stream(storable, upstream, running, on_end, rest).await;
             }
             Err(why) => {
                 if !status.is_server_error() {

@@ -2,11 +2,8 @@
 //! response into the store when all have come.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body_util::BodyExt;
 use outrigger_coherence::Verdict;
 use outrigger_policy::key::digest;
 use outrigger_semantics::freshness::{Exchange, FreshnessSource};
@@ -16,22 +13,17 @@ use outrigger_semantics::{Lifetimes, NotStored, Recency, Stored, Variant, storab
 use outrigger_store::entry::{Draft, LogSpan};
 use outrigger_store::memory::held;
 use outrigger_store::{Entry, Lookup};
-use tokio::time::{Instant, timeout};
 
-use crate::coalesce::flight::{FlightHead, Producer, Resolution};
-use crate::coalesce::readers::{Progress, Room};
+use crate::coalesce::flight::{FlightHead, Resolution};
 use crate::coalesce::table::RegisteredFlight;
 use crate::coalesce::vary;
 use crate::headers::{Client, varies_by_what_is_added};
-use crate::passed::Whose;
 use crate::pipeline::fetch::outlive::Outlive;
+use crate::pipeline::fetch::pump::{Collected, Pumped, pump};
 use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::share_rules;
 use crate::upstream::{UpstreamBody, UpstreamResponse};
-
-/// How often it is looked at who holds other readers back.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Storing what the upstream answers to a request.
 #[derive(Clone, Copy)]
@@ -50,6 +42,16 @@ pub(crate) struct Storable {
     stored: Stored,
     /// Bytes of the largest body to store.
     bytes_max: u64,
+}
+
+/// A fetch that others may read.
+pub(super) struct Running {
+    /// The positions of the purge log that its response may reflect.
+    pub(super) log: LogSpan,
+    /// Where its readers find it.
+    pub(super) flight: RegisteredFlight,
+    /// How long it goes on without them.
+    pub(super) outlive: Outlive,
 }
 
 impl Storable {
@@ -102,16 +104,18 @@ impl Storing<'_> {
     }
 
     /// Hands the bytes to the readers and stores them when all have come. `on_end` learns, before
-    /// the readers do, whether the body came to its end, and why it is not stored.
+    /// the readers do, whether the body came to its end, and why it is not stored. `rest` is asked
+    /// once for what lacks of a body that broke off, with the fields of the response, the bytes that
+    /// have come, and those that it was to have.
     pub(super) async fn stream(
         &self,
         storable: Storable,
         upstream: UpstreamResponse,
-        log: LogSpan,
-        mut flight: RegisteredFlight,
-        mut outlive: Outlive,
+        running: Running,
         on_end: impl FnOnce(bool, Option<NotStored>),
+        rest: impl AsyncFnOnce(&HeaderMap, u64, u64) -> Option<UpstreamBody>,
     ) {
+        let Running { log, mut flight, mut outlive } = running;
         let RequestView { shared, key, headers, route, .. } = self.request;
         let Storable { stored, bytes_max } = storable;
         let UpstreamResponse { head, mut body, exchange, ends_by_close, .. } = upstream;
@@ -127,10 +131,25 @@ impl Storing<'_> {
         flight.list_as(vary::hint(head.variant.names(), headers));
         shared.vary.learn(key.digest(), &head.variant);
         flight.resolve(Resolution::Streaming(Arc::clone(&head)));
-        let mut chunks = Collected { bytes_max, ..Collected::default() };
+        let mut chunks = Collected::up_to(bytes_max);
         let watched = Arc::clone(flight.flight());
+        let announced = http_body::Body::size_hint(&body).exact();
+        let pumped = async {
+            let pumped = pump(&mut body, &mut chunks, &mut flight, self.request).await;
+            let (Pumped::Broke, StatusCode::OK, Some(length)) = (pumped, head.status, announced)
+            else {
+                return pumped == Pumped::Whole;
+            };
+            match rest(&head.headers, chunks.total, length).await {
+                Some(mut body) => {
+                    let pumped = pump(&mut body, &mut chunks, &mut flight, self.request).await;
+                    pumped == Pumped::Whole
+                }
+                None => false,
+            }
+        };
         let ended = tokio::select! {
-            ended = pump(&mut body, &mut chunks, &mut flight, self.request) => ended,
+            ended = pumped => ended,
             () = outlive.over(&watched) => return,
         };
         let not_stored = match (ended, chunks.overflowed) {
@@ -288,90 +307,4 @@ impl Storing<'_> {
             Err(why) => shared.metrics.count_store(why.as_str()),
         }
     }
-}
-
-/// Chunks of a body that may be stored.
-#[derive(Default)]
-struct Collected {
-    chunks: Vec<Bytes>,
-    total: u64,
-    bytes_max: u64,
-    overflowed: bool,
-}
-
-impl Collected {
-    /// One piece of memory of exactly the right size.
-    fn join(self) -> Bytes {
-        let mut whole = Vec::with_capacity(usize::try_from(self.total).unwrap_or(0));
-        for chunk in &self.chunks {
-            whole.extend_from_slice(chunk);
-        }
-        Bytes::from(whole)
-    }
-}
-
-/// Moves the body from the upstream to the readers; `true` if it came to its end.
-async fn pump(
-    body: &mut UpstreamBody,
-    collected: &mut Collected,
-    flight: &mut RegisteredFlight,
-    request: RequestView<'_>,
-) -> bool {
-    let mut began = None;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return false };
-        let chunk = match frame.into_data() {
-            Ok(chunk) => chunk,
-            Err(frame) => {
-                // They reach those who read along, and are not stored (RFC 9110 §6.5.1).
-                if let Ok(trailers) = frame.into_trailers() {
-                    flight.trailers(trailers);
-                }
-                continue;
-            }
-        };
-        if chunk.is_empty() {
-            continue;
-        }
-        let began = *began.get_or_insert_with(Instant::now);
-        collected.total += chunk.len() as u64;
-        if collected.total > collected.bytes_max && !collected.overflowed {
-            collected.overflowed = true;
-            let (digest, now) = (request.key.digest(), request.shared.clock.now());
-            request.shared.passed.note(digest, NotStored::TooLarge, Whose::Everybody, now);
-            collected.chunks = Vec::new();
-            flight.unlist();
-            flight.stop_keeping();
-        }
-        if collected.overflowed {
-            let cut = room(flight, began).await;
-            request.shared.metrics.coalesce_cut.inc_by(cut as u64);
-            if flight.is_unread() {
-                // Nothing will be stored, and nobody is there for the rest.
-                return false;
-            }
-        } else {
-            collected.chunks.push(chunk.clone());
-        }
-        flight.push(chunk);
-    }
-    true
-}
-
-/// Waits until the readers have room for more. Who keeps others waiting for too long is cut loose;
-/// returns how many were. There is a chunk for those who wait, so that nobody is blamed for a pause
-/// of the upstream.
-async fn room(flight: &Producer, began: Instant) -> usize {
-    let (mut cut, mut had_turn) = (0, false);
-    while let Room::Held { in_turn } = flight.room().await {
-        let since = Instant::now();
-        let freed = timeout(LOOK, flight.free()).await.is_ok();
-        // Who was only just woken may wait for its thread, which is no fault of its own.
-        if had_turn || !in_turn {
-            let [began, since, now] = [began, since, Instant::now()].map(Instant::into_std);
-            cut += flight.count_hold(Progress { began, since, now });
-        }
-        had_turn = !freed;
-    }
-    cut
 }
