@@ -4,6 +4,7 @@
 //! Where pods share a purge log nothing is stored: it cannot be told there whether a purge of another
 //! pod has come between.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
@@ -68,6 +69,12 @@ fn judge(
         || is_conditional(&request.headers)
         || context.route().consistency != Consistency::Eventual
     {
+        return None;
+    }
+    // The upstream was asked in the client's own spelling of the host and with its own fields, where
+    // the key has the canonical one and the folded ones: what it says to those is not known.
+    let folds = matches!(context.route().vary.folded(&request.headers), Cow::Owned(_));
+    if folds || context.routing.sent_authority().is_some() {
         return None;
     }
     let target = context.target();
