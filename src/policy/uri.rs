@@ -84,7 +84,7 @@ impl<'a> Authority<'a> {
     /// The host in canonical form: lower case, without a dot at its end, an IPv6 address in brackets
     /// and as RFC 5952 has it.
     pub fn host(&self) -> Cow<'a, str> {
-        if let Some(address) = self.host.starts_with('[').then(|| self.ipv6()).flatten() {
+        if let Some(address) = self.ipv6() {
             let text = Ipv6Text::of(address);
             let same = text.as_str() == self.host;
             return if same { self.host.into() } else { text.as_str().to_owned().into() };

@@ -25,7 +25,7 @@ pub(super) struct Collected {
     /// Bytes that have come.
     pub(super) total: u64,
     /// Bytes of the largest body to store.
-    bytes_max: u64,
+    pub(super) bytes_max: u64,
     /// Whether more than that have come, and nothing is kept any more.
     pub(super) overflowed: bool,
 }
@@ -48,7 +48,7 @@ impl Collected {
 
 /// How far a body was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pumped {
+enum Pumped {
     /// To its end.
     Whole,
     /// Its connection broke off.
@@ -57,8 +57,26 @@ pub(super) enum Pumped {
     GivenUp,
 }
 
-/// Moves the body from the upstream to the readers.
-pub(super) async fn pump(
+/// Moves the body from the upstream to the readers; `true` if it came to its end. Where it breaks off,
+/// `rest` is asked once for what comes after the bytes that are there.
+pub(super) async fn pump_all(
+    mut body: UpstreamBody,
+    collected: &mut Collected,
+    flight: &mut RegisteredFlight,
+    request: RequestView<'_>,
+    rest: impl AsyncFnOnce(u64) -> Option<UpstreamBody>,
+) -> bool {
+    let mut pumped = pump(&mut body, collected, flight, request).await;
+    if pumped == Pumped::Broke
+        && let Some(mut body) = rest(collected.total).await
+    {
+        pumped = pump(&mut body, collected, flight, request).await;
+    }
+    pumped == Pumped::Whole
+}
+
+/// Moves a body as far as it comes.
+async fn pump(
     body: &mut UpstreamBody,
     collected: &mut Collected,
     flight: &mut RegisteredFlight,

@@ -19,7 +19,7 @@ use crate::coalesce::table::RegisteredFlight;
 use crate::coalesce::vary;
 use crate::headers::{Client, varies_by_what_is_added};
 use crate::pipeline::fetch::outlive::Outlive;
-use crate::pipeline::fetch::pump::{Collected, Pumped, pump};
+use crate::pipeline::fetch::pump::{Collected, pump_all};
 use crate::pipeline::peers::FetchLock;
 use crate::pipeline::request::RequestView;
 use crate::pipeline::sharing::share_rules;
@@ -116,9 +116,10 @@ impl Storing<'_> {
         rest: impl AsyncFnOnce(&HeaderMap, u64, u64) -> Option<UpstreamBody>,
     ) {
         let Running { log, mut flight, mut outlive } = running;
-        let RequestView { shared, key, headers, route, .. } = self.request;
+        let RequestView { shared, key, headers, .. } = self.request;
         let Storable { stored, bytes_max } = storable;
-        let UpstreamResponse { head, mut body, exchange, ends_by_close, .. } = upstream;
+        let UpstreamResponse { head, body, exchange, ends_by_close, .. } = upstream;
+        let (status, announced) = (head.status, http_body::Body::size_hint(&body).exact());
         let head = Arc::new(FlightHead {
             status: head.status,
             variant: self.variant(&head.headers),
@@ -133,23 +134,12 @@ impl Storing<'_> {
         flight.resolve(Resolution::Streaming(Arc::clone(&head)));
         let mut chunks = Collected::up_to(bytes_max);
         let watched = Arc::clone(flight.flight());
-        let announced = http_body::Body::size_hint(&body).exact();
-        let pumped = async {
-            let pumped = pump(&mut body, &mut chunks, &mut flight, self.request).await;
-            let (Pumped::Broke, StatusCode::OK, Some(length)) = (pumped, head.status, announced)
-            else {
-                return pumped == Pumped::Whole;
-            };
-            match rest(&head.headers, chunks.total, length).await {
-                Some(mut body) => {
-                    let pumped = pump(&mut body, &mut chunks, &mut flight, self.request).await;
-                    pumped == Pumped::Whole
-                }
-                None => false,
-            }
+        let resume = async |had| match (status, announced) {
+            (StatusCode::OK, Some(length)) => rest(&head.headers, had, length).await,
+            _ => None,
         };
         let ended = tokio::select! {
-            ended = pumped => ended,
+            ended = pump_all(body, &mut chunks, &mut flight, self.request, resume) => ended,
             () = outlive.over(&watched) => return,
         };
         let not_stored = match (ended, chunks.overflowed) {
@@ -163,6 +153,14 @@ impl Storing<'_> {
             shared.metrics.count_store(why.as_str());
             return flight.finish(ended);
         }
+        self.store_whole(&head, chunks, exchange, log);
+        flight.finish(true);
+    }
+
+    /// Puts a response into the store whose body has come as a whole.
+    fn store_whole(&self, head: &FlightHead, chunks: Collected, exchange: Exchange, log: LogSpan) {
+        let RequestView { shared, key, route, .. } = self.request;
+        let bytes_max = chunks.bytes_max;
         let now = shared.clock.now();
         let fetch = now.millis_since(exchange.requested_at);
         let draft = Draft {
@@ -190,7 +188,6 @@ impl Storing<'_> {
         } else {
             shared.metrics.count_store(NotStored::Partial.as_str());
         }
-        flight.finish(true);
     }
 
     /// A stored response under newer fields, of a 304 or of a HEAD response that agrees with it
