@@ -130,8 +130,12 @@ fn differs(
     None
 }
 
-/// Whether a value is the one that is asked for: `60..63` stands for any number from 60 to 63.
+/// Whether a value is the one that is asked for: `{any}` stands for whatever is there, and `60..63` for
+/// any number from 60 to 63.
 fn matches(wanted: &str, found: &str) -> bool {
+    if wanted == "{any}" {
+        return true;
+    }
     let bounds = wanted
         .split_once("..")
         .and_then(|(low, high)| Some((low.parse::<u64>().ok()?, high.parse::<u64>().ok()?)));
