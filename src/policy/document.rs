@@ -102,6 +102,7 @@ pub struct CacheDocument {
     /// is enough.
     pub refresh: Vec<ConditionDocument>,
     /// How often a key must have been asked for within ten minutes until a response of it is stored.
+    /// Each pod counts for itself.
     pub min_uses: MinUses,
     /// What a HEAD does for which nothing is stored.
     pub head: HeadDocument,
