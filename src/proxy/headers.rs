@@ -150,6 +150,16 @@ pub(crate) fn to_upstream(
     }
 }
 
+/// Nominates the fields that concern one HTTP/1.1 connection alone, as RFC 9110 §7.6.1 and §10.1.4 want
+/// it. HTTP/2 knows no such nomination.
+pub(crate) fn nominate(headers: &mut HeaderMap) {
+    if headers.contains_key(TE) {
+        let upgrades = headers.contains_key(UPGRADE);
+        let names = HeaderValue::from_static(if upgrades { "upgrade, te" } else { "te" });
+        headers.insert(CONNECTION, names);
+    }
+}
+
 /// Whether a response varies by a field to which [`to_upstream`] adds what is not in the client's
 /// request: its address, or the version that it speaks. What the response was selected by then
 /// cannot be seen in another request. Fields that are `ignored` by policy do not count.

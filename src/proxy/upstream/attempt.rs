@@ -11,6 +11,7 @@ use crate::body::request::RequestBody;
 use crate::error::UpstreamError;
 use crate::framing::declare_body;
 use crate::guard::Report;
+use crate::headers::nominate;
 use crate::upstream::address::EndpointAddress;
 use crate::upstream::call::Upstream;
 use crate::upstream::connect::Connection;
@@ -151,6 +152,7 @@ impl Upstream {
                 let sends_body = !request.body().is_empty();
                 let uri = request.uri().path_and_query().cloned();
                 *request.uri_mut() = uri.map_or_else(Uri::default, Uri::from);
+                nominate(request.headers_mut());
                 if sends_body {
                     let method = request.method().clone();
                     declare_body(&method, request.headers_mut());
